@@ -1,0 +1,236 @@
+//! Exec mode: one process for each call, with the documents as arguments, as the Go shim does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use super::process::{self, CommandLine, Exit, Launch, Pipes, Process, SpawnError, Stdout};
+use super::{Answer, Settings};
+use crate::error::{CallError, Failure};
+use crate::hook::{HookCall, HookName, Subject};
+
+/// The most that is read of a program's output: as much as a worker's frame holds. What a
+/// caller can take is less.
+const MAX_OUTPUT_BYTES: usize = crate::frame::MAX_FRAME_BYTES;
+
+/// Runs argv-style programs, a bounded number of them at once.
+pub(super) struct Exec {
+    programs: BTreeMap<HookName, CommandLine>,
+    settings: Settings,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    running: TaskTracker,
+}
+
+impl Exec {
+    /// Takes the program of each hook.
+    #[must_use]
+    pub(super) fn new(programs: BTreeMap<HookName, CommandLine>, settings: Settings) -> Self {
+        let slots = Arc::new(Semaphore::new(settings.max_workers));
+        let (waiting, running) = (AtomicUsize::new(0), TaskTracker::new());
+        Self { programs, settings, slots, waiting, running }
+    }
+
+    /// The hooks that have a program.
+    pub(super) fn hooks(&self) -> impl Iterator<Item = &HookName> {
+        self.programs.keys()
+    }
+
+    /// Runs the hook's program once. The process is watched by a task of its own: a call that
+    /// is dropped takes the same way out as one whose deadline has passed.
+    pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> Answer {
+        let hook = call.hook().clone();
+        let Some(command) = self.programs.get(&hook).cloned() else {
+            let why = match process::find_in_path(hook.as_str().as_ref()) {
+                Err(not_found) => not_found.to_string(),
+                Ok(path) => format!("{} was not there at start", path.display()),
+            };
+            return Err(CallError::NotServed { hook, why });
+        };
+        let started = Instant::now();
+        let slot = self.slot(&hook, deadline).await?;
+        let (reply, answer) = oneshot::channel();
+        let run = Run { command, call, started, deadline, settings: self.settings.clone() };
+        self.running.spawn(async move {
+            run.watch(reply).await;
+            drop(slot);
+        });
+        answer.await.unwrap_or(Err(CallError::Cancelled { hook }))
+    }
+
+    /// Waits until one process more may run.
+    async fn slot(
+        &self,
+        hook: &HookName,
+        deadline: Instant,
+    ) -> Result<tokio::sync::OwnedSemaphorePermit, CallError> {
+        let busy = |why| CallError::Busy { hook: hook.clone(), why };
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return Ok(slot);
+        }
+        let limit = self.settings.queue_limit;
+        let _place = Place::take(&self.waiting, limit)
+            .ok_or_else(|| busy(format!("{limit} calls are waiting already (--queue-limit)")))?;
+        match timeout_at(deadline, self.slots.clone().acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => {
+                Err(CallError::Unavailable { hook: hook.clone(), why: "shutting down".to_owned() })
+            }
+            Err(_) => Err(busy(format!(
+                "the call waited for its turn until its deadline; {} processes run at once \
+                 (--max-workers)",
+                self.settings.max_workers
+            ))),
+        }
+    }
+
+    /// Waits until no process runs any more. Each is bounded by its call's deadline.
+    pub(super) async fn drain(&self) {
+        self.slots.close();
+        self.running.close();
+        self.running.wait().await;
+    }
+}
+
+/// A place in the queue, given back when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, limit: usize) -> Option<Self> {
+        let place = Self(waiting);
+        // The place is counted first, so that the way out is the same whether it fits or not.
+        (waiting.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One process and the call that it is for.
+struct Run {
+    command: CommandLine,
+    call: HookCall,
+    started: Instant,
+    deadline: Instant,
+    settings: Settings,
+}
+
+impl Run {
+    async fn watch(self, mut reply: oneshot::Sender<Answer>) {
+        let (mut process, pipes) = match self.spawn() {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = timeout_at(self.deadline, self.run(&mut process, pipes)) => outcome.ok(),
+            () = reply.closed() => None,
+        };
+        match outcome {
+            Some(answer) => {
+                let _ = reply.send(answer);
+            }
+            None => {
+                // The caller hears of it before the process is ended, which takes a while.
+                let _ = reply.send(Err(CallError::Deadline {
+                    hook: self.call.hook().clone(),
+                    program: self.command.to_string(),
+                    after: self.deadline - self.started,
+                    stderr: process.stderr_so_far(),
+                }));
+                process.stop(self.settings.kill_grace).await;
+            }
+        }
+    }
+
+    fn spawn(&self) -> Result<(Process, Pipes), CallError> {
+        let hook = self.call.hook();
+        let flag = match self.call.subject() {
+            Subject::Domain(_) => "--domain",
+            Subject::CloudInitData(_) => "--cloud-init",
+        };
+        Process::spawn(&Launch {
+            command: &self.command,
+            // This order and no other: programs take `$4` and `sys.argv[4]`.
+            documents: &[
+                ("--vmi", self.call.vmi().bytes()),
+                (flag, self.call.subject().document().bytes()),
+            ],
+            protocol: None,
+            stdin: false,
+            hook: Some(hook),
+        })
+        .map_err(|error| match error {
+            SpawnError::ArgumentTooLong(what) => CallError::TooLarge { hook: hook.clone(), what },
+            SpawnError::CannotRun(why) => CallError::Unavailable { hook: hook.clone(), why },
+        })
+    }
+
+    async fn run(&self, process: &mut Process, pipes: Pipes) -> Answer {
+        let mut stdout = pipes.stdout;
+        let mut output = BytesMut::new();
+        let exit = loop {
+            if output.len() > MAX_OUTPUT_BYTES {
+                process.kill().await;
+                return Err(self.bad_output(format!(
+                    "it wrote more than {MAX_OUTPUT_BYTES} bytes to its standard output"
+                )));
+            }
+            output.reserve(16 * 1024);
+            tokio::select! {
+                read = stdout.read_buf(&mut output) => if !matches!(read, Ok(count) if count > 0) {
+                    break process.wait().await;
+                },
+                exit = process.wait() => {
+                    if exit.success() {
+                        self.take_rest(&mut stdout, &mut output).await;
+                    }
+                    break exit;
+                }
+            }
+        };
+        self.judge(process, exit, output.freeze()).await
+    }
+
+    /// The Go shim waits for end-of-file for as long as it takes. Here a program that leaves
+    /// writers behind (`exec > >(sed …)`) has the kill grace for them to finish.
+    async fn take_rest(&self, stdout: &mut Stdout, output: &mut BytesMut) {
+        let room = MAX_OUTPUT_BYTES + 1 - output.len().min(MAX_OUTPUT_BYTES);
+        let mut rest = bytes::BufMut::limit(output, room);
+        if process::read_rest(stdout, &mut rest, self.settings.kill_grace).await.is_err() {
+            tracing::warn!(
+                hook = %self.call.hook(),
+                "the hook's program ended, and a process that it left holds its standard output; \
+                 what was written so far is taken as the answer"
+            );
+        }
+    }
+
+    async fn judge(&self, process: &mut Process, exit: Exit, output: Bytes) -> Answer {
+        if !exit.success() {
+            process.kill_group();
+            let stderr = process.stderr_at_end().await;
+            return Err(CallError::Died {
+                hook: self.call.hook().clone(),
+                program: self.command.to_string(),
+                failure: Failure { how: exit.to_string(), stderr },
+            });
+        }
+        self.call.accept(output).map_err(|fault| self.bad_output(fault.to_string()))
+    }
+
+    fn bad_output(&self, fault: String) -> CallError {
+        CallError::BadOutput { hook: self.call.hook().clone(), fault }
+    }
+}

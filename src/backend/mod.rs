@@ -1,0 +1,188 @@
+//! Runs hooks: either one process for each call ([`exec`]), or long-lived workers ([`pool`]).
+
+mod exec;
+mod pool;
+mod process;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use process::CommandLine;
+
+use crate::error::{CallError, StartError};
+use crate::hook::{HookCall, HookName, HookReply};
+use exec::Exec;
+use pool::Pool;
+
+/// The hooks that a program in `$PATH` may be named after.
+const KNOWN_HOOKS: [HookName; 2] = [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO];
+
+/// What comes back of a call.
+pub type Answer = Result<HookReply, CallError>;
+
+/// What runs the hooks.
+#[derive(Debug, Clone)]
+pub enum Spec {
+    /// Argv-style programs found in `$PATH` by the names of the hooks.
+    Exec,
+    /// One argv-style program for one hook.
+    ExecOne(HookName, CommandLine),
+    /// Workers, all started with this command.
+    Persistent(CommandLine),
+    /// Workers found in `$PATH` by the names of the hooks.
+    PersistentInPath,
+}
+
+/// Limits that hold for whatever runs the hooks.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Processes at once.
+    pub max_workers: usize,
+    /// Calls that may wait for one.
+    pub queue_limit: usize,
+    /// How long a worker may take to answer `initialize`.
+    pub start_timeout: Duration,
+    /// How long a process has between being asked to end and being made to.
+    pub kill_grace: Duration,
+}
+
+/// Hooks that can be called.
+pub struct Backend {
+    kind: Kind,
+    hooks: Vec<HookName>,
+}
+
+enum Kind {
+    Exec(Exec),
+    Pools { pools: Vec<Pool>, routes: BTreeMap<HookName, usize> },
+}
+
+impl Backend {
+    /// Finds the programs; in persistent mode, returns when the first worker of each has
+    /// answered `initialize`.
+    pub async fn start(spec: &Spec, settings: &Settings) -> Result<Self, StartError> {
+        match spec {
+            Spec::Exec => Ok(Self::exec(find_programs(), settings)),
+            Spec::ExecOne(hook, command) => {
+                Ok(Self::exec(BTreeMap::from([(hook.clone(), command.clone())]), settings))
+            }
+            Spec::Persistent(command) => {
+                let pool = Pool::start(command, settings).await?;
+                let routes = pool.hooks().iter().map(|hook| (hook.clone(), 0)).collect();
+                Ok(Self::pools(vec![pool], routes))
+            }
+            Spec::PersistentInPath => Self::pools_in_path(settings).await,
+        }
+    }
+
+    fn exec(programs: BTreeMap<HookName, CommandLine>, settings: &Settings) -> Self {
+        if programs.is_empty() {
+            tracing::warn!("there is no hook program in $PATH: this shim has nothing to run");
+        }
+        let exec = Exec::new(programs, settings.clone());
+        Self { hooks: exec.hooks().cloned().collect(), kind: Kind::Exec(exec) }
+    }
+
+    fn pools(pools: Vec<Pool>, routes: BTreeMap<HookName, usize>) -> Self {
+        Self { hooks: routes.keys().cloned().collect(), kind: Kind::Pools { pools, routes } }
+    }
+
+    /// One pool for each file, whatever the number of its names. A hook goes to the program
+    /// that is named after it if that declares it, else to the first that does.
+    async fn pools_in_path(settings: &Settings) -> Result<Self, StartError> {
+        let mut files: Vec<(Option<(u64, u64)>, Vec<HookName>, CommandLine)> = Vec::new();
+        for (hook, command) in find_programs() {
+            let file = process::find_in_path(hook.as_str().as_ref())
+                .and_then(|path| {
+                    std::fs::metadata(&path).map_err(|_| process::NotFound::NotExecutable(path))
+                })
+                .map(|found| (found.dev(), found.ino()))
+                .ok();
+            match files.iter_mut().find(|(known, ..)| file.is_some() && *known == file) {
+                Some((_, names, _)) => names.push(hook),
+                None => files.push((file, vec![hook], command)),
+            }
+        }
+        if files.is_empty() {
+            return Err(StartError::Usage(
+                "persistent mode needs a worker: name one with --worker 'python3 /hooks/h.py' \
+                 (or SIDECAR_SHIM_WORKER), or put a program named onDefineDomain or \
+                 preCloudInitIso into $PATH"
+                    .to_owned(),
+            ));
+        }
+        let mut pools = Vec::new();
+        let mut routes = BTreeMap::new();
+        for (_, names, command) in files {
+            let pool = Pool::start(&command, settings).await?;
+            for hook in pool.hooks() {
+                if names.contains(hook) {
+                    routes.insert(hook.clone(), pools.len());
+                } else {
+                    routes.entry(hook.clone()).or_insert(pools.len());
+                }
+            }
+            for hook in names.iter().filter(|hook| !pool.hooks().contains(hook)) {
+                tracing::warn!(%hook, worker = %command, "the program named after the hook does not declare it");
+            }
+            pools.push(pool);
+        }
+        Ok(Self::pools(pools, routes))
+    }
+
+    /// The hooks that can be called.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookName] {
+        &self.hooks
+    }
+
+    /// Calls a hook. The answer comes by the deadline, whatever the hook does.
+    pub async fn call(&self, call: HookCall, deadline: Instant) -> Answer {
+        match &self.kind {
+            Kind::Exec(exec) => exec.call(call, deadline).await,
+            Kind::Pools { pools, routes } => match routes.get(call.hook()) {
+                Some(&pool) => pools[pool].call(call, deadline).await,
+                None => Err(CallError::NotServed {
+                    hook: call.hook().clone(),
+                    why: format!(
+                        "the worker declares {}",
+                        self.hooks.iter().map(HookName::as_str).collect::<Vec<_>>().join(", ")
+                    ),
+                }),
+            },
+        }
+    }
+
+    /// Ends whatever runs, workers by end-of-file first. Calls that are still waiting fail.
+    pub async fn drain(&self) {
+        match &self.kind {
+            Kind::Exec(exec) => exec.drain().await,
+            Kind::Pools { pools, .. } => {
+                pools.iter().for_each(Pool::stop);
+                for pool in pools {
+                    pool.stopped().await;
+                }
+            }
+        }
+    }
+}
+
+/// The programs in `$PATH` that are named after hooks.
+fn find_programs() -> BTreeMap<HookName, CommandLine> {
+    let mut programs = BTreeMap::new();
+    for hook in KNOWN_HOOKS {
+        match process::find_in_path(hook.as_str().as_ref()) {
+            Ok(_) => {
+                let words = [hook.as_str().into()];
+                programs.extend(CommandLine::from_words(words).map(|command| (hook, command)));
+            }
+            Err(process::NotFound::Absent) => {}
+            Err(unusable) => tracing::warn!(%hook, "not served: {unusable}"),
+        }
+    }
+    programs
+}

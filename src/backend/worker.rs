@@ -1,0 +1,699 @@
+//! One worker: a child that speaks the worker protocol, and the task that owns its pipes.
+//!
+//! # Theory of operation
+//! The pool sends [`Job`]s to the task and hears [`Report`]s from it; nobody else touches the
+//! pipes, so a call that is given up never leaves half a frame behind. The task waits for the
+//! next event (output, room to write, a job, a caller that left, a time, an exit) and moves the
+//! worker's [`Life`] on. Output is read whatever else is going on, so a worker that writes
+//! before it has read its call blocks nobody.
+//!
+//! A call that reaches its deadline is answered at once. The worker then has the kill grace to
+//! end it: a late answer is thrown away and the worker kept, otherwise its process group is
+//! ended. A call whose caller has left takes the same path.
+//!
+//! When the task ends, the child is reaped, every call that it held is answered, and jobs that
+//! were never sent go back to the pool.
+
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::codec::Decoder;
+
+use super::process::{CommandLine, Exit, Launch, Process, Stdin, Stdout};
+use super::{Answer, Settings};
+use crate::error::{CallError, Failure};
+use crate::frame::{FrameDecoder, FrameError, Item, Outbox, Stray};
+use crate::hook::{HookCall, HookName, HookReply};
+use crate::rpc::{self, Declared, ErrorKind, Incoming, LogLine, MessageReader, Outcome};
+
+/// How long the last messages of a dead worker are awaited. They are in the pipe already.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+
+/// How much is read from a pipe at once when no frame says how much there is.
+const READ_BYTES: usize = 16 * 1024;
+
+/// A line of `$/log` is cut here, as lines of standard error are.
+const MAX_LOG_BYTES: usize = 8 * 1024;
+
+/// Tells workers of one pool apart.
+pub(super) type WorkerId = u64;
+
+/// A call on its way to a worker.
+pub(super) struct Job {
+    pub(super) call: HookCall,
+    pub(super) accepted: Instant,
+    pub(super) deadline: Instant,
+    /// Which try this is, from 1.
+    pub(super) attempt: u32,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// What the pool hears from a worker.
+pub(super) enum Report {
+    /// It has answered `initialize`.
+    Ready(Declared),
+    /// One of its calls is over.
+    Freed,
+    /// It is no more, and was reaped.
+    Ended(Ending),
+}
+
+/// How a worker's life ended.
+pub(super) struct Ending {
+    pub(super) cause: Cause,
+    /// Jobs that it was given and has not begun.
+    pub(super) unsent: Vec<Job>,
+}
+
+/// Why a worker ended, as far as the pool acts on it.
+pub(super) enum Cause {
+    /// It was told to, or exited with status 0 while it had nothing to do.
+    Quiet,
+    /// It ended over a call, and the call's error says so.
+    Call,
+    /// It failed before it had answered `initialize`, or while it had nothing to do.
+    Fault(String),
+}
+
+/// Starts a worker, and returns when it has ended.
+pub(super) async fn run(
+    id: WorkerId,
+    command: CommandLine,
+    settings: Arc<Settings>,
+    mut jobs: mpsc::Receiver<Job>,
+    reports: mpsc::Sender<(WorkerId, Report)>,
+) {
+    let reporter = Reporter { id, reports };
+    let cause = match Worker::spawn(command, settings, reporter.clone()) {
+        Ok(mut worker) => {
+            let end = loop {
+                let event = worker.next_event(&mut jobs).await;
+                if let ControlFlow::Break(end) = worker.handle(event).await {
+                    break end;
+                }
+            };
+            worker.finish(end).await
+        }
+        Err(fault) => Cause::Fault(fault),
+    };
+    jobs.close();
+    let mut unsent = Vec::new();
+    while let Ok(job) = jobs.try_recv() {
+        unsent.push(job);
+    }
+    reporter.report(Report::Ended(Ending { cause, unsent })).await;
+}
+
+#[derive(Clone)]
+struct Reporter {
+    id: WorkerId,
+    reports: mpsc::Sender<(WorkerId, Report)>,
+}
+
+impl Reporter {
+    async fn report(&self, report: Report) {
+        // The pool outlives its workers; if it did not, there would be nobody to tell.
+        let _ = self.reports.send((self.id, report)).await;
+    }
+}
+
+/// Where a worker stands.
+enum Life {
+    /// `initialize` was sent; its answer is due.
+    Starting { due: Instant },
+    /// It takes calls.
+    Serving(Declared),
+    /// It takes no more calls. Once those that it has are over, its standard input is closed,
+    /// and then its exit is due.
+    Draining { cancel: bool, due: Option<Instant> },
+}
+
+/// Why a worker's task ends.
+enum End {
+    /// It was told to stop. It may not have exited yet.
+    Drained,
+    /// It exited by itself.
+    Exited(Exit),
+    /// It broke the protocol.
+    Broke(String),
+    /// It did not end a call that was given up.
+    Overdue,
+    /// It did not answer `initialize` in time.
+    StartTimeout,
+}
+
+/// One call that a worker has.
+struct InFlight {
+    id: u64,
+    call: HookCall,
+    /// Gone once the caller has its answer, or is not there any more.
+    reply: Option<oneshot::Sender<Answer>>,
+    accepted: Instant,
+    /// The deadline; after that, the end of the grace.
+    due: Instant,
+    /// The worker has answered.
+    settled: bool,
+}
+
+impl InFlight {
+    fn answer(&mut self, answer: Answer) {
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// What a worker's task waits for.
+enum Event {
+    Heard(Result<Heard, FrameError>),
+    Written(std::io::Result<usize>),
+    Job(Option<Job>),
+    CallerLeft(usize),
+    Due,
+    Exited(Exit),
+}
+
+struct Worker {
+    command: CommandLine,
+    settings: Arc<Settings>,
+    reporter: Reporter,
+    process: Process,
+    /// Gone when it was closed, by us or by the worker.
+    stdin: Option<Stdin>,
+    outbox: Outbox,
+    output: Output,
+    life: Life,
+    calls: Vec<InFlight>,
+    last_id: u64,
+}
+
+impl Worker {
+    fn spawn(
+        command: CommandLine,
+        settings: Arc<Settings>,
+        reporter: Reporter,
+    ) -> Result<Self, String> {
+        let launch = Launch {
+            command: &command,
+            documents: &[],
+            protocol: Some(rpc::PROTOCOL_VERSION),
+            stdin: true,
+            hook: None,
+        };
+        let (process, pipes) = Process::spawn(&launch).map_err(|error| error.to_string())?;
+        tracing::debug!(pid = process.pid(), worker = %command, "worker started");
+        let mut outbox = Outbox::default();
+        let last_id = 1;
+        rpc::send_initialize(&mut outbox, last_id);
+        let life = Life::Starting { due: Instant::now() + settings.start_timeout };
+        let (stdin, output) = (pipes.stdin, Output::new(pipes.stdout));
+        let calls = Vec::new();
+        Ok(Self {
+            command,
+            settings,
+            reporter,
+            process,
+            stdin,
+            outbox,
+            output,
+            life,
+            calls,
+            last_id,
+        })
+    }
+
+    /// Waits for whatever happens first. None of the branches loses anything when another wins.
+    /// They are polled in random order: a worker that never stops writing must not starve the
+    /// clock.
+    async fn next_event(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Event {
+        let due = self.next_due();
+        let takes_jobs = match &self.life {
+            Life::Serving(declared) => {
+                self.stdin.is_some()
+                    && self.calls.len() < declared.concurrency
+                    && !self.outbox.has_remaining()
+            }
+            // Only to hear that the pool has let go of it.
+            Life::Starting { .. } => true,
+            Life::Draining { .. } => false,
+        };
+        let Self { output, stdin, outbox, process, calls, .. } = self;
+        tokio::select! {
+            heard = output.next() => Event::Heard(heard),
+            written = write_some(stdin.as_mut(), outbox) => Event::Written(written),
+            exit = process.wait() => Event::Exited(exit),
+            left = caller_left(calls) => Event::CallerLeft(left),
+            job = jobs.recv(), if takes_jobs => Event::Job(job),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Due,
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let of_life = match &self.life {
+            Life::Starting { due } => Some(*due),
+            Life::Serving(_) => None,
+            Life::Draining { due, .. } => *due,
+        };
+        self.calls.iter().map(|call| call.due).chain(of_life).min()
+    }
+
+    async fn handle(&mut self, event: Event) -> ControlFlow<End> {
+        match event {
+            Event::Heard(Ok(heard)) => self.hear(heard).await?,
+            Event::Heard(Err(error)) => {
+                return ControlFlow::Break(self.end_of_output(&error).await);
+            }
+            Event::Written(Ok(_)) => {}
+            Event::Written(Err(_)) => {
+                // It has closed its standard input, or is dying. What it still has to say is
+                // read; it gets no more calls.
+                self.stdin = None;
+                self.outbox = Outbox::default();
+            }
+            Event::Job(Some(job)) => self.begin(job).await,
+            Event::Job(None) => self.drain(),
+            Event::CallerLeft(index) => {
+                tracing::info!(
+                    hook = %self.calls[index].call.hook(), call = self.calls[index].id,
+                    "the caller left before the hook had answered"
+                );
+                self.give_up(index);
+            }
+            Event::Due => self.pass_due()?,
+            Event::Exited(exit) => {
+                self.hear_last_words().await?;
+                return ControlFlow::Break(self.exited(exit));
+            }
+        }
+        self.release().await;
+        self.close_when_done()
+    }
+
+    /// Sends a call to the worker.
+    async fn begin(&mut self, job: Job) {
+        let Life::Serving(declared) = &self.life else {
+            // The pool sends jobs to workers that are ready, and this one was.
+            let hook = job.call.hook().clone();
+            let why = "its worker is stopping".to_owned();
+            let _ = job.reply.send(Err(CallError::Unavailable { hook, why }));
+            return;
+        };
+        let left = job.deadline.saturating_duration_since(Instant::now());
+        let invocation = rpc::Invocation {
+            deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            attempt: job.attempt,
+        };
+        let id = self.last_id + 1;
+        let attach = declared.attachments;
+        if let Err(bytes) = rpc::send_call(&mut self.outbox, id, &job.call, attach, invocation) {
+            let hook = job.call.hook().clone();
+            let what = format!(
+                "the call would be {bytes} bytes long and a frame of the worker protocol holds \
+                 at most {} bytes",
+                crate::frame::MAX_FRAME_BYTES
+            );
+            let _ = job.reply.send(Err(CallError::TooLarge { hook, what }));
+            self.reporter.report(Report::Freed).await;
+            return;
+        }
+        self.last_id = id;
+        self.process.note_call(job.call.hook(), id);
+        self.output.decoder.reset_stray_count();
+        self.calls.push(InFlight {
+            id,
+            call: job.call,
+            reply: Some(job.reply),
+            accepted: job.accepted,
+            due: job.deadline,
+            settled: false,
+        });
+    }
+
+    async fn hear(&mut self, heard: Heard) -> ControlFlow<End> {
+        match heard {
+            Heard::Stray(stray) => self.log_stray(&stray),
+            Heard::Malformed(what) => return ControlFlow::Break(End::Broke(what)),
+            Heard::Message(Incoming::Log(line)) => self.log(&line),
+            Heard::Message(Incoming::Request { id }) => {
+                rpc::send_method_not_found(&mut self.outbox, &id);
+            }
+            Heard::Message(Incoming::Ignored) => {}
+            Heard::Message(Incoming::Response { id: 1, outcome })
+                if matches!(self.life, Life::Starting { .. }) =>
+            {
+                match Declared::read(&outcome) {
+                    Ok(declared) => {
+                        self.life = Life::Serving(declared.clone());
+                        self.reporter.report(Report::Ready(declared)).await;
+                    }
+                    Err(fault) => return ControlFlow::Break(End::Broke(fault.to_string())),
+                }
+            }
+            // It was told to end before it had answered `initialize`.
+            Heard::Message(Incoming::Response { id: 1, .. }) if self.last_id == 1 => {}
+            Heard::Message(Incoming::Response { id, outcome }) => self.settle(id, &outcome)?,
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Passes the worker's answer on, unless the caller has gone, or was answered already.
+    fn settle(&mut self, id: u64, outcome: &Outcome) -> ControlFlow<End> {
+        let Some(call) = self.calls.iter_mut().find(|call| call.id == id && !call.settled) else {
+            return ControlFlow::Break(End::Broke(format!(
+                "a response to request {id}, which is not open"
+            )));
+        };
+        call.settled = true;
+        if call.reply.is_none() {
+            tracing::debug!(hook = %call.call.hook(), call = id, "a late answer is thrown away");
+        } else {
+            let answer = read_outcome(&call.call, outcome);
+            call.answer(answer);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Frees the slots of calls that the worker has answered. A call that it answered without
+    /// having read it to its end keeps its slot until it has.
+    async fn release(&mut self) {
+        if self.outbox.has_remaining() {
+            return;
+        }
+        let before = self.calls.len();
+        self.calls.retain(|call| !call.settled);
+        if matches!(self.life, Life::Serving(_)) {
+            for _ in self.calls.len()..before {
+                self.reporter.report(Report::Freed).await;
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        let cancel = matches!(&self.life, Life::Serving(declared) if declared.cancel);
+        self.life = Life::Draining { cancel, due: None };
+    }
+
+    /// Tells a draining worker to end, once nothing is owed to it or by it.
+    fn close_when_done(&mut self) -> ControlFlow<End> {
+        if !self.calls.is_empty() || self.outbox.has_remaining() {
+            return ControlFlow::Continue(());
+        }
+        match &mut self.life {
+            Life::Draining { due: due @ None, .. } => {
+                self.stdin = None;
+                *due = Some(Instant::now() + self.settings.kill_grace);
+            }
+            Life::Serving(_) if self.stdin.is_none() => {
+                return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Acts on the first time that has come.
+    fn pass_due(&mut self) -> ControlFlow<End> {
+        let now = Instant::now();
+        match &self.life {
+            Life::Starting { due } if *due <= now => return ControlFlow::Break(End::StartTimeout),
+            Life::Draining { due: Some(due), .. } if *due <= now => {
+                return ControlFlow::Break(End::Drained);
+            }
+            _ => {}
+        }
+        let Some(index) = self.calls.iter().position(|call| call.due <= now) else {
+            return ControlFlow::Continue(());
+        };
+        let stderr = self.process.stderr_so_far();
+        let call = &mut self.calls[index];
+        if call.reply.is_none() {
+            return ControlFlow::Break(End::Overdue);
+        }
+        let answer = CallError::Deadline {
+            hook: call.call.hook().clone(),
+            program: self.command.to_string(),
+            after: call.due - call.accepted,
+            stderr,
+        };
+        call.answer(Err(answer));
+        self.give_up(index);
+        ControlFlow::Continue(())
+    }
+
+    /// Gives the worker the grace to end a call that nobody waits for any more.
+    fn give_up(&mut self, index: usize) {
+        let call = &mut self.calls[index];
+        call.reply = None;
+        call.due = Instant::now() + self.settings.kill_grace;
+        let can_cancel = match &self.life {
+            Life::Serving(declared) => declared.cancel,
+            Life::Draining { cancel, .. } => *cancel,
+            Life::Starting { .. } => false,
+        };
+        if can_cancel && !call.settled && self.stdin.is_some() {
+            rpc::send_cancel(&mut self.outbox, call.id);
+        }
+    }
+
+    /// Reads what a worker that has exited has left in its pipe.
+    async fn hear_last_words(&mut self) -> ControlFlow<End> {
+        // Whoever else has the pipe open is in the group, or is waited for no longer than this.
+        self.process.kill_group();
+        let limit = Instant::now() + LAST_WORDS_LIMIT;
+        while let Ok(Ok(heard)) = tokio::time::timeout_at(limit, self.output.next()).await {
+            self.hear(heard).await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn exited(&self, exit: Exit) -> End {
+        match self.life {
+            Life::Draining { .. } if self.calls.is_empty() => End::Drained,
+            _ => End::Exited(exit),
+        }
+    }
+
+    /// The output has ended, mostly because the worker has.
+    async fn end_of_output(&mut self, error: &FrameError) -> End {
+        match (self.process.wait_for(self.settings.kill_grace).await, error) {
+            (Some(exit), FrameError::Ended) => self.exited(exit),
+            (Some(exit), FrameError::Torn { .. }) if !exit.success() => {
+                tracing::warn!(
+                    pid = self.process.pid(),
+                    "a dying worker wrote half a frame: {error}"
+                );
+                End::Exited(exit)
+            }
+            (Some(exit), error) => End::Broke(format!("{error}; then it {exit}")),
+            (None, error) => End::Broke(error.to_string()),
+        }
+    }
+
+    /// Ends and reaps the process, and answers the calls that it still had.
+    async fn finish(mut self, end: End) -> Cause {
+        self.stdin = None;
+        let grace = self.settings.kill_grace;
+        let exit = match &end {
+            End::Exited(exit) => *exit,
+            End::Broke(_) => self.process.kill().await,
+            End::Drained | End::Overdue | End::StartTimeout => self.process.stop(grace).await,
+        };
+        self.process.kill_group();
+        let stderr = self.process.stderr_at_end().await;
+        let how = match &end {
+            End::Drained => format!("was told to stop and {exit}"),
+            End::Exited(exit) => exit.to_string(),
+            End::Broke(what) => format!("broke the worker protocol: {what}"),
+            End::Overdue => format!("was ended, because it did not end a call in time, and {exit}"),
+            End::StartTimeout => format!(
+                "did not answer initialize within {} (--start-timeout)",
+                humantime::format_duration(self.settings.start_timeout)
+            ),
+        };
+        let failure = Failure { how, stderr };
+        let idle = self.calls.iter().all(|call| call.settled);
+        let pid = self.process.pid();
+        let starting = matches!(self.life, Life::Starting { .. });
+        for call in &mut self.calls {
+            let error = call_error(&self.command, call.call.hook(), &end, &failure);
+            call.answer(Err(error));
+        }
+        if matches!(end, End::Drained) {
+            tracing::debug!(pid, worker = %self.command, "worker stopped: it {exit}");
+            return Cause::Quiet;
+        }
+        if starting {
+            let hint = start_hint(&end);
+            return Cause::Fault(format!(
+                "{} {}{hint}{}",
+                self.command,
+                failure.how,
+                failure.last_lines()
+            ));
+        }
+        if matches!(end, End::Exited(exit) if exit.success()) && idle {
+            tracing::info!(pid, worker = %self.command, "an idle worker exited by itself");
+            return Cause::Quiet;
+        }
+        tracing::warn!(pid, worker = %self.command, "worker lost: it {}", failure.how);
+        if idle { Cause::Fault(format!("{} {failure}", self.command)) } else { Cause::Call }
+    }
+
+    fn log_stray(&self, stray: &Stray) {
+        tracing::warn!(
+            pid = self.process.pid(), worker = %self.command, bytes = stray.bytes, text = %stray,
+            "skipped text on the worker's standard output, which is for frames only; print to \
+             standard error, use an SDK, or run the hook with --mode exec"
+        );
+    }
+
+    fn log(&self, line: &LogLine) {
+        let mut end = line.message.len().min(MAX_LOG_BYTES);
+        while !line.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = &line.message[..end];
+        let call = line.id.and_then(|id| self.calls.iter().find(|call| call.id == id));
+        let hook = call.map(|call| call.call.hook().as_str());
+        let (pid, call) = (self.process.pid(), line.id);
+        match line.level.as_str() {
+            "debug" => tracing::debug!(target: "hook", hook, pid, call, "{text}"),
+            "warning" => tracing::warn!(target: "hook", hook, pid, call, "{text}"),
+            "error" => tracing::error!(target: "hook", hook, pid, call, "{text}"),
+            _ => tracing::info!(target: "hook", hook, pid, call, "{text}"),
+        }
+    }
+}
+
+/// What a call that a worker had when it ended is told.
+fn call_error(command: &CommandLine, hook: &HookName, end: &End, failure: &Failure) -> CallError {
+    let (hook, program) = (hook.clone(), command.to_string());
+    match end {
+        End::Broke(what) => {
+            let seen = format!("{what}{}", failure.last_lines());
+            CallError::Protocol { hook, program, seen }
+        }
+        _ => CallError::Died { hook, program, failure: failure.clone() },
+    }
+}
+
+/// The likeliest cause of a worker that never came up.
+fn start_hint(end: &End) -> &'static str {
+    match end {
+        End::Exited(_) => {
+            " before it answered initialize (an argv-style program? those run with --mode exec)"
+        }
+        End::StartTimeout => {
+            " (does it read its standard input? argv-style programs run with --mode exec)"
+        }
+        _ => "",
+    }
+}
+
+/// Reads a worker's answer to a call, and checks the document in it.
+fn read_outcome(call: &HookCall, outcome: &Outcome) -> Answer {
+    let hook = call.hook().clone();
+    match outcome {
+        Outcome::Result(parts) => match rpc::read_answer(call, parts) {
+            Ok(rpc::Answered::Unchanged) => Ok(HookReply::Unchanged),
+            Ok(rpc::Answered::Output(output)) => call
+                .accept(output)
+                .map_err(|fault| CallError::BadOutput { hook, fault: fault.to_string() }),
+            Err(fault) => Err(CallError::BadOutput { hook, fault: fault.to_string() }),
+        },
+        Outcome::Error(error) => {
+            let message = error.to_string();
+            Err(match error.kind() {
+                ErrorKind::MethodNotFound => {
+                    let why = format!("its worker answered: {message}");
+                    CallError::NotServed { hook, why }
+                }
+                ErrorKind::InvalidParams => CallError::BadParams { hook, message },
+                ErrorKind::Refused => CallError::Refused { hook, message },
+                ErrorKind::Fault => CallError::Fault { hook, message },
+            })
+        }
+    }
+}
+
+/// Writes what the pipe takes. Waits for ever if there is nothing to write or nowhere to.
+async fn write_some(stdin: Option<&mut Stdin>, outbox: &mut Outbox) -> std::io::Result<usize> {
+    match stdin {
+        Some(stdin) if outbox.has_remaining() => match stdin.write_buf(outbox).await {
+            Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+            written => written,
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+/// Waits for a caller to give up on one of the calls.
+async fn caller_left(calls: &mut [InFlight]) -> usize {
+    poll_fn(|context| {
+        let left = calls.iter_mut().position(|call| {
+            call.reply.as_mut().is_some_and(|reply| reply.poll_closed(context).is_ready())
+        });
+        left.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// What was read of a worker's output.
+enum Heard {
+    Message(Incoming),
+    Stray(Stray),
+    Malformed(String),
+}
+
+/// The reading half: bytes to frames to messages.
+struct Output {
+    stdout: Stdout,
+    buffer: BytesMut,
+    decoder: FrameDecoder,
+    reader: MessageReader,
+}
+
+impl Output {
+    fn new(stdout: Stdout) -> Self {
+        let (buffer, decoder) = (BytesMut::new(), FrameDecoder::default());
+        Self { stdout, buffer, decoder, reader: MessageReader::default() }
+    }
+
+    /// The next message. May be dropped and called again: everything read so far is kept here.
+    async fn next(&mut self) -> Result<Heard, FrameError> {
+        let mut item = self.decoder.decode(&mut self.buffer)?;
+        loop {
+            match item {
+                Some(Item::Stray(stray)) => return Ok(Heard::Stray(stray)),
+                Some(Item::Frame(frame)) => match self.reader.take(frame) {
+                    Ok(Some(message)) => return Ok(Heard::Message(message)),
+                    Ok(None) => item = self.decoder.decode(&mut self.buffer)?,
+                    Err(fault) => return Ok(Heard::Malformed(fault.to_string())),
+                },
+                None => {
+                    if self.buffer.capacity() == self.buffer.len() {
+                        self.buffer.reserve(READ_BYTES);
+                    }
+                    item = if self.stdout.read_buf(&mut self.buffer).await? > 0 {
+                        self.decoder.decode(&mut self.buffer)?
+                    } else {
+                        match self.decoder.decode_eof(&mut self.buffer)? {
+                            None if self.reader.in_message() => {
+                                return Err(FrameError::MissingAttachment);
+                            }
+                            None => return Err(FrameError::Ended),
+                            last => last,
+                        }
+                    };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The command line: what was typed and what the environment says, turned into a plain [`Config`].
+
+#![expect(clippy::disallowed_types, reason = "this is the room for clap")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing::Level;
+
+use crate::backend::{CommandLine, Settings, Spec};
+use crate::commands::call::{CallConfig, Color, Target};
+use crate::commands::serve::{Limits, ServeConfig};
+use crate::error::StartError;
+use crate::hook::HookName;
+use crate::logging::{Format, Verbosity};
+use crate::service::ApiVersion;
+
+/// Everything that was said, checked.
+pub struct Config {
+    /// What log lines look like.
+    pub log_format: Format,
+    /// Which are written.
+    pub verbosity: Verbosity,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do.
+pub enum Action {
+    /// Serve KubeVirt.
+    Serve(ServeConfig),
+    /// Try one hook.
+    Call(Box<CallConfig>),
+}
+
+/// A command line that is not carried out. It may just have asked for help.
+pub enum Refusal {
+    /// clap's own complaints and answers.
+    Clap(clap::Error),
+    /// Ours.
+    Start(StartError),
+}
+
+impl Refusal {
+    /// Tells the user, and says how the process ends: 0 for help, 2 for a command line that
+    /// cannot be parsed, 1 for one that makes no sense.
+    #[must_use]
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Clap(error) => {
+                let _ = error.print();
+                ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+            }
+            Self::Start(error) => crate::commands::fail(error),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the process's arguments and environment.
+    pub fn from_environment() -> Result<Self, Refusal> {
+        Self::from_args(std::env::args_os())
+    }
+
+    fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
+        let cli = Cli::try_parse_from(args).map_err(Refusal::Clap)?;
+        cli.resolve().map_err(Refusal::Start)
+    }
+}
+
+/// Serves KubeVirt's VM hooks: runs hook programs, or keeps hook workers running, behind the
+/// gRPC sockets that KubeVirt calls.
+#[derive(Parser)]
+#[command(
+    name = "sidecar-shim",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    after_help = AFTER_HELP,
+    override_usage = "sidecar-shim --version v1alpha3 [OPTIONS] [-- WORKER [ARG]...]\n       \
+                      sidecar-shim call HOOK [OPTIONS] [-- WORKER [ARG]...]"
+)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// The worker's command, for typing. Images use --worker, because KubeVirt appends arguments
+    #[arg(last = true, value_name = "WORKER")]
+    words: Vec<OsString>,
+
+    /// Print this program's version
+    #[arg(short = 'V', action = clap::ArgAction::Version)]
+    program_version: (),
+}
+
+const AFTER_HELP: &str = "\
+Every option also reads SIDECAR_SHIM_<OPTION> from the environment (SIDECAR_SHIM_MAX_WORKERS=8).
+Times are written 500ms, 2s, 5m.
+
+Exit status:
+  0  stopped by a signal or by KubeVirt; `call`: the hook answered
+  1  could not start (the reason is on standard error); `call`: the call failed
+  2  the command line cannot be parsed";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Call a hook once, as KubeVirt would, and show what it changes
+    Call(CallArgs),
+}
+
+#[derive(Args)]
+struct Options {
+    /// Version of the hook API to advertise: v1alpha1, v1alpha2 or v1alpha3
+    #[arg(long, global = true, env = "SIDECAR_SHIM_VERSION", value_name = "VERSION")]
+    version: Option<String>,
+
+    /// How hooks are run: exec starts a program for each call, persistent keeps workers running
+    #[arg(long, global = true, env = "SIDECAR_SHIM_MODE", value_enum, default_value_t = Mode::Exec)]
+    mode: Mode,
+
+    /// The worker's command, in words as a shell has them: 'python3 /hooks/smbios.py'
+    #[arg(long, global = true, env = "SIDECAR_SHIM_WORKER", value_name = "COMMAND")]
+    worker: Option<String>,
+
+    /// Directory in which the socket is created
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_SOCKET_DIR",
+        value_name = "DIR",
+        default_value = "/var/run/kubevirt-hooks"
+    )]
+    socket_dir: PathBuf,
+
+    /// Processes at once: workers, or in exec mode hook programs
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_MAX_WORKERS",
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    max_workers: u16,
+
+    /// Calls that may wait for a process
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_QUEUE_LIMIT",
+        value_name = "N",
+        default_value_t = 256
+    )]
+    queue_limit: u16,
+
+    /// How long a worker may take to answer `initialize`
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_START_TIMEOUT",
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = parse_time
+    )]
+    start_timeout: Duration,
+
+    /// The longest time for one call, if that is less than the caller's deadline
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_CALL_TIMEOUT",
+        value_name = "TIME",
+        value_parser = parse_time
+    )]
+    call_timeout: Option<Duration>,
+
+    /// How long a process has between being asked to end and being made to
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_KILL_GRACE",
+        value_name = "TIME",
+        default_value = "2s",
+        value_parser = parse_time
+    )]
+    kill_grace: Duration,
+
+    /// How long calls in flight may take when the shim is told to stop
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_SHUTDOWN_GRACE",
+        value_name = "TIME",
+        default_value = "25s",
+        value_parser = parse_time
+    )]
+    shutdown_grace: Duration,
+
+    /// What log lines look like (default: json, for `call` text)
+    #[arg(long, global = true, env = "SIDECAR_SHIM_LOG_FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+
+    /// Which log lines are written (default: info, for `call` warning and what hooks write)
+    #[arg(long, global = true, env = "SIDECAR_SHIM_LOG_LEVEL", value_enum)]
+    log_level: Option<LogLevel>,
+}
+
+#[derive(Args)]
+struct CallArgs {
+    /// The hook: onDefineDomain or preCloudInitIso
+    hook: String,
+
+    /// VMI as JSON (default: a built-in sample)
+    #[arg(long, value_name = "FILE")]
+    vmi: Option<PathBuf>,
+
+    /// libvirt domain as XML (default: a built-in sample)
+    #[arg(long, value_name = "FILE")]
+    domain: Option<PathBuf>,
+
+    /// `CloudInitData` as JSON (default: a built-in sample)
+    #[arg(long, value_name = "FILE")]
+    cloud_init: Option<PathBuf>,
+
+    /// Call the shim that runs behind this socket, instead of starting one
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Call this many times, each on a connection of its own, and print p50 and p99
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    repeat: u32,
+
+    /// The deadline of each call; KubeVirt's is 60s
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    timeout: Duration,
+
+    /// When the diff is coloured
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+
+    /// The worker's command, or in exec mode the hook program's
+    #[arg(last = true, value_name = "WORKER")]
+    words: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Exec,
+    Persistent,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Cli {
+    fn resolve(self) -> Result<Config, StartError> {
+        let Self { options, command, words, .. } = self;
+        let level = options.log_level.map(|level| match level {
+            LogLevel::Debug => Level::DEBUG,
+            LogLevel::Info => Level::INFO,
+            LogLevel::Warning => Level::WARN,
+            LogLevel::Error => Level::ERROR,
+        });
+        let format = options.log_format.map(|format| match format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+        });
+        Ok(match command {
+            None => Config {
+                log_format: format.unwrap_or(Format::Json),
+                verbosity: Verbosity {
+                    shim: level.unwrap_or(Level::INFO),
+                    hooks: level.unwrap_or(Level::INFO),
+                },
+                action: Action::Serve(options.serve(words)?),
+            },
+            Some(Command::Call(args)) => Config {
+                log_format: format.unwrap_or(Format::Text),
+                verbosity: Verbosity {
+                    shim: level.unwrap_or(Level::WARN),
+                    hooks: level.unwrap_or(Level::INFO),
+                },
+                action: Action::Call(Box::new(args.resolve(&options)?)),
+            },
+        })
+    }
+}
+
+impl Options {
+    fn serve(self, words: Vec<OsString>) -> Result<ServeConfig, StartError> {
+        let version = match self.version.as_deref() {
+            None | Some("") => {
+                return Err(usage("no hook API version: give --version v1alpha1, v1alpha2 or v1alpha3"));
+            }
+            Some(name) => ApiVersion::parse(name).ok_or_else(|| {
+                usage(format!(
+                    "unknown hook API version {name:?}: --version takes v1alpha1, v1alpha2 or v1alpha3"
+                ))
+            })?,
+        };
+        let spec = match (self.mode, self.command_line(words)?) {
+            (Mode::Exec, None) => Spec::Exec,
+            (Mode::Exec, Some(_)) => {
+                return Err(usage(
+                    "a worker makes sense with --mode persistent only; exec mode runs the programs \
+                     in $PATH that are named after the hooks",
+                ));
+            }
+            (Mode::Persistent, Some(command)) => Spec::Persistent(command),
+            (Mode::Persistent, None) => Spec::PersistentInPath,
+        };
+        let limits = self.limits();
+        Ok(ServeConfig { version, socket_dir: self.socket_dir, spec, limits })
+    }
+
+    /// The worker's command: typed behind `--`, or given with `--worker`.
+    fn command_line(&self, words: Vec<OsString>) -> Result<Option<CommandLine>, StartError> {
+        if let Some(command) = CommandLine::from_words(words) {
+            return Ok(Some(command));
+        }
+        let Some(text) = &self.worker else { return Ok(None) };
+        let words = shlex::split(text).ok_or_else(|| {
+            usage(format!("--worker {text:?} cannot be split into words: a quote is not closed"))
+        })?;
+        match CommandLine::from_words(words.into_iter().map(OsString::from)) {
+            Some(command) => Ok(Some(command)),
+            None => Err(usage("--worker is empty: it has to be a command")),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            settings: Settings {
+                max_workers: self.max_workers.into(),
+                queue_limit: self.queue_limit.into(),
+                start_timeout: self.start_timeout,
+                kill_grace: self.kill_grace,
+            },
+            call_timeout: self.call_timeout,
+            shutdown_grace: self.shutdown_grace,
+        }
+    }
+}
+
+impl CallArgs {
+    fn resolve(self, options: &Options) -> Result<CallConfig, StartError> {
+        let hook = HookName::parse(&self.hook)
+            .filter(|hook| {
+                [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO].contains(hook)
+            })
+            .ok_or_else(|| {
+                let name = &self.hook;
+                usage(format!(
+                    "unknown hook {name:?}: `call` knows onDefineDomain and preCloudInitIso"
+                ))
+            })?;
+        let target = match self.socket {
+            Some(_) if !self.words.is_empty() => {
+                return Err(usage("give either --socket or a worker: a running shim has its own"));
+            }
+            Some(socket) => Target::Running(socket),
+            None => {
+                let spec = match (options.mode, options.command_line(self.words)?) {
+                    (Mode::Exec, Some(command)) => Spec::ExecOne(hook.clone(), command),
+                    (Mode::Exec, None) => Spec::Exec,
+                    (Mode::Persistent, Some(command)) => Spec::Persistent(command),
+                    (Mode::Persistent, None) => Spec::PersistentInPath,
+                };
+                Target::Private(spec, options.limits())
+            }
+        };
+        Ok(CallConfig {
+            hook,
+            vmi: self.vmi,
+            domain: self.domain,
+            cloud_init: self.cloud_init,
+            target,
+            repeat: self.repeat,
+            timeout: self.timeout,
+            color: match self.color {
+                ColorChoice::Auto => Color::Auto,
+                ColorChoice::Always => Color::Always,
+                ColorChoice::Never => Color::Never,
+            },
+        })
+    }
+}
+
+fn usage(text: impl Into<String>) -> StartError {
+    StartError::Usage(text.into())
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() {
+        return Err("it has to be more than nothing".to_owned());
+    }
+    Ok(time)
+}

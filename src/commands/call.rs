@@ -1,0 +1,287 @@
+//! Tries a hook without a cluster: starts the whole shim on a private socket, calls it as
+//! virt-launcher does, and shows what the hook changes. The result goes to standard output,
+//! everything else to standard error.
+
+mod diff;
+mod samples;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use self::diff::Kind;
+use super::serve::Limits;
+use crate::backend::{Backend, Spec};
+use crate::error::StartError;
+use crate::hook::HookName;
+use crate::server::{self, Served, Socket, Stop};
+use crate::service::ApiVersion;
+use crate::service::client::{Client, ClientError};
+
+/// What to call, and with what.
+pub struct CallConfig {
+    /// The hook.
+    pub hook: HookName,
+    /// A file with the VMI, or none for the sample.
+    pub vmi: Option<PathBuf>,
+    /// A file with the domain.
+    pub domain: Option<PathBuf>,
+    /// A file with the cloud-init data.
+    pub cloud_init: Option<PathBuf>,
+    /// Who answers.
+    pub target: Target,
+    /// How often to call.
+    pub repeat: u32,
+    /// The deadline of each call.
+    pub timeout: Duration,
+    /// When the diff is coloured.
+    pub color: Color,
+}
+
+/// Who answers.
+pub enum Target {
+    /// A shim that runs already.
+    Running(PathBuf),
+    /// One that is started for this.
+    Private(Spec, Limits),
+}
+
+/// When the diff is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+enum CallFailed {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("{hook} failed: {source}")]
+    Call { hook: HookName, source: ClientError },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot create a directory for the socket: {0}")]
+    Directory(std::io::Error),
+    #[error("cannot write the result: {0}")]
+    Write(std::io::Error),
+    #[error(
+        "{hook} is not offered there; offered are {offered}. (In exec mode a hook is a program in \
+         $PATH of that name, or the command behind `--`; in persistent mode a worker declares it)"
+    )]
+    NotOffered { hook: HookName, offered: String },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Calls the hook, and shows the result.
+pub async fn run(config: CallConfig) -> ExitCode {
+    match call(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::fail(error),
+    }
+}
+
+async fn call(config: &CallConfig) -> Result<(), CallFailed> {
+    let documents = Documents::read(config)?;
+    let outcome = match &config.target {
+        Target::Running(socket) => exchange(config, socket, &documents).await?,
+        Target::Private(spec, limits) => {
+            let shim = PrivateShim::start(spec, limits).await?;
+            let outcome = tokio::select! {
+                outcome = exchange(config, &shim.socket, &documents) => outcome,
+                error = interrupted() => {
+                    shim.stop.at_once.cancel();
+                    Err(error)
+                }
+            };
+            shim.stop().await;
+            outcome?
+        }
+    };
+    show(config, &documents, &outcome)
+}
+
+/// What is sent.
+struct Documents {
+    vmi: Bytes,
+    /// The one that the hook may change.
+    subject: Bytes,
+}
+
+impl Documents {
+    fn read(config: &CallConfig) -> Result<Self, CallFailed> {
+        let vmi = read_or(config.vmi.as_deref(), samples::VMI)?;
+        let subject = if config.hook == HookName::PRE_CLOUD_INIT_ISO {
+            read_or(config.cloud_init.as_deref(), samples::CLOUD_INIT)?
+        } else {
+            read_or(config.domain.as_deref(), samples::DOMAIN)?
+        };
+        Ok(Self { vmi, subject })
+    }
+}
+
+fn read_or(path: Option<&Path>, sample: &'static str) -> Result<Bytes, CallFailed> {
+    let Some(path) = path else { return Ok(Bytes::from_static(sample.as_bytes())) };
+    let read = std::fs::read(path).map(Bytes::from);
+    read.map_err(|source| CallFailed::Read { path: path.to_owned(), source })
+}
+
+/// A whole shim behind a socket that nobody else can reach.
+struct PrivateShim {
+    socket: PathBuf,
+    stop: Stop,
+    server: JoinHandle<Result<(), StartError>>,
+    /// Removed, with what is in it, when dropped.
+    _directory: tempfile::TempDir,
+}
+
+impl PrivateShim {
+    async fn start(spec: &Spec, limits: &Limits) -> Result<Self, CallFailed> {
+        let directory = tempfile::Builder::new()
+            .prefix("sidecar-shim-")
+            .tempdir()
+            .map_err(CallFailed::Directory)?;
+        let path = directory.path().join("shim.sock");
+        let backend = tokio::select! {
+            backend = Backend::start(spec, &limits.settings) => Arc::new(backend?),
+            error = interrupted() => return Err(error),
+        };
+        let socket = match Socket::bind(path.clone()) {
+            Ok(socket) => socket,
+            Err(error) => {
+                backend.drain().await;
+                return Err(error.into());
+            }
+        };
+        let stop = Stop::default();
+        let served = Served {
+            backend,
+            version: ApiVersion::V1Alpha3,
+            call_timeout: limits.call_timeout,
+            shutdown_grace: limits.shutdown_grace,
+        };
+        let server = tokio::spawn(server::run(served, socket, stop.clone()));
+        Ok(Self { socket: path, stop, server, _directory: directory })
+    }
+
+    async fn stop(self) {
+        self.stop.gently.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!("the private shim ended badly: {error}");
+        }
+    }
+}
+
+/// Waits for the user to lose patience.
+async fn interrupted() -> CallFailed {
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            CallFailed::Interrupted
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+/// What came back.
+struct Outcome {
+    result: Bytes,
+    /// How long each call took, dialling included.
+    times: Vec<Duration>,
+}
+
+async fn exchange(
+    config: &CallConfig,
+    socket: &Path,
+    documents: &Documents,
+) -> Result<Outcome, CallFailed> {
+    let offer = Client::dial(socket).await?.info().await?;
+    let point = hook_point(&config.hook);
+    if !offer.hook_points.iter().any(|name| *name == point) {
+        let offered = match offer.hook_points.is_empty() {
+            true => "no hooks".to_owned(),
+            false => offer.hook_points.join(", "),
+        };
+        return Err(CallFailed::NotOffered { hook: config.hook.clone(), offered });
+    }
+    let mut result = Bytes::new();
+    let mut times = Vec::new();
+    for _ in 0..config.repeat {
+        let started = Instant::now();
+        let client = Client::dial(socket).await?;
+        let (vmi, subject) = (documents.vmi.clone(), documents.subject.clone());
+        let answer = if config.hook == HookName::PRE_CLOUD_INIT_ISO {
+            client.pre_cloud_init_iso(offer.version, vmi, subject, config.timeout).await
+        } else {
+            client.on_define_domain(offer.version, vmi, subject, config.timeout).await
+        };
+        times.push(started.elapsed());
+        result = answer.map_err(|source| CallFailed::Call { hook: config.hook.clone(), source })?;
+    }
+    Ok(Outcome { result, times })
+}
+
+/// The name that `Info` has for a hook.
+fn hook_point(hook: &HookName) -> String {
+    let (first, rest) = hook.as_str().split_at(1);
+    first.to_ascii_uppercase() + rest
+}
+
+fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result<(), CallFailed> {
+    let stderr = std::io::stderr();
+    let color = match config.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let kind = if config.hook == HookName::PRE_CLOUD_INIT_ISO { Kind::Json } else { Kind::Xml };
+    let mut report = diff::unified(kind, &documents.subject, &outcome.result, color);
+    if config.repeat > 1 {
+        report.push_str(&timing(&outcome.times));
+    }
+    // The diff goes first, so that on a terminal the result is not torn apart by it.
+    let _ = stderr.lock().write_all(report.as_bytes());
+    let mut stdout = std::io::stdout().lock();
+    let mut written = stdout.write_all(&outcome.result);
+    if stdout.is_terminal() && !outcome.result.ends_with(b"\n") {
+        written = written.and_then(|()| stdout.write_all(b"\n"));
+    }
+    match written.and_then(|()| stdout.flush()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(CallFailed::Write),
+    }
+}
+
+fn timing(times: &[Duration]) -> String {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let at = |percent: usize| {
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+    };
+    format!(
+        "{} calls, each on a connection of its own: p50 {:.3} ms, p99 {:.3} ms\n",
+        sorted.len(),
+        at(50),
+        at(99)
+    )
+}

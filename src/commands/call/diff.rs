@@ -1,0 +1,154 @@
+//! What a hook changed, as a unified diff for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, Writer};
+use similar::{ChangeTag, TextDiff};
+
+/// Lines of context around a change.
+const CONTEXT: usize = 3;
+
+/// After this the diff is finished less cleverly: nobody waits longer for a prettier one.
+const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What kind of document is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A libvirt domain.
+    Xml,
+    /// Cloud-init data.
+    Json,
+}
+
+/// The changes from `sent` to `answered`, or a line that says there are none. Compared is what
+/// the documents say: most XML libraries write `<a></a>` as `<a/>`, and a diff full of that
+/// would hide what the hook did.
+pub(super) fn unified(kind: Kind, sent: &[u8], answered: &[u8], color: bool) -> String {
+    if sent == answered {
+        return "unchanged\n".to_owned();
+    }
+    let [old, new] = [sent, answered].map(|document| readable(kind, document));
+    if old == new {
+        return "unchanged in what it says, though written in another way\n".to_owned();
+    }
+    let diff = TextDiff::configure().timeout(DIFF_TIMEOUT).diff_lines(old.as_str(), new.as_str());
+    let paint = |style: Style| if color { style } else { Style::new() };
+    let mut out = String::new();
+    line(&mut out, paint(Style::new().bold()), "--- sent");
+    line(&mut out, paint(Style::new().bold()), "+++ answered");
+    for hunk in diff.unified_diff().context_radius(CONTEXT).iter_hunks() {
+        line(&mut out, paint(AnsiColor::Cyan.on_default()), &hunk.header().to_string());
+        for change in hunk.iter_changes() {
+            let (sign, style) = match change.tag() {
+                ChangeTag::Delete => ('-', AnsiColor::Red.on_default()),
+                ChangeTag::Insert => ('+', AnsiColor::Green.on_default()),
+                ChangeTag::Equal => (' ', Style::new()),
+            };
+            let text = change.value().trim_end_matches('\n');
+            line(&mut out, paint(style), &format!("{sign}{text}"));
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, style: Style, text: &str) {
+    let _ = writeln!(out, "{style}{text}{style:#}");
+}
+
+/// A document in lines, in one way of writing it. Text that cannot be read stays as it is.
+fn readable(kind: Kind, document: &[u8]) -> String {
+    let text = String::from_utf8_lossy(document);
+    match kind {
+        Kind::Xml => readable_xml(&text).unwrap_or_else(|_| text.into_owned()),
+        Kind::Json => readable_json(&text).unwrap_or_else(|_| text.into_owned()),
+    }
+}
+
+/// Empty elements have one tag, attributes stand in the order of their names.
+fn readable_xml(text: &str) -> Result<String, quick_xml::Error> {
+    let mut reader = Reader::from_str(text);
+    let mut writer = Writer::new(Vec::new());
+    let mut held: Option<BytesStart<'_>> = None;
+    loop {
+        let event = reader.read_event()?;
+        if let Some(start) = held.take() {
+            if let Event::End(_) = event {
+                writer.write_event(Event::Empty(start))?;
+                continue;
+            }
+            writer.write_event(Event::Start(start))?;
+        }
+        match event {
+            Event::Start(start) => held = Some(in_order(&start)?),
+            Event::Empty(start) => writer.write_event(Event::Empty(in_order(&start)?))?,
+            Event::Eof => break,
+            other => writer.write_event(other)?,
+        }
+    }
+    Ok(String::from_utf8_lossy(&writer.into_inner()).into_owned())
+}
+
+fn in_order<'a>(start: &BytesStart<'a>) -> Result<BytesStart<'a>, quick_xml::Error> {
+    let name = start.name();
+    let name: &str = name.as_ref();
+    let mut ordered = BytesStart::new(name.to_owned());
+    let mut attributes = start.attributes().collect::<Result<Vec<_>, _>>()?;
+    attributes.sort_by_key(|attribute| attribute.key);
+    attributes.into_iter().for_each(|attribute| ordered.push_attribute(attribute));
+    Ok(ordered)
+}
+
+/// It comes in one line: it is laid out, and strings of several lines are broken where they
+/// break.
+fn readable_json(text: &str) -> serde_json::Result<String> {
+    let value: serde_json::Value = serde_json::from_str(text)?;
+    Ok(serde_json::to_string_pretty(&value)?.replace("\\n", "\\n\n    "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_changed_lines_with_their_surroundings() {
+        let shown = unified(Kind::Xml, b"<a>\n  <b/>\n</a>\n", b"<a>\n  <c/>\n</a>\n", false);
+        assert_eq!(
+            shown,
+            "--- sent\n+++ answered\n@@ -1,3 +1,3 @@\n <a>\n-  <b/>\n+  <c/>\n </a>\n"
+        );
+    }
+
+    #[test]
+    fn colours_only_when_asked() {
+        let shown = unified(Kind::Xml, b"a\n", b"b\n", true);
+        assert!(shown.contains("\u{1b}[31m-a\u{1b}[0m\n"), "{shown:?}");
+        assert!(shown.contains("\u{1b}[32m+b\u{1b}[0m\n"), "{shown:?}");
+    }
+
+    #[test]
+    fn documents_are_compared_by_what_they_say() {
+        let same = |kind, old: &str, new: &str| {
+            let shown = unified(kind, old.as_bytes(), new.as_bytes(), false);
+            assert!(shown.starts_with("unchanged in what it says"), "{shown}");
+        };
+        same(Kind::Xml, "<a x='1' b=\"2\"><c></c>&amp;</a>", "<a b=\"2\" x=\"1\"><c/>&amp;</a>");
+        same(Kind::Json, "{\"a\":1,\"b\":2}", "{ \"b\": 2, \"a\": 1 }");
+        assert_eq!(unified(Kind::Json, b"{}", b"{}", false), "unchanged\n");
+    }
+
+    #[test]
+    fn json_strings_are_broken_into_their_lines() {
+        let (old, new) = (r#"{"UserData":"a\nb\n"}"#, r#"{"UserData":"a\nc\n"}"#);
+        let shown = unified(Kind::Json, old.as_bytes(), new.as_bytes(), false);
+        assert!(shown.contains("\n-    b\\n\n+    c\\n\n"), "{shown}");
+    }
+
+    #[test]
+    fn broken_documents_are_compared_as_text() {
+        let shown = unified(Kind::Xml, b"<a/>", b"<a", false);
+        assert!(shown.contains("\n-<a/>\n+<a\n"), "{shown}");
+    }
+}

@@ -1,0 +1,351 @@
+//! The frame codec: bytes in, frames out. It does no I/O and knows nothing of JSON.
+//!
+//! A frame is an unsigned 32-bit big-endian length and that many bytes. A length is at most
+//! 2^24 − 1, so the first byte of every frame is `0x00`, which no text begins with. That is how
+//! output that a hook printed by mistake is told from a frame, and skipped.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::Decoder;
+
+/// Bytes of the length that stands before every frame.
+const HEADER_BYTES: usize = 4;
+
+/// The most bytes one frame holds (16 MiB − 1): the first byte of its header is zero.
+pub const MAX_FRAME_BYTES: usize = 0x00ff_ffff;
+
+/// Stray bytes that are skipped before the peer is given up. It is enough for a banner or a few
+/// debugging prints, and little enough that a worker which prints documents is found at once.
+pub const MAX_STRAY_BYTES: usize = 64 * 1024;
+
+/// How much of a stray text is kept for the log.
+const STRAY_SAMPLE_BYTES: usize = 80;
+
+/// A read buffer larger than this is given back once it is empty, so that one large document
+/// does not stay in memory for as long as the worker lives.
+const KEPT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What stands next in a worker's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// One whole frame, without its header.
+    Frame(Bytes),
+    /// Bytes between two frames that are none.
+    Stray(Stray),
+}
+
+/// Why a worker's output cannot be read on. There is no way back into step after any of these.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// A header that announces no bytes at all.
+    #[error("a frame of length 0 (header 00 00 00 00): a frame holds at least one byte")]
+    Empty,
+    /// More stray output than [`MAX_STRAY_BYTES`].
+    #[error("more than {MAX_STRAY_BYTES} bytes that are no frame, beginning with {0}")]
+    TooMuchStray(Stray),
+    /// The output ended inside a frame.
+    #[error("its output ended inside a frame: {have} of {want} bytes")]
+    Torn {
+        /// Bytes that arrived, header included.
+        have: usize,
+        /// Bytes that the frame should have, header included.
+        want: usize,
+    },
+    /// The output ended between a message and an attachment that it announced.
+    #[error("its output ended before an attachment that it had announced")]
+    MissingAttachment,
+    /// The output ended where it may.
+    #[error("it closed its standard output")]
+    Ended,
+    /// The pipe could not be read.
+    #[error("its output could not be read: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A run of bytes between frames: how long it is, and how it begins.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Stray {
+    /// Bytes in the run.
+    pub bytes: usize,
+    sample: Vec<u8>,
+}
+
+impl Stray {
+    fn add(&mut self, more: &[u8]) {
+        let room = STRAY_SAMPLE_BYTES - self.sample.len();
+        self.sample.extend_from_slice(&more[..more.len().min(room)]);
+        self.bytes += more.len();
+    }
+
+    /// The beginning of the text. It ends before the first `<` or `{`, because what follows
+    /// may be a document, and documents are never logged.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let end = self.sample.iter().position(|byte| matches!(byte, b'<' | b'{'));
+        let shown = &self.sample[..end.unwrap_or(self.sample.len())];
+        String::from_utf8_lossy(shown).escape_debug().to_string()
+    }
+}
+
+impl fmt::Display for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.text())
+    }
+}
+
+impl fmt::Debug for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stray({} bytes, {self})", self.bytes)
+    }
+}
+
+/// Finds frames in a stream of bytes, however the stream was split on its way.
+#[derive(Debug, Default)]
+pub struct FrameDecoder {
+    run: Stray,
+    skipped: usize,
+}
+
+impl FrameDecoder {
+    /// Starts the count of stray bytes anew: the limit is one call's.
+    pub fn reset_stray_count(&mut self) {
+        self.skipped = 0;
+    }
+
+    /// Moves stray bytes at the front of `src` into the current run.
+    fn skip_stray(&mut self, src: &mut BytesMut) -> Result<(), FrameError> {
+        let until_frame = src.iter().position(|&byte| byte == 0).unwrap_or(src.len());
+        if until_frame == 0 {
+            return Ok(());
+        }
+        // Beyond the limit the rest is not counted, so that the error does not depend on how
+        // much of it had arrived.
+        let counted = until_frame.min(MAX_STRAY_BYTES + 1 - self.skipped);
+        self.run.add(&src[..counted]);
+        self.skipped += counted;
+        src.advance(until_frame);
+        if self.skipped > MAX_STRAY_BYTES {
+            return Err(FrameError::TooMuchStray(std::mem::take(&mut self.run)));
+        }
+        Ok(())
+    }
+}
+
+impl Decoder for FrameDecoder {
+    type Item = Item;
+    type Error = FrameError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Item>, FrameError> {
+        self.skip_stray(src)?;
+        if src.is_empty() {
+            return Ok(None);
+        }
+        if self.run.bytes > 0 {
+            return Ok(Some(Item::Stray(std::mem::take(&mut self.run))));
+        }
+        let Some(&[a, b, c, d]) = src.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        if len == 0 {
+            return Err(FrameError::Empty);
+        }
+        let whole = HEADER_BYTES + len;
+        if src.len() < whole {
+            src.reserve(whole - src.len());
+            return Ok(None);
+        }
+        src.advance(HEADER_BYTES);
+        let frame = src.split_to(len).freeze();
+        if src.is_empty() && len > KEPT_BUFFER_BYTES {
+            *src = BytesMut::new();
+        }
+        Ok(Some(Item::Frame(frame)))
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Item>, FrameError> {
+        if let Some(item) = self.decode(src)? {
+            return Ok(Some(item));
+        }
+        if self.run.bytes > 0 {
+            return Ok(Some(Item::Stray(std::mem::take(&mut self.run))));
+        }
+        if src.is_empty() {
+            return Ok(None);
+        }
+        let have = src.len();
+        let want = match src.first_chunk::<HEADER_BYTES>() {
+            Some(header) => HEADER_BYTES + u32::from_be_bytes(*header) as usize,
+            None => HEADER_BYTES,
+        };
+        src.clear();
+        Err(FrameError::Torn { have, want })
+    }
+}
+
+/// Frames on their way out: a list of byte strings that are written in order, several of them
+/// with one system call, without being copied together first.
+#[derive(Default)]
+pub struct Outbox(VecDeque<Bytes>);
+
+impl Outbox {
+    /// Appends one frame, given as the parts that its bytes consist of.
+    ///
+    /// # Panics
+    /// If the parts are empty or longer than [`MAX_FRAME_BYTES`] together, which is for the
+    /// caller to find out before, when there is still someone to tell.
+    pub fn push_frame(&mut self, parts: impl IntoIterator<Item = Bytes>) {
+        let header_at = self.0.len();
+        self.0.push_back(Bytes::new());
+        self.0.extend(parts.into_iter().filter(|part| !part.is_empty()));
+        let len: usize = self.0.range(header_at..).map(Bytes::len).sum();
+        assert!((1..=MAX_FRAME_BYTES).contains(&len), "a frame of {len} bytes");
+        let header = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+        self.0[header_at] = Bytes::copy_from_slice(&header);
+    }
+}
+
+impl Buf for Outbox {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn has_remaining(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |part| part)
+    }
+
+    fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
+        let count = self.0.len().min(dst.len());
+        for (slot, part) in dst.iter_mut().zip(&self.0) {
+            *slot = IoSlice::new(part);
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while count > 0 {
+            let Some(front) = self.0.front_mut() else {
+                return;
+            };
+            let step = count.min(front.len());
+            front.advance(step);
+            count -= step;
+            if front.is_empty() {
+                self.0.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn decode_all(chunks: &[&[u8]]) -> (Vec<Item>, Option<String>) {
+        let mut decoder = FrameDecoder::default();
+        let mut buffer = BytesMut::new();
+        let mut items = Vec::new();
+        for chunk in chunks {
+            buffer.extend_from_slice(chunk);
+            loop {
+                match decoder.decode(&mut buffer) {
+                    Ok(Some(item)) => items.push(item),
+                    Ok(None) => break,
+                    Err(error) => return (items, Some(error.to_string())),
+                }
+            }
+        }
+        loop {
+            match decoder.decode_eof(&mut buffer) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => return (items, None),
+                Err(error) => return (items, Some(error.to_string())),
+            }
+        }
+    }
+
+    fn frame(bytes: &'static [u8]) -> Item {
+        Item::Frame(Bytes::from_static(bytes))
+    }
+
+    #[test]
+    fn reads_frames_in_one_piece_and_byte_by_byte() {
+        let stream = b"\0\0\0\x02{}\0\0\0\x05hello";
+        let expected = vec![frame(b"{}"), frame(b"hello")];
+        assert_eq!(decode_all(&[stream]), (expected.clone(), None));
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(decode_all(&bytes), (expected, None));
+    }
+
+    #[test]
+    fn skips_text_between_frames_and_hides_what_may_be_a_document() {
+        let stream = b"debug: <domain>secret\n\0\0\0\x02{}bye";
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        for chunks in [vec![&stream[..]], bytes] {
+            let (items, error) = decode_all(&chunks);
+            assert_eq!(error, None);
+            let [Item::Stray(first), second, Item::Stray(last)] = &items[..] else {
+                panic!("unexpected {items:?}");
+            };
+            assert_eq!((first.bytes, first.text().as_str()), (22, "debug: "));
+            assert_eq!(*second, frame(b"{}"));
+            assert_eq!((last.bytes, last.text().as_str()), (3, "bye"));
+        }
+    }
+
+    #[test]
+    fn gives_up_at_the_stray_limit_wherever_the_stream_was_split() {
+        let flood = vec![b'x'; MAX_STRAY_BYTES + 500];
+        let (whole, whole_error) = decode_all(&[&flood]);
+        let pieces: Vec<&[u8]> = flood.chunks(4096).collect();
+        let (split, split_error) = decode_all(&pieces);
+        assert_eq!((whole, split), (vec![], vec![]));
+        assert!(whole_error.clone().unwrap().contains("more than 65536 bytes"));
+        assert_eq!(whole_error, split_error);
+
+        let (allowed, error) = decode_all(&[&flood[..MAX_STRAY_BYTES]]);
+        assert_eq!((allowed.len(), error), (1, None));
+    }
+
+    #[test]
+    fn names_a_torn_frame_and_an_empty_one() {
+        assert_eq!(
+            decode_all(&[b"\0\0\0\x09torn"]).1.unwrap(),
+            FrameError::Torn { have: 8, want: 13 }.to_string()
+        );
+        assert_eq!(
+            decode_all(&[b"\0\0"]).1.unwrap(),
+            FrameError::Torn { have: 2, want: 4 }.to_string()
+        );
+        assert!(decode_all(&[b"\0\0\0\0"]).1.unwrap().contains("length 0"));
+    }
+
+    #[test]
+    fn outbox_writes_headers_and_parts_in_order_and_counts_down() {
+        let mut outbox = Outbox::default();
+        outbox.push_frame([
+            Bytes::from_static(b"{\"a\":"),
+            Bytes::new(),
+            Bytes::from_static(b"1}"),
+        ]);
+        outbox.push_frame([Bytes::from_static(b"xml")]);
+        assert_eq!(outbox.remaining(), 4 + 7 + 4 + 3);
+        let mut slices = [IoSlice::new(&[]); 16];
+        assert_eq!(outbox.chunks_vectored(&mut slices), 5);
+        let mut written = Vec::new();
+        while outbox.has_remaining() {
+            let step = outbox.chunk().len().min(2);
+            written.extend_from_slice(&outbox.chunk()[..step]);
+            outbox.advance(step);
+        }
+        assert_eq!(written, b"\0\0\0\x07{\"a\":1}\0\0\0\x03xml");
+    }
+}

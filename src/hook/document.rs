@@ -1,0 +1,121 @@
+//! Documents: bytes that are passed on and never shown.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+/// A document (VMI, domain, cloud-init data): UTF-8 text that the shim checks and passes on.
+///
+/// `Debug` prints its length alone, so no log and no error can hold its text by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Document(Bytes);
+
+/// What is wrong with a document: its name in the API, and the fault in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} {fault}")]
+pub struct BadDocument {
+    name: &'static str,
+    fault: String,
+}
+
+impl BadDocument {
+    pub(super) fn new(name: &'static str, fault: String) -> Self {
+        Self { name, fault }
+    }
+}
+
+impl Document {
+    /// Takes UTF-8 text without NUL characters (neither XML nor an argument can hold one).
+    pub(super) fn text(name: &'static str, bytes: Bytes) -> Result<Self, BadDocument> {
+        if let Err(error) = std::str::from_utf8(&bytes) {
+            let at = error.valid_up_to();
+            return Err(BadDocument::new(name, format!("is not UTF-8: bad byte at offset {at}")));
+        }
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+            return Err(BadDocument::new(name, format!("holds a NUL character at offset {at}")));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Takes the text of one JSON object. White space around it is left out.
+    pub(super) fn json_object(name: &'static str, bytes: Bytes) -> Result<Self, BadDocument> {
+        let bad = |fault| BadDocument::new(name, fault);
+        // Checked apart from the syntax, because a parser's complaint about a wrong type quotes
+        // the value that it found.
+        match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => return Err(bad("is empty; it has to be a JSON object".to_owned())),
+            Some(b'{') => {}
+            Some(&byte) if byte.is_ascii_graphic() => {
+                let shown = char::from(byte);
+                return Err(bad(format!("is not a JSON object: it begins with `{shown}`")));
+            }
+            Some(byte) => {
+                return Err(bad(format!("is not a JSON object: it begins with byte {byte:#04x}")));
+            }
+        }
+        let raw: &RawValue =
+            serde_json::from_slice(&bytes).map_err(|error| bad(format!("is not JSON: {error}")))?;
+        Ok(Self(bytes.slice_ref(raw.get().as_bytes())))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Both constructors have checked it, and this is no hot path's cost: it is a scan.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The bytes, shared, not copied.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Document({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_objects_are_taken_without_the_space_around_them() {
+        let document = Document::json_object("vmi", Bytes::from_static(b" {\"a\": 1}\n")).unwrap();
+        assert_eq!(document.as_str(), "{\"a\": 1}");
+    }
+
+    #[test]
+    fn faults_say_where_and_never_what() {
+        let fault = |bytes: &'static [u8]| {
+            Document::json_object("vmi", Bytes::from_static(bytes)).unwrap_err().to_string()
+        };
+        assert_eq!(fault(b""), "vmi is empty; it has to be a JSON object");
+        assert_eq!(fault(b"\"secret\""), "vmi is not a JSON object: it begins with `\"`");
+        assert_eq!(fault(b"\xff"), "vmi is not a JSON object: it begins with byte 0xff");
+        let broken = fault(b"{\"secret\": secret}");
+        assert!(broken.ends_with("at line 1 column 12") && !broken.contains("secret"), "{broken}");
+        let bad_text = fault(b"{\"secret\": \"\xff\"}");
+        assert!(bad_text.contains("line 1 column") && !bad_text.contains("secret"), "{bad_text}");
+    }
+
+    #[test]
+    fn text_is_utf8_without_nul() {
+        let fault = |bytes: &'static [u8]| {
+            Document::text("domainXML", Bytes::from_static(bytes)).unwrap_err().to_string()
+        };
+        assert_eq!(fault(b"<a>\xe9</a>"), "domainXML is not UTF-8: bad byte at offset 3");
+        assert_eq!(fault(b"<a>\0</a>"), "domainXML holds a NUL character at offset 3");
+    }
+}

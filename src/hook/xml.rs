@@ -1,0 +1,269 @@
+//! Is this text a well-formed libvirt domain? Scanned as a stream, with nothing copied or kept.
+//!
+//! quick-xml finds the markup and matches the tags; what it leaves to its caller (one root, no
+//! text around it, names, attributes, references, characters) is checked here. A document that
+//! passes is one that libvirt's parser can read; whether libvirt likes what it says is
+//! libvirt's to judge.
+
+use std::fmt;
+
+use quick_xml::Reader;
+use quick_xml::errors::IllFormedError;
+use quick_xml::escape::{resolve_predefined_entity, unescape};
+use quick_xml::events::{BytesStart, Event};
+
+/// The longest part of a name or of the parser's own words that an error repeats.
+const MAX_SHOWN_CHARS: usize = 120;
+
+/// What is wrong with a document, and where. The text never holds more of the document than
+/// the name of an element or attribute.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct XmlFault {
+    what: String,
+    /// Line and column, both counted from 1; the column counts characters.
+    at: Option<(usize, usize)>,
+}
+
+impl fmt::Display for XmlFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some((line, column)) = self.at {
+            write!(f, " at line {line}, column {column}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A fault and the byte offset where it stands.
+struct Found(String, usize);
+
+/// Checks that `text` is one well-formed element `domain`, with what XML allows around it.
+pub(super) fn check_domain(text: &str) -> Result<(), XmlFault> {
+    if text.trim_ascii().is_empty() {
+        let what = "is empty; it has to be the whole domain document".to_owned();
+        return Err(XmlFault { what, at: None });
+    }
+    scan(text).map_err(|Found(fault, offset)| XmlFault {
+        what: format!("is not a well-formed domain: {fault}"),
+        at: Some(line_and_column(text, offset)),
+    })
+}
+
+/// What the scan remembers between two pieces of markup.
+#[derive(Default)]
+struct Seen {
+    depth: usize,
+    root: bool,
+    doctype: bool,
+}
+
+fn scan(text: &str) -> Result<(), Found> {
+    check_characters(text)?;
+    // A byte order mark is no part of the document; the reader passes over it without counting.
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let skipped = text.len() - body.len();
+    let mut reader = Reader::from_str(body);
+    reader.config_mut().enable_all_checks(true);
+    let mut seen = Seen::default();
+    loop {
+        let start = position(reader.buffer_position());
+        let event = reader.read_event().map_err(|error| {
+            Found(in_words(&error), skipped + position(reader.error_position()))
+        })?;
+        if matches!(event, Event::Eof) {
+            break;
+        }
+        seen.take(&event, start).map_err(|fault| Found(fault, skipped + start))?;
+    }
+    if seen.depth > 0 {
+        return Err(Found("it ends before all elements are closed".to_owned(), text.len()));
+    }
+    if !seen.root {
+        return Err(Found("it has no element `domain`".to_owned(), text.len()));
+    }
+    Ok(())
+}
+
+impl Seen {
+    fn take(&mut self, event: &Event<'_>, start: usize) -> Result<(), String> {
+        match event {
+            Event::Start(tag) => {
+                self.open(tag)?;
+                self.depth += 1;
+            }
+            Event::Empty(tag) => self.open(tag)?,
+            Event::End(_) => self.depth = self.depth.saturating_sub(1),
+            Event::Text(content) if self.depth == 0 => {
+                if !content.trim_ascii().is_empty() {
+                    return Err("there is text outside the element `domain`".to_owned());
+                }
+            }
+            Event::Text(content) if content.contains("]]>") => {
+                return Err("`]]>` stands in text".to_owned());
+            }
+            Event::CData(_) | Event::GeneralRef(_) if self.depth == 0 => {
+                return Err("there is text outside the element `domain`".to_owned());
+            }
+            Event::GeneralRef(reference) => {
+                let known = if reference.is_char_ref() {
+                    matches!(reference.resolve_char_ref(), Ok(Some(_)))
+                } else {
+                    // A document type may declare entities; reading it is libvirt's business.
+                    self.doctype || resolve_predefined_entity(reference).is_some()
+                };
+                if !known {
+                    return Err(
+                        "a reference (`&…;`) names nothing; write `&amp;` for `&`".to_owned()
+                    );
+                }
+            }
+            Event::Decl(_) if start > 0 => {
+                return Err("the XML declaration is not at the very beginning".to_owned());
+            }
+            Event::DocType(_) if self.root => {
+                return Err("a document type stands behind the root element".to_owned());
+            }
+            Event::DocType(_) => self.doctype = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, tag: &BytesStart<'_>) -> Result<(), String> {
+        let name = tag.name();
+        let name: &str = name.as_ref();
+        check_name(name)?;
+        if self.depth == 0 {
+            if self.root {
+                return Err(format!("a second root element `{}`", clip(name)));
+            }
+            if name != "domain" {
+                return Err(format!("its root element is `{}`, not `domain`", clip(name)));
+            }
+            self.root = true;
+        }
+        for attribute in tag.attributes() {
+            let attribute = attribute.map_err(|error| {
+                format!("in the tag `{}`: {}", clip(name), clip(&error.to_string()))
+            })?;
+            let key: &str = attribute.key.as_ref();
+            check_name(key)?;
+            let value = &attribute.value;
+            let plain = !value.contains(['<', '&']);
+            if !plain && (value.contains('<') || (!self.doctype && unescape(value).is_err())) {
+                return Err(format!(
+                    "the value of attribute `{}` of `{}` holds a bare `<` or `&`",
+                    clip(key),
+                    clip(name)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The parser's complaint, without anything that it may have taken from the document's text.
+fn in_words(error: &quick_xml::Error) -> String {
+    match error {
+        quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => {
+            "a bare `&`; write `&amp;`".to_owned()
+        }
+        quick_xml::Error::Syntax(error) => clip(&error.to_string()),
+        quick_xml::Error::IllFormed(error) => clip(&error.to_string()),
+        _ => "broken markup".to_owned(),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let mut chars = name.chars();
+    let starts = chars.next().is_some_and(|c| c.is_alphabetic() || matches!(c, '_' | ':'));
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '-' | '.') || !c.is_ascii();
+    if starts && chars.all(fits) {
+        return Ok(());
+    }
+    Err("an element or attribute has no valid name (is there a bare `<`?)".to_owned())
+}
+
+/// XML has no place for control characters other than tab, line feed and carriage return.
+fn check_characters(text: &str) -> Result<(), Found> {
+    let bad = |&byte: &u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
+    match text.as_bytes().iter().position(bad) {
+        Some(at) => {
+            let fault = format!("control character {:#04x}", text.as_bytes()[at]);
+            Err(Found(fault, at))
+        }
+        None => Ok(()),
+    }
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let mut end = offset.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let before = &text[..end];
+    let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
+}
+
+fn position(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_libvirt_takes() {
+        for good in [
+            "<domain/>",
+            "<?xml version='1.0'?>\n<!-- a -->\n<domain type='kvm'>\n\t<name>a&amp;b&#10;</name>\n</domain>\n",
+            "<domain xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\"><qemu:commandline/></domain>",
+            "<domain><description><![CDATA[a < b && c]]></description><é/></domain>",
+            "<!DOCTYPE domain [<!ENTITY x 'y'>]><domain>&x;</domain>",
+            "\u{feff}<domain>\u{1f600}</domain>",
+        ] {
+            assert_eq!(check_domain(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_would_fail_later_and_says_where() {
+        for (bad, expected) in [
+            ("", "is empty"),
+            (" \n", "is empty"),
+            ("hello", "text outside the element `domain` at line 1, column 1"),
+            ("<domain>", "ends before all elements are closed at line 1, column 9"),
+            ("<domain>\n  <a>\n</domain>", "at line 3, column 1"),
+            ("<domain/><domain/>", "a second root element `domain` at line 1, column 10"),
+            ("<domain/>trailing", "text outside the element `domain` at line 1, column 10"),
+            ("\n<?xml version='1.0'?><domain/>", "not at the very beginning at line 2, column 1"),
+            ("<vm/>", "its root element is `vm`, not `domain` at line 1, column 1"),
+            ("<x:domain/>", "its root element is `x:domain`, not `domain`"),
+            ("<!-- only -->", "it has no element `domain`"),
+            ("<domain>a & b</domain>", "a bare `&`"),
+            ("<domain>&secret;</domain>", "a reference (`&…;`) names nothing"),
+            ("<domain>&#0;</domain>", "names nothing"),
+            ("<domain>\n<name>secret</nome></domain>", "at line 2, column 14"),
+            ("<domain a='1' a='2'/>", "in the tag `domain`"),
+            ("<domain a=1/>", "in the tag `domain`"),
+            ("<domain a='&secret'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
+            ("<domain a='<'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
+            ("<domain>a < b</domain>", "at line 1, column"),
+            ("<domain>]]></domain>", "`]]>` stands in text"),
+            ("<domain>\u{1}</domain>", "control character 0x01 at line 1, column 9"),
+            ("<domain><1/></domain>", "no valid name"),
+            ("<domain><!-- open", "comment not closed"),
+        ] {
+            let fault = check_domain(bad).expect_err(bad).to_string();
+            assert!(fault.contains(expected), "{bad:?} gives {fault:?}");
+            assert!(!fault.contains("secret"), "{bad:?} shows the document: {fault:?}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `sidecar-shim` runs KubeVirt's hooks: a gRPC server on Unix sockets on one side, hook
+//! processes on the other.
+//!
+//! ```text
+//! KubeVirt ──gRPC──▶ service ──HookCall──▶ backend ─┬─ exec   one process for each call
+//!                                                   └─ pool ─▶ worker ─▶ rpc ─▶ frame ─▶ pipes
+//! ```
+//!
+//! From the top down; each module uses only what stands below it:
+//!
+//! | module | is about |
+//! |---|---|
+//! | [`cli`] | flags and environment, checked, as plain configurations |
+//! | [`commands`] | `serve` and `call` |
+//! | [`server`] | the life of a socket, and the order in which everything ends |
+//! | [`service`] | the gRPC services, one thin file each |
+//! | [`backend`] | exec mode and the pool of workers |
+//! | [`rpc`] | messages of the worker protocol |
+//! | [`error`] | what can go wrong, split by consequence |
+//! | [`frame`] | the frame codec |
+//! | [`hook`] | a hook call, its documents and their checks |
+//! | [`logging`] | log lines |
+//!
+//! The library exists for the program and its tests; it promises no stable interface.
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod cli;
+pub mod commands;
+pub mod error;
+pub mod frame;
+pub mod hook;
+pub mod logging;
+pub mod rpc;
+pub mod server;
+pub mod service;

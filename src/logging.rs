@@ -1,0 +1,171 @@
+//! Log lines on standard error, in the form that KubeVirt's components write.
+//!
+//! Nothing on the shim's one thread may block, so lines go through a bounded queue to a thread
+//! that writes them. While nobody reads standard error, lines beyond the queue are dropped; the
+//! next line that is written says how many.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// `component` of every line, as the Go shim names itself.
+const COMPONENT: &str = "shim-sidecar";
+
+/// Lines that may wait to be written. Each is at most a hook's line (8 KiB) and its fields.
+const QUEUED_LINES: usize = 512;
+
+/// What a line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Copy)]
+pub struct Verbosity {
+    /// The shim's own lines.
+    pub shim: Level,
+    /// What hooks write.
+    pub hooks: Level,
+}
+
+/// Starts logging. Lines that wait are written when the guard is dropped.
+pub fn start(format: Format, verbosity: Verbosity) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUED_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    let lines = Lines { format, writer: Mutex::new(writer), dropped, told: AtomicUsize::new(0) };
+    // Libraries have nothing to say to the owner of a VM.
+    let filter = Targets::new()
+        .with_default(LevelFilter::ERROR)
+        .with_target("sidecar_shim", verbosity.shim)
+        .with_target("hook", verbosity.hooks);
+    // An error means that a logger runs already, which is as good.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    guard
+}
+
+/// Turns events into lines.
+struct Lines {
+    format: Format,
+    writer: Mutex<NonBlocking>,
+    dropped: ErrorCounter,
+    /// Dropped lines that a later line has told of.
+    told: AtomicUsize,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let dropped = self.dropped.dropped_lines();
+        let told = self.told.swap(dropped, Ordering::Relaxed);
+        if dropped > told {
+            fields.others.insert("dropped_lines".to_owned(), (dropped - told).into());
+        }
+        let line = match self.format {
+            Format::Json => json_line(event, fields),
+            Format::Text => text_line(event, &fields),
+        };
+        // The writer is a queue: this neither blocks nor fails.
+        if let Ok(mut writer) = self.writer.lock() {
+            let _ = writer.write_all(line.as_bytes());
+        }
+    }
+}
+
+fn json_line(event: &Event<'_>, fields: Fields) -> String {
+    let metadata = event.metadata();
+    let mut line = fields.others;
+    line.insert("component".to_owned(), COMPONENT.into());
+    line.insert("level".to_owned(), level_name(*metadata.level()).into());
+    line.insert("msg".to_owned(), fields.message.into());
+    let file = metadata.file().unwrap_or("?");
+    line.insert("pos".to_owned(), format!("{file}:{}", metadata.line().unwrap_or(0)).into());
+    line.insert("timestamp".to_owned(), timestamp().to_string().into());
+    let mut line = Value::Object(line).to_string();
+    line.push('\n');
+    line
+}
+
+fn text_line(event: &Event<'_>, fields: &Fields) -> String {
+    let mut line = format!("{} {:<7} ", timestamp(), level_name(*event.metadata().level()));
+    if let Some(Value::String(hook)) = fields.others.get("hook") {
+        let _ = write!(line, "{hook}: ");
+    }
+    line.push_str(&fields.message);
+    for (name, value) in fields.others.iter().filter(|(name, _)| *name != "hook") {
+        let _ = write!(line, " {name}={value}");
+    }
+    line.push('\n');
+    line
+}
+
+fn timestamp() -> impl fmt::Display {
+    humantime::format_rfc3339_micros(SystemTime::now())
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "info",
+        _ => "debug",
+    }
+}
+
+/// An event's fields, as JSON has them.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Map<String, Value>,
+}
+
+impl Fields {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        } else {
+            self.insert(field, format!("{value:?}"));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.insert(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.insert(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.insert(field, value);
+    }
+}

@@ -1,0 +1,162 @@
+//! The life of a socket: it appears when the shim can answer, it is accepted from, and it is
+//! gone before the shim stops answering. Also the order in which everything ends.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::Backend;
+use crate::error::StartError;
+use crate::service::{self, ApiVersion, Connection, Shim};
+
+/// Connections at once; more wait in the kernel's queue. virt-launcher has one or two, and a
+/// node's daemon one for each VM that starts or stops at the moment.
+const MAX_CONNECTIONS: usize = 256;
+
+/// The wait after an accept that failed, mostly for want of file descriptors: trying again at
+/// once would only burn the CPU that those who could free some need.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A Unix socket takes a path of at most this many bytes.
+const MAX_PATH_BYTES: usize = 107;
+
+/// A listening socket that removes its file, if that is still its own.
+pub struct Socket {
+    listener: Option<UnixListener>,
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Socket {
+    /// Binds a new socket at `path`, which must not exist.
+    pub fn bind(path: PathBuf) -> Result<Self, StartError> {
+        let bytes = path.as_os_str().len();
+        if bytes > MAX_PATH_BYTES {
+            let why =
+                format!("its path is {bytes} bytes long, at most {MAX_PATH_BYTES} can be bound");
+            return Err(StartError::Listen { path, source: io::Error::other(why) });
+        }
+        match UnixListener::bind(&path) {
+            Ok(listener) => {
+                let identity = identity(&path).ok();
+                Ok(Self { listener: Some(listener), path, identity })
+            }
+            Err(source) => Err(StartError::Listen { path, source }),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn remove(&mut self) {
+        let Some(identity_at_bind) = self.identity.take() else { return };
+        if identity(&self.path).is_ok_and(|now| now == identity_at_bind)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), "cannot remove the socket: {error}");
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// When to stop, and when to stop waiting for that.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Accept nothing more, let calls end, end the workers.
+    pub gently: CancellationToken,
+    /// Drop what is still in flight.
+    pub at_once: CancellationToken,
+}
+
+/// What is served, and for how long it may go on once it was told to stop.
+pub struct Served {
+    /// What runs the hooks.
+    pub backend: Arc<Backend>,
+    /// The version that `Info` advertises.
+    pub version: ApiVersion,
+    /// The longest time for one call.
+    pub call_timeout: Option<Duration>,
+    /// How long calls in flight may take to end.
+    pub shutdown_grace: Duration,
+}
+
+/// Serves until told to stop. Returns when calls in flight have ended or were dropped, the
+/// socket is gone and every process is reaped.
+pub async fn run(served: Served, mut socket: Socket, stop: Stop) -> Result<(), StartError> {
+    let Some(listener) = socket.listener.take() else { return Ok(()) };
+    let path = socket.path.clone();
+    let (connections, incoming) = mpsc::channel(1);
+    let backend = served.backend.clone();
+    let shim = Shim {
+        backend: served.backend,
+        version: served.version,
+        call_timeout: served.call_timeout,
+        stop: stop.gently.clone(),
+    };
+    let server =
+        tokio::spawn(service::serve(shim, ReceiverStream::new(incoming), stop.gently.clone()));
+    let abort = server.abort_handle();
+    tracing::info!(socket = %path.display(), version = %served.version, "serving");
+    tokio::select! {
+        () = accept(listener, connections) => {}
+        () = stop.gently.cancelled() => {}
+    }
+    // Gone before it stops being answered, so that nobody dials in vain.
+    socket.remove();
+    let drained = async {
+        tokio::select! {
+            ended = timeout(served.shutdown_grace, server) => ended.is_ok(),
+            () = stop.at_once.cancelled() => false,
+        }
+    };
+    if !drained.await {
+        tracing::warn!("calls in flight are dropped: they did not end in time");
+        abort.abort();
+    }
+    backend.drain().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Accepts for ever.
+async fn accept(
+    listener: UnixListener,
+    connections: mpsc::Sender<io::Result<Connection<OwnedSemaphorePermit>>>,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // Neither the semaphore nor the channel is ever closed from the other side.
+    while let Ok(place) = places.clone().acquire_owned().await {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        if connections.send(Ok(Connection { stream, held: place })).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The caller's side of the hook API: what virt-launcher does to a socket. `call` uses it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+
+use super::proto::info::{InfoParams, InfoResult};
+use super::proto::v1alpha3::{
+    OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
+};
+use super::{ApiVersion, MAX_REPLY_BYTES, WINDOW_BYTES};
+
+/// How long virt-launcher tries to connect.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long virt-launcher waits for `Info`.
+const INFO_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What went wrong with a call, as the caller sees it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers at the socket.
+    #[error("cannot connect to {path}: {why}")]
+    Dial {
+        /// The socket.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// The call ended with a status other than OK.
+    #[error("{code:?}: {message}")]
+    Status {
+        /// The status code.
+        code: tonic::Code,
+        /// Its text.
+        message: String,
+    },
+    /// `Info` offers nothing that this client knows.
+    #[error("the sidecar offers none of the versions v1alpha1 to v1alpha3")]
+    NoVersion,
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        Self::Status { code: status.code(), message: status.message().to_owned() }
+    }
+}
+
+/// What a sidecar offers.
+#[derive(Debug)]
+pub struct Offer {
+    /// The newest of its versions.
+    pub version: ApiVersion,
+    /// Names of its hook points.
+    pub hook_points: Vec<String>,
+}
+
+/// One connection.
+pub struct Client(Channel);
+
+impl Client {
+    /// Connects to a socket.
+    pub async fn dial(socket: &Path) -> Result<Self, ClientError> {
+        let path = socket.display().to_string();
+        let failed = |why: String| ClientError::Dial { path: path.clone(), why };
+        let channel = Endpoint::from_shared(format!("unix:{path}"))
+            .map_err(|error| failed(error.to_string()))?
+            .origin(Uri::from_static("http://localhost"))
+            .connect_timeout(DIAL_TIMEOUT)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .connect()
+            .await
+            .map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                failed(cause.unwrap_or_else(|| error.to_string()))
+            })?;
+        Ok(Self(channel))
+    }
+
+    /// Asks what the sidecar offers.
+    pub async fn info(&self) -> Result<Offer, ClientError> {
+        let path = PathAndQuery::from_static("/kubevirt.hooks.info.Info/Info");
+        let info: InfoResult = self.unary(path, InfoParams {}, INFO_TIMEOUT).await?;
+        let version = ApiVersion::ALL
+            .into_iter()
+            .rev()
+            .find(|version| info.versions.iter().any(|name| name == version.as_str()))
+            .ok_or(ClientError::NoVersion)?;
+        let hook_points = info.hook_points.into_iter().map(|point| point.name).collect();
+        Ok(Offer { version, hook_points })
+    }
+
+    /// Calls `OnDefineDomain`, and returns the domain.
+    pub async fn on_define_domain(
+        &self,
+        version: ApiVersion,
+        vmi: Bytes,
+        domain_xml: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let params = OnDefineDomainParams { domain_xml, vmi };
+        let path = callback(version, "OnDefineDomain");
+        let result: OnDefineDomainResult = self.unary(path, params, timeout).await?;
+        Ok(result.domain_xml)
+    }
+
+    /// Calls `PreCloudInitIso`, and returns the `CloudInitData`.
+    pub async fn pre_cloud_init_iso(
+        &self,
+        version: ApiVersion,
+        vmi: Bytes,
+        cloud_init_data: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let cloud_init_no_cloud_source = Bytes::new();
+        let params = PreCloudInitIsoParams { cloud_init_no_cloud_source, vmi, cloud_init_data };
+        let path = callback(version, "PreCloudInitIso");
+        let result: PreCloudInitIsoResult = self.unary(path, params, timeout).await?;
+        Ok(result.cloud_init_data)
+    }
+
+    async fn unary<P, R>(
+        &self,
+        path: PathAndQuery,
+        params: P,
+        timeout: Duration,
+    ) -> Result<R, ClientError>
+    where
+        P: prost::Message + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut request = Request::new(params);
+        request.set_timeout(timeout);
+        let codec = tonic_prost::ProstCodec::default();
+        Ok(grpc.unary(request, path, codec).await?.into_inner())
+    }
+}
+
+/// The path of a method. Its messages are the same in every version that has it.
+fn callback(version: ApiVersion, method: &'static str) -> PathAndQuery {
+    let path = format!("/kubevirt.hooks.{version}.Callbacks/{method}");
+    PathAndQuery::try_from(path).unwrap_or_else(|_| PathAndQuery::from_static("/"))
+}

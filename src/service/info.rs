@@ -1,0 +1,45 @@
+//! `kubevirt.hooks.info.Info`: what this sidecar offers. Answered from memory: virt-launcher
+//! gives it one second and panics on any error.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::proto::info::info_server::{Info, InfoServer};
+use super::proto::info::{HookPoint, InfoParams, InfoResult};
+use super::{ApiVersion, Shim};
+use crate::hook::HookName;
+
+/// The name that the Go shim reports too.
+const NAME: &str = "shim";
+
+struct Service(InfoResult);
+
+pub(super) fn service(shim: Arc<Shim>) -> InfoServer<impl Info> {
+    let mut hook_points = Vec::new();
+    let offered = shim.backend.hooks();
+    for (hook, name) in [
+        (HookName::ON_DEFINE_DOMAIN, "OnDefineDomain"),
+        (HookName::PRE_CLOUD_INIT_ISO, "PreCloudInitIso"),
+    ] {
+        if offered.contains(&hook) {
+            hook_points.push(HookPoint { name: name.to_owned(), priority: 0 });
+        }
+    }
+    if shim.version == ApiVersion::V1Alpha3 {
+        hook_points.push(HookPoint { name: "Shutdown".to_owned(), priority: 0 });
+    }
+    InfoServer::new(Service(InfoResult {
+        name: NAME.to_owned(),
+        hook_points,
+        versions: vec![shim.version.to_string()],
+    }))
+}
+
+#[tonic::async_trait]
+impl Info for Service {
+    async fn info(&self, _: Request<InfoParams>) -> Result<Response<InfoResult>, Status> {
+        tracing::info!("Info method has been called");
+        Ok(Response::new(self.0.clone()))
+    }
+}

@@ -1,0 +1,269 @@
+//! The gRPC side: what KubeVirt calls. Each service is a thin file that turns its messages into
+//! [`HookCall`]s and back; what all of them need is here. tonic's types do not leave this room.
+
+#![expect(clippy::disallowed_types, reason = "this is the room for tonic")]
+
+pub mod client;
+mod cloud_init;
+mod deadline;
+mod info;
+mod status;
+mod v1alpha1;
+mod v1alpha2;
+mod v1alpha3;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic::{Request, Response, Status};
+
+use crate::backend::Backend;
+use crate::error::CallError;
+use crate::frame::MAX_FRAME_BYTES;
+use crate::hook::{HookCall, HookName, HookReply};
+
+/// The wire, as `proto/` defines it.
+#[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, reason = "generated")]
+pub mod proto {
+    /// `kubevirt.hooks.info`.
+    pub mod info {
+        tonic::include_proto!("kubevirt.hooks.info");
+    }
+    /// `kubevirt.hooks.v1alpha1`.
+    pub mod v1alpha1 {
+        tonic::include_proto!("kubevirt.hooks.v1alpha1");
+    }
+    /// `kubevirt.hooks.v1alpha2`.
+    pub mod v1alpha2 {
+        tonic::include_proto!("kubevirt.hooks.v1alpha2");
+    }
+    /// `kubevirt.hooks.v1alpha3`.
+    pub mod v1alpha3 {
+        tonic::include_proto!("kubevirt.hooks.v1alpha3");
+    }
+}
+
+/// What a caller can take: grpc-go's default limit for one message, which KubeVirt keeps.
+const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
+
+/// The longest request that is read: two documents that would each just fit a worker's frame.
+/// Which of them is too long for its way is then said by name.
+const MAX_REQUEST_BYTES: usize = 2 * MAX_FRAME_BYTES + 64 * 1024;
+
+/// HTTP/2's window for one stream and for one connection. With the default of 64 kB a document
+/// of 1 MB waits for fifteen window updates on its way.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// The longest HTTP/2 frame that is taken; callers choose their own length below it.
+const HTTP2_FRAME_BYTES: u32 = 1024 * 1024;
+
+/// A version of the hook API, as `--version` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// `OnDefineDomain`.
+    V1Alpha1,
+    /// And `PreCloudInitIso`.
+    V1Alpha2,
+    /// And `Shutdown`.
+    V1Alpha3,
+}
+
+impl ApiVersion {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 3] = [Self::V1Alpha1, Self::V1Alpha2, Self::V1Alpha3];
+
+    /// The version of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.as_str() == name)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1Alpha1 => "v1alpha1",
+            Self::V1Alpha2 => "v1alpha2",
+            Self::V1Alpha3 => "v1alpha3",
+        }
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the services share.
+pub struct Shim {
+    /// What runs the hooks.
+    pub backend: Arc<Backend>,
+    /// The version that `Info` advertises. All versions are served.
+    pub version: ApiVersion,
+    /// The longest time for one call, whatever the caller grants.
+    pub call_timeout: Option<Duration>,
+    /// Cancelled by the `Shutdown` call.
+    pub stop: CancellationToken,
+}
+
+/// A connection that was accepted. What it holds is given back when it is dropped.
+pub struct Connection<T> {
+    /// The stream.
+    pub stream: UnixStream,
+    /// Dropped with the connection.
+    pub held: T,
+}
+
+/// Serves until `stop`, then lets calls in flight end.
+pub async fn serve<T, S>(shim: Shim, connections: S, stop: CancellationToken) -> std::io::Result<()>
+where
+    T: Send + Unpin + 'static,
+    S: Stream<Item = std::io::Result<Connection<T>>>,
+{
+    let shim = Arc::new(shim);
+    Server::builder()
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(HTTP2_FRAME_BYTES)
+        .add_service(info::service(shim.clone()))
+        .add_service(v1alpha1::service(shim.clone()))
+        .add_service(v1alpha2::service(shim.clone()))
+        .add_service(v1alpha3::service(shim))
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+        .await
+        .map_err(std::io::Error::other)
+}
+
+impl Shim {
+    /// `OnDefineDomain`, which is the same in every version: VMI and domain to domain.
+    async fn on_define_domain<T>(
+        &self,
+        request: &Request<T>,
+        vmi: Bytes,
+        domain: Bytes,
+    ) -> Result<Bytes, Status> {
+        tracing::info!("OnDefineDomain method has been called");
+        let call = HookCall::on_define_domain(vmi, domain.clone());
+        Ok(self.call(&HookName::ON_DEFINE_DOMAIN, request, call).await?.or(domain))
+    }
+
+    /// `PreCloudInitIso`: VMI and cloud-init data to cloud-init data, in both of its forms.
+    async fn pre_cloud_init_iso<T>(
+        &self,
+        request: &Request<T>,
+        vmi: Bytes,
+        sent: cloud_init::Forms,
+    ) -> Result<cloud_init::Forms, Status> {
+        tracing::info!("PreCloudInitIso method has been called");
+        let hook = HookName::PRE_CLOUD_INIT_ISO;
+        let call = HookCall::pre_cloud_init_iso(vmi, sent.data.clone());
+        match self.call(&hook, request, call).await? {
+            HookReply::Unchanged => sent.complete(),
+            HookReply::Changed(data) => cloud_init::Forms::of(data.into_bytes()),
+        }
+        .map_err(|fault| status::of(&CallError::BadOutput { hook, fault }))
+    }
+
+    async fn call<T>(
+        &self,
+        hook: &HookName,
+        request: &Request<T>,
+        call: Result<HookCall, crate::hook::BadDocument>,
+    ) -> Result<HookReply, Status> {
+        let started = tokio::time::Instant::now();
+        let deadline = started + deadline::of(request.metadata(), self.call_timeout);
+        let answer = match call {
+            Ok(call) => self.backend.call(call, deadline).await,
+            Err(fault) => Err(CallError::BadRequest(fault)),
+        };
+        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match answer {
+            Ok(reply) => {
+                let changed = matches!(reply, HookReply::Changed(_));
+                tracing::info!(%hook, took_ms, changed, "hook answered");
+                Ok(reply)
+            }
+            Err(error) => {
+                tracing::error!(%hook, took_ms, "call failed: {error}");
+                Err(status::of(&error))
+            }
+        }
+    }
+}
+
+/// Makes a response of a message, if the caller can take it.
+fn respond<M: prost::Message>(hook: &HookName, message: M) -> Result<Response<M>, Status> {
+    let bytes = message.encoded_len();
+    if bytes <= MAX_REPLY_BYTES {
+        return Ok(Response::new(message));
+    }
+    let what = format!(
+        "its answer is {bytes} bytes long and KubeVirt takes at most {MAX_REPLY_BYTES} bytes"
+    );
+    let error = CallError::TooLarge { hook: hook.clone(), what };
+    tracing::error!(%hook, "call failed: {error}");
+    Err(status::of(&error))
+}
+
+impl<T> Connected for Connection<T> {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) -> Self::ConnectInfo {}
+}
+
+impl<T: Unpin> AsyncRead for Connection<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<T: Unpin> AsyncWrite for Connection<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
