@@ -79,6 +79,8 @@ impl Config {
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
+    // An image gives flags and KubeVirt appends its own: as in the Go shim, the last one wins.
+    args_override_self = true,
     after_help = AFTER_HELP,
     override_usage = "sidecar-shim --version v1alpha3 [OPTIONS] [-- WORKER [ARG]...]\n       \
                       sidecar-shim call HOOK [OPTIONS] [-- WORKER [ARG]...]"

@@ -114,9 +114,9 @@ pub async fn run(served: Served, mut socket: Socket, stop: Stop) -> Result<(), S
         call_timeout: served.call_timeout,
         stop: stop.gently.clone(),
     };
-    let server =
+    let serving =
         tokio::spawn(service::serve(shim, ReceiverStream::new(incoming), stop.gently.clone()));
-    let abort = server.abort_handle();
+    let abort = serving.abort_handle();
     tracing::info!(socket = %path.display(), version = %served.version, "serving");
     tokio::select! {
         () = accept(listener, connections) => {}
@@ -126,7 +126,7 @@ pub async fn run(served: Served, mut socket: Socket, stop: Stop) -> Result<(), S
     socket.remove();
     let drained = async {
         tokio::select! {
-            ended = timeout(served.shutdown_grace, server) => ended.is_ok(),
+            ended = timeout(served.shutdown_grace, serving) => ended.is_ok(),
             () = stop.at_once.cancelled() => false,
         }
     };

@@ -137,21 +137,18 @@ impl Run {
             outcome = timeout_at(self.deadline, self.run(&mut process, pipes)) => outcome.ok(),
             () = reply.closed() => None,
         };
-        match outcome {
-            Some(answer) => {
-                let _ = reply.send(answer);
-            }
-            None => {
-                // The caller hears of it before the process is ended, which takes a while.
-                let _ = reply.send(Err(CallError::Deadline {
-                    hook: self.call.hook().clone(),
-                    program: self.command.to_string(),
-                    after: self.deadline - self.started,
-                    stderr: process.stderr_so_far(),
-                }));
-                process.stop(self.settings.kill_grace).await;
-            }
+        if let Some(answer) = outcome {
+            let _ = reply.send(answer);
+            return;
         }
+        // The caller hears of it before the process is ended, which takes a while.
+        let _ = reply.send(Err(CallError::Deadline {
+            hook: self.call.hook().clone(),
+            program: self.command.to_string(),
+            after: self.deadline - self.started,
+            stderr: process.stderr_so_far(),
+        }));
+        process.stop(self.settings.kill_grace).await;
     }
 
     fn spawn(&self) -> Result<(Process, Pipes), CallError> {

@@ -94,17 +94,15 @@ impl Backend {
     /// One pool for each file, whatever the number of its names. A hook goes to the program
     /// that is named after it if that declares it, else to the first that does.
     async fn pools_in_path(settings: &Settings) -> Result<Self, StartError> {
-        let mut files: Vec<(Option<(u64, u64)>, Vec<HookName>, CommandLine)> = Vec::new();
+        let mut files: Vec<HookFile> = Vec::new();
         for (hook, command) in find_programs() {
             let file = process::find_in_path(hook.as_str().as_ref())
-                .and_then(|path| {
-                    std::fs::metadata(&path).map_err(|_| process::NotFound::NotExecutable(path))
-                })
-                .map(|found| (found.dev(), found.ino()))
-                .ok();
-            match files.iter_mut().find(|(known, ..)| file.is_some() && *known == file) {
-                Some((_, names, _)) => names.push(hook),
-                None => files.push((file, vec![hook], command)),
+                .ok()
+                .and_then(|path| std::fs::metadata(path).ok())
+                .map(|found| (found.dev(), found.ino()));
+            match files.iter_mut().find(|known| file.is_some() && known.file == file) {
+                Some(known) => known.names.push(hook),
+                None => files.push(HookFile { file, names: vec![hook], command }),
             }
         }
         if files.is_empty() {
@@ -117,7 +115,7 @@ impl Backend {
         }
         let mut pools = Vec::new();
         let mut routes = BTreeMap::new();
-        for (_, names, command) in files {
+        for HookFile { names, command, .. } in files {
             let pool = Pool::start(&command, settings).await?;
             for hook in pool.hooks() {
                 if names.contains(hook) {
@@ -169,6 +167,14 @@ impl Backend {
             }
         }
     }
+}
+
+/// A program in `$PATH`, and the hooks that it is named after.
+struct HookFile {
+    /// Device and inode.
+    file: Option<(u64, u64)>,
+    names: Vec<HookName>,
+    command: CommandLine,
 }
 
 /// The programs in `$PATH` that are named after hooks.

@@ -71,7 +71,7 @@ impl Pool {
                 actor.hooks.clone_from(&declared.hooks);
                 actor.admit(id, &declared);
             }
-            Some((_, Report::Ended(Ending { cause: Cause::Fault(fault), .. }))) => {
+            Some((_, Report::Ended(Ending { cause: Cause::Start(fault), .. }))) => {
                 return Err(StartError::Worker(fault));
             }
             _ => return Err(StartError::Worker(format!("{command} ended at once"))),
@@ -185,10 +185,10 @@ impl Actor {
             Report::Ready(declared) if declared.hooks != self.hooks => {
                 // Dropping its sender ends it.
                 self.members.remove(&id);
-                self.failed(&format!(
-                    "{} declared other hooks than the first worker did",
-                    self.command
-                ));
+                let fault =
+                    format!("{} declared other hooks than the first worker did", self.command);
+                self.failed(&fault);
+                self.fail_waiting_if_alone(&fault);
             }
             Report::Ready(declared) => self.admit(id, &declared),
             Report::Freed => {
@@ -206,7 +206,11 @@ impl Actor {
                     Cause::Quiet => {}
                     // The next call should find a worker that is up.
                     Cause::Call => self.wanted |= self.members.is_empty(),
-                    Cause::Fault(fault) => self.failed(&fault),
+                    Cause::Idle(fault) => self.failed(&fault),
+                    Cause::Start(fault) => {
+                        self.failed(&fault);
+                        self.fail_waiting_if_alone(&fault);
+                    }
                 }
             }
         }
@@ -220,7 +224,7 @@ impl Actor {
     }
 
     /// A worker did not come up, or died while it had nothing to do. The next one is started
-    /// after a while; calls fail now if there is no other worker that could take them.
+    /// after a while.
     fn failed(&mut self, fault: &str) {
         let wait = self.backoff.fail();
         tracing::error!(
@@ -229,6 +233,10 @@ impl Actor {
             humantime::format_duration(wait)
         );
         self.wanted |= self.members.is_empty();
+    }
+
+    /// Calls that wait fail if there is no worker left that could take them.
+    fn fail_waiting_if_alone(&mut self, fault: &str) {
         if self.members.is_empty() {
             self.fail_waiting(fault);
         }

@@ -78,8 +78,10 @@ pub(super) enum Cause {
     Quiet,
     /// It ended over a call, and the call's error says so.
     Call,
-    /// It failed before it had answered `initialize`, or while it had nothing to do.
-    Fault(String),
+    /// It failed while it had nothing to do.
+    Idle(String),
+    /// It never came up.
+    Start(String),
 }
 
 /// Starts a worker, and returns when it has ended.
@@ -101,7 +103,7 @@ pub(super) async fn run(
             };
             worker.finish(end).await
         }
-        Err(fault) => Cause::Fault(fault),
+        Err(fault) => Cause::Start(fault),
     };
     jobs.close();
     let mut unsent = Vec::new();
@@ -288,8 +290,8 @@ impl Worker {
             }
             Event::Due => self.pass_due()?,
             Event::Exited(exit) => {
-                self.hear_last_words().await?;
-                return ControlFlow::Break(self.exited(exit));
+                let error = self.hear_last_words().await?;
+                return ControlFlow::Break(self.exited(exit, &error));
             }
         }
         self.release().await;
@@ -462,37 +464,42 @@ impl Worker {
         }
     }
 
-    /// Reads what a worker that has exited has left in its pipe.
-    async fn hear_last_words(&mut self) -> ControlFlow<End> {
+    /// Reads what a worker that has exited has left in its pipe, and returns how that ends.
+    async fn hear_last_words(&mut self) -> ControlFlow<End, FrameError> {
         // Whoever else has the pipe open is in the group, or is waited for no longer than this.
         self.process.kill_group();
         let limit = Instant::now() + LAST_WORDS_LIMIT;
-        while let Ok(Ok(heard)) = tokio::time::timeout_at(limit, self.output.next()).await {
-            self.hear(heard).await?;
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn exited(&self, exit: Exit) -> End {
-        match self.life {
-            Life::Draining { .. } if self.calls.is_empty() => End::Drained,
-            _ => End::Exited(exit),
+        loop {
+            match tokio::time::timeout_at(limit, self.output.next()).await {
+                Ok(Ok(heard)) => self.hear(heard).await?,
+                Ok(Err(error)) => return ControlFlow::Continue(error),
+                Err(_) => return ControlFlow::Continue(FrameError::Ended),
+            }
         }
     }
 
     /// The output has ended, mostly because the worker has.
     async fn end_of_output(&mut self, error: &FrameError) -> End {
-        match (self.process.wait_for(self.settings.kill_grace).await, error) {
-            (Some(exit), FrameError::Ended) => self.exited(exit),
-            (Some(exit), FrameError::Torn { .. }) if !exit.success() => {
-                tracing::warn!(
-                    pid = self.process.pid(),
-                    "a dying worker wrote half a frame: {error}"
-                );
+        match self.process.wait_for(self.settings.kill_grace).await {
+            Some(exit) => self.exited(exit, error),
+            None => End::Broke(error.to_string()),
+        }
+    }
+
+    /// What the end of a worker is, given how its output ended.
+    fn exited(&self, exit: Exit, output: &FrameError) -> End {
+        match output {
+            FrameError::Ended
+                if matches!(self.life, Life::Draining { .. }) && self.calls.is_empty() =>
+            {
+                End::Drained
+            }
+            FrameError::Ended => End::Exited(exit),
+            // Half a frame is what a crash leaves; that it crashed says more.
+            FrameError::Torn { .. } | FrameError::MissingAttachment if !exit.success() => {
                 End::Exited(exit)
             }
-            (Some(exit), error) => End::Broke(format!("{error}; then it {exit}")),
-            (None, error) => End::Broke(error.to_string()),
+            error => End::Broke(format!("{error}; then it {exit}")),
         }
     }
 
@@ -531,7 +538,7 @@ impl Worker {
         }
         if starting {
             let hint = start_hint(&end);
-            return Cause::Fault(format!(
+            return Cause::Start(format!(
                 "{} {}{hint}{}",
                 self.command,
                 failure.how,
@@ -543,7 +550,7 @@ impl Worker {
             return Cause::Quiet;
         }
         tracing::warn!(pid, worker = %self.command, "worker lost: it {}", failure.how);
-        if idle { Cause::Fault(format!("{} {failure}", self.command)) } else { Cause::Call }
+        if idle { Cause::Idle(format!("{} {failure}", self.command)) } else { Cause::Call }
     }
 
     fn log_stray(&self, stray: &Stray) {

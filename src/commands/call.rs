@@ -145,7 +145,7 @@ fn read_or(path: Option<&Path>, sample: &'static str) -> Result<Bytes, CallFaile
 struct PrivateShim {
     socket: PathBuf,
     stop: Stop,
-    server: JoinHandle<Result<(), StartError>>,
+    serving: JoinHandle<Result<(), StartError>>,
     /// Removed, with what is in it, when dropped.
     _directory: tempfile::TempDir,
 }
@@ -175,13 +175,13 @@ impl PrivateShim {
             call_timeout: limits.call_timeout,
             shutdown_grace: limits.shutdown_grace,
         };
-        let server = tokio::spawn(server::run(served, socket, stop.clone()));
-        Ok(Self { socket: path, stop, server, _directory: directory })
+        let serving = tokio::spawn(server::run(served, socket, stop.clone()));
+        Ok(Self { socket: path, stop, serving, _directory: directory })
     }
 
     async fn stop(self) {
         self.stop.gently.cancel();
-        if let Err(error) = self.server.await {
+        if let Err(error) = self.serving.await {
             tracing::error!("the private shim ended badly: {error}");
         }
     }

@@ -250,7 +250,7 @@ mod tests {
             ("<domain>a & b</domain>", "a bare `&`"),
             ("<domain>&secret;</domain>", "a reference (`&…;`) names nothing"),
             ("<domain>&#0;</domain>", "names nothing"),
-            ("<domain>\n<name>secret</nome></domain>", "at line 2, column 14"),
+            ("<domain>\n<name>secret</nome></domain>", "at line 2, column 13"),
             ("<domain a='1' a='2'/>", "in the tag `domain`"),
             ("<domain a=1/>", "in the tag `domain`"),
             ("<domain a='&secret'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),

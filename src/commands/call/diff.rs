@@ -88,7 +88,8 @@ fn readable_xml(text: &str) -> Result<String, quick_xml::Error> {
             other => writer.write_event(other)?,
         }
     }
-    Ok(String::from_utf8_lossy(&writer.into_inner()).into_owned())
+    let written = writer.into_inner();
+    Ok(format!("{}\n", String::from_utf8_lossy(&written).trim_end()))
 }
 
 fn in_order<'a>(start: &BytesStart<'a>) -> Result<BytesStart<'a>, quick_xml::Error> {
@@ -97,7 +98,9 @@ fn in_order<'a>(start: &BytesStart<'a>) -> Result<BytesStart<'a>, quick_xml::Err
     let mut ordered = BytesStart::new(name.to_owned());
     let mut attributes = start.attributes().collect::<Result<Vec<_>, _>>()?;
     attributes.sort_by_key(|attribute| attribute.key);
-    attributes.into_iter().for_each(|attribute| ordered.push_attribute(attribute));
+    for attribute in attributes {
+        ordered.push_attribute(attribute);
+    }
     Ok(ordered)
 }
 

@@ -1,0 +1,223 @@
+//! `sidecar-shim call`, and with it the examples that people copy.
+
+use std::path::Path;
+use std::process::Output;
+
+use tokio::process::Command;
+
+use crate::support::{DOMAIN, Shim, binary, file, path_with, script, worker};
+
+const MANUFACTURER: &str = "Copper Lantern Works";
+
+async fn call(args: &[&str], with: impl FnOnce(&mut Command)) -> Output {
+    let mut command = Command::new(binary());
+    command.arg("call").args(args).kill_on_drop(true);
+    with(&mut command);
+    tokio::time::timeout(crate::support::LIMIT, command.output()).await.unwrap().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The Rust example, which `cargo test` has built.
+fn rust_example() -> String {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().unwrap().parent().unwrap().join("examples/smbios");
+    assert!(path.exists(), "{} is not built; run `cargo test`", path.display());
+    path.display().to_string()
+}
+
+/// Checks what a hook did to the sample domain: the manufacturer is in the right place, and the
+/// rest says what it said.
+fn assert_is_set(output: &Output) {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let domain = text(&output.stdout);
+    let entry = format!("<entry name=\"manufacturer\">{MANUFACTURER}</entry>");
+    let board = &domain[domain.find("<baseBoard>").unwrap()..domain.find("</baseBoard>").unwrap()];
+    assert!(board.contains(&entry), "{domain}");
+    assert_eq!(domain.matches(&entry).count(), 1);
+    for kept in [
+        "<kubevirt xmlns=\"http://kubevirt.io\">",
+        "xmlns:qemu=",
+        "default_sample-vm",
+        "mode=\"sysinfo\"",
+    ] {
+        assert!(domain.contains(kept), "{kept} is lost: {domain}");
+    }
+    let diff = text(&output.stderr);
+    let changes: Vec<_> = diff
+        .lines()
+        .filter(|line| {
+            line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---")
+        })
+        .collect();
+    assert_eq!(changes.len(), 2, "one line is changed: {diff}");
+    assert!(changes[1].contains(&entry), "{diff}");
+}
+
+#[tokio::test]
+async fn every_example_sets_the_manufacturer_and_is_idempotent() {
+    let (smbios, bare) = (file("examples/python/smbios.py"), file("examples/python/bare.py"));
+    let (smbios, bare) = (smbios.to_str().unwrap(), bare.to_str().unwrap());
+    let (rust, shell) = (rust_example(), file("examples/shell/onDefineDomain"));
+    for worker in [
+        &["--mode", "persistent", "--", "python3", smbios][..],
+        &["--mode", "persistent", "--", "python3", bare],
+        &["--mode", "persistent", "--", &rust],
+        &["--mode", "exec", "--", "python3", smbios],
+        &["--", &rust],
+        &["--", shell.to_str().unwrap()],
+    ] {
+        let args = [&["onDefineDomain"], worker].concat();
+        let first = call(&args, |_| {}).await;
+        assert_is_set(&first);
+        let dir = tempfile::tempdir().unwrap();
+        let once = dir.path().join("once.xml");
+        std::fs::write(&once, &first.stdout).unwrap();
+        let args = [&["onDefineDomain", "--domain", once.to_str().unwrap()], worker].concat();
+        let second = call(&args, |_| {}).await;
+        assert!(second.status.success(), "{}", text(&second.stderr));
+        assert_eq!(text(&second.stdout), text(&first.stdout), "{worker:?} is not idempotent");
+        assert_eq!(text(&second.stderr), "unchanged\n");
+    }
+}
+
+#[tokio::test]
+async fn the_shell_example_runs_from_path_as_in_a_pod() {
+    let shell = file("examples/shell");
+    let output = call(&["onDefineDomain"], |command| {
+        command.env("PATH", path_with(&shell));
+    })
+    .await;
+    assert_is_set(&output);
+}
+
+#[tokio::test]
+async fn bare_worker_by_hand_is_as_short_as_promised() {
+    let source = std::fs::read_to_string(file("examples/python/bare.py")).unwrap();
+    assert!(source.lines().count() < 40, "{} lines", source.lines().count());
+    let mut bare = Command::new("python3");
+    bare.arg(file("examples/python/bare.py")).env_remove("KUBEVIRT_HOOK_PROTOCOL");
+    let output = bare.output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!output.stderr.is_empty());
+}
+
+#[tokio::test]
+async fn cloud_init_has_its_own_sample_and_diff() {
+    let answer = r#"{"do":"answer","value":{"UserData":"changed\nhere","DataSource":"noCloud"}}"#;
+    let dir = tempfile::tempdir().unwrap();
+    let vmi = dir.path().join("vmi.json");
+    std::fs::write(&vmi, answer).unwrap();
+    let worker = worker("");
+    let args = ["preCloudInitIso", "--vmi", vmi.to_str().unwrap(), "--mode", "persistent"];
+    let output = call(&args, |command| {
+        command.env("SIDECAR_SHIM_WORKER", &worker);
+    })
+    .await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), r#"{"UserData": "changed\nhere", "DataSource": "noCloud"}"#);
+    assert!(
+        text(&output.stderr).contains("+  \"UserData\": \"changed\\n"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn repeat_reports_percentiles() {
+    let worker = worker("");
+    let args = ["onDefineDomain", "--mode", "persistent", "--repeat", "20"];
+    let output = call(&args, |command| {
+        command.args(["--worker", &worker]);
+    })
+    .await;
+    let report = text(&output.stderr);
+    let line = report.lines().last().unwrap();
+    let numbers = line.strip_prefix("20 calls, each on a connection of its own: p50 ").unwrap();
+    let (p50, p99) = numbers.split_once(" ms, p99 ").unwrap();
+    let (p50, p99): (f64, f64) =
+        (p50.parse().unwrap(), p99.strip_suffix(" ms").unwrap().parse().unwrap());
+    assert!(0.0 < p50 && p50 <= p99, "{line}");
+}
+
+#[tokio::test]
+async fn a_running_shim_can_be_called() {
+    let shim = Shim::persistent("", &["--version", "v1alpha2"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let domain = dir.path().join("domain.xml");
+    std::fs::write(&domain, DOMAIN).unwrap();
+    let socket = shim.socket();
+    let (socket, domain) = (socket.to_str().unwrap(), domain.to_str().unwrap());
+    let output = call(&["onDefineDomain", "--socket", socket, "--domain", domain], |_| {}).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), DOMAIN);
+    assert!(Path::new(socket).exists(), "it goes on running");
+}
+
+#[tokio::test]
+async fn a_failed_call_says_what_and_why_and_ends_with_status_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let vmi = dir.path().join("vmi.json");
+    std::fs::write(&vmi, r#"{"do":"exit","status":9,"stderr":["no such disk"]}"#).unwrap();
+    let vmi = vmi.to_str().unwrap();
+    let worker = worker("");
+    let failing = ["onDefineDomain", "--vmi", vmi, "--mode", "persistent", "--worker", &worker];
+    for (args, expected) in [
+        (
+            &failing[..],
+            &["onDefineDomain failed: Internal", "exited with status 9", "no such disk"][..],
+        ),
+        (
+            &["onDefineDomain", "--mode", "persistent", "--", "false"],
+            &["cannot start hook worker: false exited with status 1"],
+        ),
+        (
+            &["onDefineDomain", "--vmi", "/no/such/file", "--", "cat"],
+            &["cannot read /no/such/file"],
+        ),
+        (&["onDefineDomain", "--socket", "/no/such.sock"], &["cannot connect to /no/such.sock"]),
+        (&["onDefineDomain"], &["onDefineDomain is not offered there"]),
+        (&["noSuchHook", "--", "cat"], &["unknown hook \"noSuchHook\""]),
+        (&["onDefineDomain", "--socket", "/s", "--", "cat"], &["either --socket or a worker"]),
+    ] {
+        let output = call(args, |_| {}).await;
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let report = text(&output.stderr);
+        for part in expected {
+            assert!(report.contains(part), "{args:?} gives {report}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_of_the_service_in_the_environment_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let hook = script(dir.path(), "hook", "#!/bin/sh\nprintf '%s' \"$4\"\n");
+    let output = call(&["onDefineDomain", "--", hook.to_str().unwrap()], |command| {
+        command
+            .env("SIDECAR_SHIM_VERSION", "v1alpha9")
+            .env("SIDECAR_SHIM_SOCKET_DIR", "/no/such/directory")
+            .env("SIDECAR_SHIM_WORKER", "no-such-worker");
+    })
+    .await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "unchanged\n");
+}
+
+#[tokio::test]
+async fn help_and_version_are_answers() {
+    for (args, expected) in [
+        (&["--help"][..], "SIDECAR_SHIM_<OPTION>"),
+        (&["call", "--help"], "--repeat"),
+        (&["-V"], concat!("sidecar-shim ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let output = Command::new(binary()).args(args).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(text(&output.stdout).contains(expected), "{}", text(&output.stdout));
+    }
+    let output = Command::new(binary()).arg("--no-such-flag").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
