@@ -245,7 +245,6 @@ impl Buf for Outbox {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

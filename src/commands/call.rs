@@ -75,7 +75,7 @@ enum CallFailed {
     Client(#[from] ClientError),
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("cannot create a directory for the socket: {0}")]
+    #[error("cannot create a directory for the socket: {0} (TMPDIR says where)")]
     Directory(std::io::Error),
     #[error("cannot write the result: {0}")]
     Write(std::io::Error),
@@ -215,11 +215,11 @@ async fn exchange(
 ) -> Result<Outcome, CallFailed> {
     let offer = Client::dial(socket).await?.info().await?;
     let point = hook_point(&config.hook);
-    if !offer.hook_points.iter().any(|name| *name == point) {
-        let offered = match offer.hook_points.is_empty() {
-            true => "no hooks".to_owned(),
-            false => offer.hook_points.join(", "),
-        };
+    if !offer.hook_points.contains(&point) {
+        let mut offered = offer.hook_points.join(", ");
+        if offered.is_empty() {
+            "no hooks".clone_into(&mut offered);
+        }
         return Err(CallFailed::NotOffered { hook: config.hook.clone(), offered });
     }
     let mut result = Bytes::new();

@@ -93,16 +93,12 @@ impl Seen {
             }
             Event::Empty(tag) => self.open(tag)?,
             Event::End(_) => self.depth = self.depth.saturating_sub(1),
-            Event::Text(content) if self.depth == 0 => {
-                if !content.trim_ascii().is_empty() {
-                    return Err("there is text outside the element `domain`".to_owned());
-                }
+            Event::Text(content) if self.depth == 0 && content.trim_ascii().is_empty() => {}
+            Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) if self.depth == 0 => {
+                return Err("there is text outside the element `domain`".to_owned());
             }
             Event::Text(content) if content.contains("]]>") => {
                 return Err("`]]>` stands in text".to_owned());
-            }
-            Event::CData(_) | Event::GeneralRef(_) if self.depth == 0 => {
-                return Err("there is text outside the element `domain`".to_owned());
             }
             Event::GeneralRef(reference) => {
                 let known = if reference.is_char_ref() {

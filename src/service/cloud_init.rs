@@ -82,7 +82,6 @@ impl<'de> Visitor<'de> for Members {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

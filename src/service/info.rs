@@ -1,8 +1,6 @@
 //! `kubevirt.hooks.info.Info`: what this sidecar offers. Answered from memory: virt-launcher
 //! gives it one second and panics on any error.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use super::proto::info::info_server::{Info, InfoServer};
@@ -15,7 +13,7 @@ const NAME: &str = "shim";
 
 struct Service(InfoResult);
 
-pub(super) fn service(shim: Arc<Shim>) -> InfoServer<impl Info> {
+pub(super) fn service(shim: &Shim) -> InfoServer<impl Info> {
     let mut hook_points = Vec::new();
     let offered = shim.backend.hooks();
     for (hook, name) in [

@@ -136,7 +136,7 @@ where
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)
-        .add_service(info::service(shim.clone()))
+        .add_service(info::service(&shim))
         .add_service(v1alpha1::service(shim.clone()))
         .add_service(v1alpha2::service(shim.clone()))
         .add_service(v1alpha3::service(shim))
@@ -154,7 +154,7 @@ impl Shim {
         domain: Bytes,
     ) -> Result<Bytes, Status> {
         tracing::info!("OnDefineDomain method has been called");
-        let call = HookCall::on_define_domain(vmi, domain.clone());
+        let call = HookCall::on_define_domain(&vmi, domain.clone());
         Ok(self.call(&HookName::ON_DEFINE_DOMAIN, request, call).await?.or(domain))
     }
 
@@ -167,7 +167,7 @@ impl Shim {
     ) -> Result<cloud_init::Forms, Status> {
         tracing::info!("PreCloudInitIso method has been called");
         let hook = HookName::PRE_CLOUD_INIT_ISO;
-        let call = HookCall::pre_cloud_init_iso(vmi, sent.data.clone());
+        let call = HookCall::pre_cloud_init_iso(&vmi, &sent.data);
         match self.call(&hook, request, call).await? {
             HookReply::Unchanged => sent.complete(),
             HookReply::Changed(data) => cloud_init::Forms::of(data.into_bytes()),

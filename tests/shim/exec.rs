@@ -6,10 +6,10 @@ use tonic::Code;
 use crate::support::{DOMAIN, Shim, domain_of, exists};
 
 /// Prints what it was given, so that a test can look at it.
-const SHOW: &str = r##"#!/bin/sh
+const SHOW: &str = r#"#!/bin/sh
 printf '<domain><!-- {"count":%d,"first":"%s","vmi":%s,"third":"%s","name":"%s","stdin":"%s"} --></domain>' \
     "$#" "${1#--}" "$2" "${3#--}" "${0##*/}" "$(cat)"
-"##;
+"#;
 
 const ECHO: &str = "#!/bin/sh\nprintf '%s' \"$4\"\n";
 

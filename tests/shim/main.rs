@@ -2,6 +2,11 @@
 
 #![expect(clippy::disallowed_types, reason = "tests start processes and speak gRPC themselves")]
 #![expect(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a test may panic")]
+#![expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::format_collect,
+    reason = "neither matters in a test"
+)]
 
 mod support;
 
@@ -9,6 +14,6 @@ mod bad_input;
 mod call;
 mod contract;
 mod exec;
-//mod other_clients;
+mod other_clients;
 mod persistent;
-//mod protocol_page;
+mod protocol_page;

@@ -140,7 +140,7 @@ impl Shim {
 
     /// Everything that was logged, as one text.
     pub fn log_text(&self) -> String {
-        self.lines.iter().map(|line| format!("{line}\n")).collect()
+        self.lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
     }
 
     /// The names in the socket directory.

@@ -1,0 +1,95 @@
+# Two images from one build:
+#
+#   docker build -t sidecar-shim .                      with Python and a shell (the last stage)
+#   docker build -t sidecar-shim:static --target shim . nothing but the static program
+#
+# No `# syntax=` line and no `--mount`: both would ask for more than the classic builder and an
+# offline site have. Every image that is pulled is an argument without a registry, so that a
+# mirrored site can name its own: --build-arg RUST_IMAGE=… --build-arg DEBIAN_IMAGE=…
+
+ARG RUST_IMAGE=rust:1.95-slim-bookworm
+ARG DEBIAN_IMAGE=debian:bookworm-slim
+# Docker's classic builder does not set this, and reads a bare `linux` as its own architecture.
+ARG BUILDPLATFORM=${BUILDPLATFORM:-linux}
+
+# The compiler runs natively and cross-compiles: an emulated one takes many times as long.
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
+ARG TARGETARCH
+WORKDIR /build
+COPY . .
+# - Without TARGETARCH the target is what the compiler itself runs on.
+# - With an explicit --target, RUSTFLAGS leave build scripts and procedural macros alone, which
+#   cannot be built with crt-static.
+# - The last check stands here because a program that needs a loader fails in an image without one
+#   with a mere "no such file or directory", and only once it is in a pod.
+# - The target directory goes in the same step, so that no layer holds it.
+RUN set -eu; \
+    host="$(rustc -vV | sed -n 's/^host: //p')"; \
+    case "${TARGETARCH:-}" in \
+        '') target="$host" ;; \
+        amd64) target=x86_64-unknown-linux-gnu ;; \
+        arm64) target=aarch64-unknown-linux-gnu ;; \
+        *) echo "unsupported TARGETARCH: $TARGETARCH (amd64 and arm64 are)" >&2; exit 1 ;; \
+    esac; \
+    if [ "$target" != "$host" ]; then \
+        case "$target" in \
+            x86_64-*) packages='gcc-x86-64-linux-gnu libc6-dev-amd64-cross' ;; \
+            *) packages='gcc-aarch64-linux-gnu libc6-dev-arm64-cross' ;; \
+        esac; \
+        linker="${target%%-*}-linux-gnu-gcc"; \
+        if ! command -v "$linker" >/dev/null; then \
+            apt-get update; \
+            apt-get install -y --no-install-recommends $packages; \
+            rm -rf /var/lib/apt/lists/*; \
+        fi; \
+        if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then \
+            rustup target add "$target"; \
+        fi; \
+        variable="$(printf '%s' "$target" | tr 'a-z-' 'A-Z_')"; \
+        export "CARGO_TARGET_${variable}_LINKER=$linker"; \
+    fi; \
+    RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=/tmp/target \
+        cargo build --locked --release --bin sidecar-shim --target "$target"; \
+    install -m 0755 "/tmp/target/$target/release/sidecar-shim" /sidecar-shim; \
+    rm -rf /tmp/target; \
+    segments="$(readelf --program-headers --wide /sidecar-shim)"; \
+    case "$segments" in *INTERP*) echo 'the program is not static' >&2; exit 1 ;; esac
+
+
+# For hooks that bring all they need, such as static Rust or Go programs: build FROM this one and
+# COPY them to where $PATH finds them.
+FROM scratch AS shim
+LABEL org.opencontainers.image.title="sidecar-shim" \
+      org.opencontainers.image.description="KubeVirt hook sidecar that runs hooks as plain programs or long-lived workers" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Hooks are looked up in $PATH; an empty image has none, and only some builders and runtimes add it.
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+COPY --from=build /sidecar-shim /sidecar-shim
+# KubeVirt sets the user of a VM's pod itself, 107 or (for root VMs) 0, and that wins over this
+# line. Whoever else starts the image gets no root unless they ask for it. It is a number because
+# `runAsNonRoot` cannot judge a name, and it is virt-launcher's own, which must reach the socket.
+USER 107:107
+# KubeVirt passes arguments and no command, so this has to be the program, and options have to be
+# arguments or SIDECAR_SHIM_… variables.
+ENTRYPOINT ["/sidecar-shim"]
+
+
+# A drop-in for KubeVirt's own sidecar-shim image: with a shell and Python, for scripts that a
+# ConfigMap mounts at /usr/bin/onDefineDomain. The default, for being the last.
+FROM ${DEBIAN_IMAGE} AS python
+LABEL org.opencontainers.image.title="sidecar-shim" \
+      org.opencontainers.image.description="KubeVirt hook sidecar that runs hooks as plain programs or long-lived workers, with Python and a shell" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# A base that has Python already is left as it is, so that such a site needs no package mirror.
+# For another architecture than the builder's, this step needs the builder's emulation.
+RUN set -eu; \
+    if ! command -v python3 >/dev/null; then \
+        apt-get update; \
+        apt-get install -y --no-install-recommends python3; \
+        apt-get clean; \
+        rm -rf /var/lib/apt/lists/*; \
+    fi
+COPY --from=shim /sidecar-shim /sidecar-shim
+# As above. An image built FROM this one needs `USER 0` before it installs packages.
+USER 107:107
+ENTRYPOINT ["/sidecar-shim"]

@@ -1,0 +1,54 @@
+//! Clients that are not tonic. They are installed for `.ci/run`; without them the tests say that
+//! they were skipped.
+
+use std::io::Write;
+use std::process::Command;
+
+use crate::support::{Shim, file};
+
+/// The Python that may have grpcio.
+fn python() -> String {
+    std::env::var("SIDECAR_SHIM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
+/// Whether grpcio is there. If it is not, that is said past the test runner, which keeps what
+/// passing tests print to itself. Where it has to be, its absence is an error.
+fn has_grpcio() -> bool {
+    let found = Command::new(python()).args(["-c", "import grpc"]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return true;
+    }
+    assert!(
+        std::env::var_os("SIDECAR_SHIM_TEST_PYTHON").is_none(),
+        "SIDECAR_SHIM_TEST_PYTHON names a Python without grpcio"
+    );
+    let note = "skipped: the tests with grpcio, because python3 has no module grpc\n";
+    std::io::stderr().write_all(note.as_bytes()).unwrap();
+    false
+}
+
+async fn every_call(mut shim: Shim, newest: &str) {
+    let mut client = tokio::process::Command::new(python());
+    client.arg(file("tests/fixtures/grpcio_client.py")).arg(shim.socket()).arg(newest);
+    let output = client.kill_on_drop(true).output().await.unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{complaint}");
+    assert_eq!(shim.ended().await.code(), Some(0), "the client has shut it down");
+}
+
+#[tokio::test]
+async fn grpcio_makes_every_call_in_exec_mode() {
+    if has_grpcio() {
+        let echo = "#!/bin/sh\nprintf '%s' \"$4\"\n";
+        let scripts = [("onDefineDomain", echo), ("preCloudInitIso", echo)];
+        every_call(Shim::exec(&scripts, &["--version", "v1alpha2"]).await, "v1alpha2").await;
+    }
+}
+
+#[tokio::test]
+async fn grpcio_makes_every_call_in_persistent_mode() {
+    if has_grpcio() {
+        every_call(Shim::persistent("", &[]).await, "v1alpha3").await;
+        every_call(Shim::persistent("--attachments", &[]).await, "v1alpha3").await;
+    }
+}

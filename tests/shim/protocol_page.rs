@@ -1,0 +1,201 @@
+//! The examples of `protocol.md`, read out of the file and run: against the shim, whose messages
+//! must look like the page's, and against the worker that is written from the page.
+
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use crate::support::{Shim, file};
+
+/// The blocks of one kind, in order.
+fn blocks(kind: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(file("protocol.md")).unwrap();
+    let fence = format!("```{kind}\n");
+    let parts = page.split(&fence).skip(1);
+    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+}
+
+fn messages() -> Vec<Value> {
+    let messages: Vec<Value> = blocks("json")
+        .iter()
+        .map(|text| serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")))
+        .collect();
+    assert!(messages.len() >= 12, "the page has lost its examples");
+    assert!(messages.iter().all(|message| message["jsonrpc"] == "2.0"));
+    messages
+}
+
+/// The one message for which this holds.
+fn find(of: &[Value], is: impl Fn(&Value) -> bool) -> Value {
+    let found: Vec<_> = of.iter().filter(|message| is(message)).collect();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found[0].clone()
+}
+
+fn request(of: &[Value], method: &str, attached: bool) -> Value {
+    find(of, |message| {
+        message["method"] == method && message.get("attachments").is_some() == attached
+    })
+}
+
+fn result(of: &[Value], member: &str) -> Value {
+    find(of, |message| message["result"].get(member).is_some())
+}
+
+fn renumbered(mut message: Value, id: u64) -> Value {
+    message["id"] = id.into();
+    message
+}
+
+/// Starts a shim whose worker follows the page.
+async fn follow(pairs: &[[Value; 2]]) -> (tempfile::TempDir, Shim) {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script.json");
+    std::fs::write(&script, json!(pairs).to_string()).unwrap();
+    let page = file("tests/fixtures/page.py");
+    let worker = format!("python3 '{}' '{}'", page.display(), script.display());
+    let shim = Shim::start(&["--mode", "persistent", "--worker", &worker], |_| {}).await;
+    (dir, shim)
+}
+
+#[tokio::test]
+async fn the_shim_speaks_as_the_page_says() {
+    let page = messages();
+    let initialize = request(&page, "initialize", false);
+    let define = request(&page, "onDefineDomain", false);
+    let cloud_init = request(&page, "preCloudInitIso", false);
+    let refusal = find(&page, |message| message["error"]["code"] == -32000);
+    let pairs = [
+        [initialize.clone(), result(&page, "protocolVersion")],
+        [define.clone(), result(&page, "domain")],
+        [renumbered(define.clone(), 3), result(&page, "unchanged")],
+        [cloud_init.clone(), result(&page, "cloudInitData")],
+        [renumbered(define.clone(), 5), refusal.clone()],
+    ];
+    let (_dir, mut shim) = follow(&pairs).await;
+    let (vmi, domain) = (&define["params"]["vmi"], define["params"]["domain"].as_str().unwrap());
+    let answer = shim.define(vmi, domain).await.unwrap();
+    assert_eq!(answer, result(&page, "domain")["result"]["domain"]);
+    assert_eq!(shim.define(vmi, domain).await.unwrap(), domain);
+    let data = cloud_init["params"]["cloudInitData"].to_string();
+    let client = shim.dial().await;
+    let [answer, _] = client.cloud_init("v1alpha3", vmi, &data, "").await.unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer, result(&page, "cloudInitData")["result"]["cloudInitData"]);
+    let status = shim.define(vmi, domain).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    assert!(status.message().contains(refusal["error"]["message"].as_str().unwrap()));
+    // Ends with an assertion if the shim has said more than the page has.
+    shim.dial().await.shutdown().await.unwrap();
+    assert_eq!(shim.ended().await.code(), Some(0));
+    assert!(!shim.log_text().contains("AssertionError"), "{}", shim.log_text());
+}
+
+#[tokio::test]
+async fn the_shim_attaches_as_the_page_says() {
+    let page = messages();
+    let mut declared = result(&page, "protocolVersion");
+    declared["result"]["capabilities"]["attachments"] = true.into();
+    let define = request(&page, "onDefineDomain", true);
+    let answer = find(&page, |message| {
+        message["result"].is_object() && message.get("attachments").is_some()
+    });
+    let pairs = [[request(&page, "initialize", false), declared], [define.clone(), answer]];
+    let (_dir, shim) = follow(&pairs).await;
+    let domain = "<domain><name>vm1</name></domain>";
+    let answer = shim.define(&define["params"]["vmi"], domain).await.unwrap();
+    assert_eq!(answer, "<domain><name>vm1</name><!-- attached --></domain>");
+}
+
+#[tokio::test]
+async fn the_shim_reads_the_pages_log_line_and_its_refusal_of_all_versions() {
+    let page = messages();
+    let log = request(&page, "$/log", false);
+    let line = &log["params"];
+    let mut shim = Shim::persistent("", &[]).await;
+    shim.define(&json!({"do": "log", "lines": [line]}), "<domain/>").await.unwrap();
+    let logged = shim.log_line(line["message"].as_str().unwrap()).await;
+    assert_eq!((&logged["level"], &logged["call"]), (&line["level"], &line["id"]));
+
+    let refusal = find(&page, |message| message["error"]["data"].get("protocolVersions").is_some());
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script.json");
+    let pairs = [[request(&page, "initialize", false), refusal]];
+    std::fs::write(&script, json!(pairs).to_string()).unwrap();
+    let page = file("tests/fixtures/page.py");
+    let worker = format!("python3 '{}' '{}'", page.display(), script.display());
+    let mut shim = Shim::spawn(&["--mode", "persistent", "--worker", &worker], |_, _| {});
+    assert_eq!(shim.ended().await.code(), Some(1));
+    let text = shim.log_text();
+    assert!(text.contains("speaks protocol versions [2, 3], and this shim speaks [1]"), "{text}");
+}
+
+#[tokio::test]
+async fn the_shim_cancels_as_the_page_says() {
+    let page = messages();
+    let cancel = request(&page, "$/cancelRequest", false);
+    let args = ["--call-timeout", "200ms", "--kill-grace", "1s"];
+    let mut shim = Shim::persistent("--cancel", &args).await;
+    let id = cancel["params"]["id"].as_u64().unwrap();
+    for _ in 2..id {
+        shim.define(&json!({}), "<domain/>").await.unwrap();
+    }
+    shim.fails(&json!({"do": "hang"})).await;
+    // What the fixture says of the params that it has read.
+    shim.log_line(&format!("cancelled {id}")).await;
+}
+
+#[test]
+fn the_worker_that_is_written_from_the_page_answers_it() {
+    let page = messages();
+    let bare = file("examples/python/bare.py");
+    let mut child = Command::new("python3")
+        .arg(bare)
+        .env("KUBEVIRT_HOOK_PROTOCOL", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let unknown = json!({"jsonrpc": "2.0", "id": 3, "method": "noSuchHook", "params": {}});
+    for message in [
+        request(&page, "initialize", false),
+        request(&page, "onDefineDomain", false),
+        request(&page, "$/cancelRequest", false),
+        unknown,
+    ] {
+        let bytes = message.to_string().into_bytes();
+        stdin.write_all(&u32::try_from(bytes.len()).unwrap().to_be_bytes()).unwrap();
+        stdin.write_all(&bytes).unwrap();
+    }
+    drop(stdin);
+    let mut output = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "end-of-file is the order to stop");
+    let mut answers = Vec::new();
+    while let Some((header, rest)) = output.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*header) as usize;
+        answers.push(serde_json::from_slice::<Value>(&rest[..length]).unwrap());
+        output = rest[length..].to_vec();
+    }
+    let [initialized, unchanged, refused] = &answers[..] else { panic!("{answers:#?}") };
+    assert_eq!(
+        (&initialized["id"], &initialized["result"]["protocolVersion"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(*unchanged, json!({"jsonrpc": "2.0", "id": 2, "result": {"unchanged": true}}));
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(3), &json!(-32601)));
+}
+
+#[test]
+fn the_frame_in_hex_is_a_frame() {
+    use tokio_util::codec::Decoder;
+    let [hex] = &blocks("hex")[..] else { panic!("the page has one frame in hex") };
+    let bytes: Vec<_> =
+        hex.split_whitespace().map(|it| u8::from_str_radix(it, 16).unwrap()).collect();
+    let mut buffer = bytes::BytesMut::from(&bytes[..]);
+    let mut decoder = sidecar_shim::frame::FrameDecoder::default();
+    let item = decoder.decode(&mut buffer).unwrap();
+    assert_eq!(item, Some(sidecar_shim::frame::Item::Frame("{}".into())));
+    assert!(buffer.is_empty());
+}
