@@ -38,16 +38,17 @@ def on_define_domain(vmi, domain):
     root = parse(domain)
     if root.tag != "domain":
         raise Failure(-32602, "domain: the root element is not <domain>")
-    before = write(root)
-    child(child(root, "os"), "smbios").set("mode", "sysinfo")
-    board = child(child(root, "sysinfo", type="smbios"), "baseBoard")
-    child(board, "entry", name="manufacturer").text = manufacturer
-    after = write(root)
-    if after == before:
+    smbios = child(child(root, "os"), "smbios")
+    entry = child(child(child(root, "sysinfo", type="smbios"), "baseBoard"), "entry", name="manufacturer")
+    if smbios.get("mode") == "sysinfo" and (entry.text or "") == manufacturer:
         return None  # a later call of the same boot, on our own result
+    smbios.set("mode", "sysinfo")
+    entry.text = manufacturer
     # What stands around the root is no part of the tree.
     head = re.match(r"\s*(<\?xml\s.*?\?>\s*)?", domain, re.DOTALL).group()
-    return head + after + domain[len(domain.rstrip()):]
+    # `<a></a>` for an empty element is how KubeVirt writes it.
+    text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+    return head + text + domain[len(domain.rstrip()):]
 
 
 def parse(text):
@@ -64,11 +65,6 @@ def parse(text):
     except expat.ExpatError as error:
         raise Failure(-32602, f"domain: {error}") from None
     return tree.close()
-
-
-def write(element):
-    """Its text, with `<a></a>` for an empty element, as KubeVirt writes it."""
-    return ElementTree.tostring(element, encoding="unicode", short_empty_elements=False)
 
 
 def child(parent, tag, **attributes):

@@ -1,4 +1,4 @@
-//! Runs hooks: either one process for each call ([`exec`]), or long-lived workers ([`pool`]).
+//! Runs hooks: either one process for each call (`exec`), or long-lived workers (`pool`).
 
 mod exec;
 mod pool;
