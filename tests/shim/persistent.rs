@@ -121,6 +121,20 @@ async fn a_worker_that_dies_is_told_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_call_whose_worker_dies_is_tried_once_more() {
+    let mut shim = Shim::persistent("", &["--max-workers", "1"]).await;
+    let answer = shim.define(&json!({"do": "exit at first"}), DOMAIN).await.unwrap();
+    assert_eq!(comment(&answer)["attempt"], 2);
+    shim.log_line("worker lost").await;
+    let lost = |shim: &Shim| shim.log_text().matches("worker lost").count();
+    shim.fails(&json!({"do": "exit", "status": 3})).await;
+    shim.still_works().await;
+    shim.signal(nix::sys::signal::Signal::SIGTERM);
+    shim.ended().await;
+    assert_eq!(lost(&shim), 3, "one for the first call, two for the second");
+}
+
+#[tokio::test]
 async fn an_answer_counts_even_if_the_worker_exits_behind_it() {
     let shim = Shim::persistent("", &[]).await;
     for _ in 0..5 {

@@ -11,8 +11,12 @@
 //! end it: a late answer is thrown away and the worker kept, otherwise its process group is
 //! ended. A call whose caller has left takes the same path.
 //!
-//! When the task ends, the child is reaped, every call that it held is answered, and jobs that
-//! were never sent go back to the pool.
+//! When the task ends, the child is reaped, and every call that it held is answered or goes back
+//! to the pool, as do jobs that were never sent.
+
+mod answer;
+mod end;
+mod output;
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;
@@ -20,24 +24,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Buf;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::codec::Decoder;
 
-use super::process::{CommandLine, Exit, Launch, Process, Stdin, Stdout};
+use self::end::End;
+use self::output::{Heard, Output};
+use super::process::{CommandLine, Exit, Launch, Process, Stdin};
 use super::{Answer, Settings};
-use crate::error::{CallError, Failure};
-use crate::frame::{FrameDecoder, FrameError, Item, Outbox, Stray};
-use crate::hook::{HookCall, HookName, HookReply};
-use crate::rpc::{self, Declared, ErrorKind, Incoming, LogLine, MessageReader, Outcome};
+use crate::error::CallError;
+use crate::frame::{FrameError, Outbox, Stray};
+use crate::hook::HookCall;
+use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
 
 /// How long the last messages of a dead worker are awaited. They are in the pipe already.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
-
-/// How much is read from a pipe at once when no frame says how much there is.
-const READ_BYTES: usize = 16 * 1024;
 
 /// A line of `$/log` is cut here, as lines of standard error are.
 const MAX_LOG_BYTES: usize = 8 * 1024;
@@ -68,7 +70,7 @@ pub(super) enum Report {
 /// How a worker's life ended.
 pub(super) struct Ending {
     pub(super) cause: Cause,
-    /// Jobs that it was given and has not begun.
+    /// Jobs that it was given and has not begun, or is to begin again elsewhere.
     pub(super) unsent: Vec<Job>,
 }
 
@@ -93,7 +95,7 @@ pub(super) async fn run(
     reports: mpsc::Sender<(WorkerId, Report)>,
 ) {
     let reporter = Reporter { id, reports };
-    let cause = match Worker::spawn(command, settings, reporter.clone()) {
+    let mut ending = match Worker::spawn(command, settings, reporter.clone()) {
         Ok(mut worker) => {
             let end = loop {
                 let event = worker.next_event(&mut jobs).await;
@@ -103,14 +105,13 @@ pub(super) async fn run(
             };
             worker.finish(end).await
         }
-        Err(fault) => Cause::Start(fault),
+        Err(fault) => Ending { cause: Cause::Start(fault), unsent: Vec::new() },
     };
     jobs.close();
-    let mut unsent = Vec::new();
     while let Ok(job) = jobs.try_recv() {
-        unsent.push(job);
+        ending.unsent.push(job);
     }
-    reporter.report(Report::Ended(Ending { cause, unsent })).await;
+    reporter.report(Report::Ended(ending)).await;
 }
 
 #[derive(Clone)]
@@ -137,20 +138,6 @@ enum Life {
     Draining { cancel: bool, due: Option<Instant> },
 }
 
-/// Why a worker's task ends.
-enum End {
-    /// It was told to stop. It may not have exited yet.
-    Drained,
-    /// It exited by itself.
-    Exited(Exit),
-    /// It broke the protocol.
-    Broke(String),
-    /// It did not end a call that was given up.
-    Overdue,
-    /// It did not answer `initialize` in time.
-    StartTimeout,
-}
-
 /// One call that a worker has.
 struct InFlight {
     id: u64,
@@ -158,6 +145,7 @@ struct InFlight {
     /// Gone once the caller has its answer, or is not there any more.
     reply: Option<oneshot::Sender<Answer>>,
     accepted: Instant,
+    attempt: u32,
     /// The deadline; after that, the end of the grace.
     due: Instant,
     /// The worker has answered.
@@ -327,12 +315,13 @@ impl Worker {
         }
         self.last_id = id;
         self.process.note_call(job.call.hook(), id);
-        self.output.decoder.reset_stray_count();
+        self.output.begin_call();
         self.calls.push(InFlight {
             id,
             call: job.call,
             reply: Some(job.reply),
             accepted: job.accepted,
+            attempt: job.attempt,
             due: job.deadline,
             settled: false,
         });
@@ -376,7 +365,7 @@ impl Worker {
         if call.reply.is_none() {
             tracing::debug!(hook = %call.call.hook(), call = id, "a late answer is thrown away");
         } else {
-            let answer = read_outcome(&call.call, outcome);
+            let answer = answer::read(&call.call, outcome);
             call.answer(answer);
         }
         ControlFlow::Continue(())
@@ -503,56 +492,6 @@ impl Worker {
         }
     }
 
-    /// Ends and reaps the process, and answers the calls that it still had.
-    async fn finish(mut self, end: End) -> Cause {
-        self.stdin = None;
-        let grace = self.settings.kill_grace;
-        let exit = match &end {
-            End::Exited(exit) => *exit,
-            End::Broke(_) => self.process.kill().await,
-            End::Drained | End::Overdue | End::StartTimeout => self.process.stop(grace).await,
-        };
-        self.process.kill_group();
-        let stderr = self.process.stderr_at_end().await;
-        let how = match &end {
-            End::Drained => format!("was told to stop and {exit}"),
-            End::Exited(exit) => exit.to_string(),
-            End::Broke(what) => format!("broke the worker protocol: {what}"),
-            End::Overdue => format!("was ended, because it did not end a call in time, and {exit}"),
-            End::StartTimeout => format!(
-                "did not answer initialize within {} (--start-timeout)",
-                humantime::format_duration(self.settings.start_timeout)
-            ),
-        };
-        let failure = Failure { how, stderr };
-        let idle = self.calls.iter().all(|call| call.settled);
-        let pid = self.process.pid();
-        let starting = matches!(self.life, Life::Starting { .. });
-        for call in &mut self.calls {
-            let error = call_error(&self.command, call.call.hook(), &end, &failure);
-            call.answer(Err(error));
-        }
-        if matches!(end, End::Drained) {
-            tracing::debug!(pid, worker = %self.command, "worker stopped: it {exit}");
-            return Cause::Quiet;
-        }
-        if starting {
-            let hint = start_hint(&end);
-            return Cause::Start(format!(
-                "{} {}{hint}{}",
-                self.command,
-                failure.how,
-                failure.last_lines()
-            ));
-        }
-        if matches!(end, End::Exited(exit) if exit.success()) && idle {
-            tracing::info!(pid, worker = %self.command, "an idle worker exited by itself");
-            return Cause::Quiet;
-        }
-        tracing::warn!(pid, worker = %self.command, "worker lost: it {}", failure.how);
-        if idle { Cause::Idle(format!("{} {failure}", self.command)) } else { Cause::Call }
-    }
-
     fn log_stray(&self, stray: &Stray) {
         tracing::warn!(
             pid = self.process.pid(), worker = %self.command, bytes = stray.bytes, text = %stray,
@@ -579,57 +518,6 @@ impl Worker {
     }
 }
 
-/// What a call that a worker had when it ended is told.
-fn call_error(command: &CommandLine, hook: &HookName, end: &End, failure: &Failure) -> CallError {
-    let (hook, program) = (hook.clone(), command.to_string());
-    match end {
-        End::Broke(what) => {
-            let seen = format!("{what}{}", failure.last_lines());
-            CallError::Protocol { hook, program, seen }
-        }
-        _ => CallError::Died { hook, program, failure: failure.clone() },
-    }
-}
-
-/// The likeliest cause of a worker that never came up.
-fn start_hint(end: &End) -> &'static str {
-    match end {
-        End::Exited(_) => {
-            " before it answered initialize (an argv-style program? those run with --mode exec)"
-        }
-        End::StartTimeout => {
-            " (does it read its standard input? argv-style programs run with --mode exec)"
-        }
-        _ => "",
-    }
-}
-
-/// Reads a worker's answer to a call, and checks the document in it.
-fn read_outcome(call: &HookCall, outcome: &Outcome) -> Answer {
-    let hook = call.hook().clone();
-    match outcome {
-        Outcome::Result(parts) => match rpc::read_answer(call, parts) {
-            Ok(rpc::Answered::Unchanged) => Ok(HookReply::Unchanged),
-            Ok(rpc::Answered::Output(output)) => call
-                .accept(output)
-                .map_err(|fault| CallError::BadOutput { hook, fault: fault.to_string() }),
-            Err(fault) => Err(CallError::BadOutput { hook, fault: fault.to_string() }),
-        },
-        Outcome::Error(error) => {
-            let message = error.to_string();
-            Err(match error.kind() {
-                ErrorKind::MethodNotFound => {
-                    let why = format!("its worker answered: {message}");
-                    CallError::NotServed { hook, why }
-                }
-                ErrorKind::InvalidParams => CallError::BadParams { hook, message },
-                ErrorKind::Refused => CallError::Refused { hook, message },
-                ErrorKind::Fault => CallError::Fault { hook, message },
-            })
-        }
-    }
-}
-
 /// Writes what the pipe takes. Waits for ever if there is nothing to write or nowhere to.
 async fn write_some(stdin: Option<&mut Stdin>, outbox: &mut Outbox) -> std::io::Result<usize> {
     match stdin {
@@ -650,57 +538,4 @@ async fn caller_left(calls: &mut [InFlight]) -> usize {
         left.map_or(Poll::Pending, Poll::Ready)
     })
     .await
-}
-
-/// What was read of a worker's output.
-enum Heard {
-    Message(Incoming),
-    Stray(Stray),
-    Malformed(String),
-}
-
-/// The reading half: bytes to frames to messages.
-struct Output {
-    stdout: Stdout,
-    buffer: BytesMut,
-    decoder: FrameDecoder,
-    reader: MessageReader,
-}
-
-impl Output {
-    fn new(stdout: Stdout) -> Self {
-        let (buffer, decoder) = (BytesMut::new(), FrameDecoder::default());
-        Self { stdout, buffer, decoder, reader: MessageReader::default() }
-    }
-
-    /// The next message. May be dropped and called again: everything read so far is kept here.
-    async fn next(&mut self) -> Result<Heard, FrameError> {
-        let mut item = self.decoder.decode(&mut self.buffer)?;
-        loop {
-            match item {
-                Some(Item::Stray(stray)) => return Ok(Heard::Stray(stray)),
-                Some(Item::Frame(frame)) => match self.reader.take(frame) {
-                    Ok(Some(message)) => return Ok(Heard::Message(message)),
-                    Ok(None) => item = self.decoder.decode(&mut self.buffer)?,
-                    Err(fault) => return Ok(Heard::Malformed(fault.to_string())),
-                },
-                None => {
-                    if self.buffer.capacity() == self.buffer.len() {
-                        self.buffer.reserve(READ_BYTES);
-                    }
-                    item = if self.stdout.read_buf(&mut self.buffer).await? > 0 {
-                        self.decoder.decode(&mut self.buffer)?
-                    } else {
-                        match self.decoder.decode_eof(&mut self.buffer)? {
-                            None if self.reader.in_message() => {
-                                return Err(FrameError::MissingAttachment);
-                            }
-                            None => return Err(FrameError::Ended),
-                            last => last,
-                        }
-                    };
-                }
-            }
-        }
-    }
 }

@@ -1,0 +1,82 @@
+//! Why a program could not be started: the bare error number names none of the causes.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use nix::libc::{E2BIG, EACCES, ENOENT, ENOEXEC};
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::program::find_in_path;
+use super::{Launch, SpawnError};
+
+/// The cause, in words.
+pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError {
+    let command = launch.command;
+    let cannot = |why: String| SpawnError::CannotRun(format!("cannot run {command}: {why}"));
+    match error.raw_os_error() {
+        Some(E2BIG) => SpawnError::ArgumentTooLong(explain_too_long(launch)),
+        Some(ENOENT) => match command.resolve().map(|path| (first_line(&path), path)) {
+            Some((Ok(line), path)) if line.starts_with("#!") => {
+                let hint =
+                    if line.ends_with('\r') { ": the line ends in a carriage return" } else { "" };
+                let line = line.trim_end();
+                cannot(format!(
+                    "the interpreter in the first line of {}, `{line}`, does not exist{hint}",
+                    path.display()
+                ))
+            }
+            Some((Ok(_), path)) => {
+                cannot(format!("the dynamic loader of {} does not exist here", path.display()))
+            }
+            Some((Err(error), path)) => cannot(format!("{}: {error}", path.display())),
+            None => cannot(match find_in_path(&command.program) {
+                Err(not_found) => not_found.to_string(),
+                Ok(_) => error.to_string(),
+            }),
+        },
+        Some(EACCES) => {
+            let path = command.resolve().unwrap_or_else(|| PathBuf::from(&command.program));
+            let what = match first_line(&path) {
+                Ok(line) if line.starts_with("#!") => {
+                    format!("it or its interpreter, `{}`, is not executable", line.trim_end())
+                }
+                _ => "it is not executable".to_owned(),
+            };
+            cannot(format!(
+                "{}: {what} (chmod +x, or defaultMode: 0755 for a ConfigMap; or the file system \
+                 is mounted noexec)",
+                path.display()
+            ))
+        }
+        Some(ENOEXEC) => cannot(
+            "it is neither a program for this machine nor a script that begins with `#!`"
+                .to_owned(),
+        ),
+        _ => cannot(error.to_string()),
+    }
+}
+
+fn explain_too_long(launch: &Launch<'_>) -> String {
+    // Linux takes 32 pages for one argument, its terminating NUL included.
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    let limit = usize::try_from(page).unwrap_or(4096) * 32 - 1;
+    let longest = launch.documents.iter().max_by_key(|(_, document)| document.len());
+    let Some((flag, document)) = longest.filter(|(_, document)| document.len() > limit) else {
+        return "the arguments and the environment together are longer than the kernel takes; \
+                --mode persistent has no such limit"
+            .to_owned();
+    };
+    format!(
+        "the argument {flag} is {} bytes long and Linux takes at most {limit} bytes for one \
+         argument; --mode persistent has no such limit",
+        document.len()
+    )
+}
+
+/// The first line of a file, as far as the kernel itself looks.
+fn first_line(path: &Path) -> std::io::Result<String> {
+    let mut start = Vec::new();
+    std::fs::File::open(path)?.take(255).read_to_end(&mut start)?;
+    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(line).into_owned())
+}

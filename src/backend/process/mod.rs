@@ -1,0 +1,276 @@
+//! One child process, from spawn to reaping: what exec mode and workers share.
+//!
+//! # Theory of operation
+//! Every child leads a process group of its own, so that what it started itself can be
+//! signalled with it. [`Process::spawn`] hands out the pipes of standard input and output;
+//! standard error is drained here, by a task that logs each line and keeps the last ones for
+//! the text of an error. A child is ended by [`Process::stop`]: SIGTERM to the group, a grace,
+//! SIGKILL to the group, reaped. A `Process` that is dropped before it was reaped is killed
+//! with its group at once and reaped by the runtime, so no path can leave one behind.
+//!
+//! End-of-file of a pipe is never waited for without a limit: a grandchild may hold it open.
+
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is the one place that starts and signals processes"
+)]
+
+mod explain;
+mod program;
+mod stderr;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use program::CommandLine;
+pub(super) use program::{NotFound, find_in_path};
+
+use self::stderr::Stderr;
+use crate::hook::HookName;
+
+/// The environment variable that tells a program to speak the worker protocol.
+pub(super) const PROTOCOL_VARIABLE: &str = "KUBEVIRT_HOOK_PROTOCOL";
+
+/// How long output is awaited that a dead process has left in a pipe. It is there already, so
+/// this is only reached when a process outside the group holds the pipe open.
+const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long a process may take to die of SIGKILL. Only one that is stuck in the kernel does.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a program could not be started, in words that name the cause.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SpawnError {
+    /// An argument is longer than the kernel takes.
+    #[error("{0}")]
+    ArgumentTooLong(String),
+    /// The program cannot be run.
+    #[error("{0}")]
+    CannotRun(String),
+}
+
+/// What a child is started for and with.
+pub(super) struct Launch<'a> {
+    /// The program and its fixed arguments.
+    pub(super) command: &'a CommandLine,
+    /// More arguments. They may be documents: none of them is ever shown.
+    pub(super) documents: &'a [(&'static str, &'a [u8])],
+    /// The value of [`PROTOCOL_VARIABLE`], or none for an argv-style program.
+    pub(super) protocol: Option<&'static str>,
+    /// Whether it gets a standard input to read from.
+    pub(super) stdin: bool,
+    /// The hook that it runs, if it runs but one: log lines name it.
+    pub(super) hook: Option<&'a HookName>,
+}
+
+/// A child's standard input, seen from here: the end that is written.
+pub(super) type Stdin = ChildStdin;
+
+/// A child's standard output, seen from here: the end that is read.
+pub(super) type Stdout = ChildStdout;
+
+/// The pipes of a child that was started.
+pub(super) struct Pipes {
+    /// Where it reads, if it was given a standard input.
+    pub(super) stdin: Option<Stdin>,
+    /// What it writes.
+    pub(super) stdout: Stdout,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Exit {
+    /// It was reaped.
+    Status(ExitStatus),
+    /// It does not even die of SIGKILL; the runtime goes on waiting for it.
+    Stuck,
+}
+
+impl Exit {
+    /// Whether it exited with status 0.
+    #[must_use]
+    pub(super) fn success(self) -> bool {
+        matches!(self, Self::Status(status) if status.success())
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Status(status) = self else {
+            return f.write_str("did not die of SIGKILL");
+        };
+        if let Some(code) = status.code() {
+            return write!(f, "exited with status {code}");
+        }
+        match status.signal().map(Signal::try_from) {
+            Some(Ok(Signal::SIGKILL)) => {
+                f.write_str("was killed by SIGKILL (out of memory, if nobody sent it)")
+            }
+            Some(Ok(signal)) => write!(f, "was killed by {signal}"),
+            _ => write!(f, "ended with {status}"),
+        }
+    }
+}
+
+/// A child that has not been reaped yet, or has been: then it cannot be signalled any more.
+pub(super) struct Process {
+    child: Child,
+    group: Pid,
+    reaped: Option<Exit>,
+    stderr: Arc<Stderr>,
+    drain: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts a child as the leader of a new process group.
+    pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Self, Pipes), SpawnError> {
+        let command_line = launch.command;
+        let mut command = Command::new(&command_line.program);
+        command.args(&command_line.args);
+        for (flag, document) in launch.documents {
+            command.arg(flag).arg(OsStr::from_bytes(document));
+        }
+        match launch.protocol {
+            Some(version) => command.env(PROTOCOL_VARIABLE, version),
+            None => command.env_remove(PROTOCOL_VARIABLE),
+        };
+        command
+            .stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| explain::explain(launch, &error))?;
+        let (Some(pid), Some(stdout), Some(pipe)) =
+            (child.id(), child.stdout.take(), child.stderr.take())
+        else {
+            let what = format!("{command_line} has no process id or no pipes");
+            return Err(SpawnError::CannotRun(what));
+        };
+        let pipes = Pipes { stdin: child.stdin.take(), stdout };
+        let shared = Arc::new(Stderr::default());
+        if let Some(hook) = launch.hook {
+            shared.note_call(hook, None);
+        }
+        let drain = tokio::spawn(stderr::drain(pipe, shared.clone(), pid));
+        let process = Self {
+            child,
+            group: Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)),
+            reaped: None,
+            stderr: shared,
+            drain: Some(drain),
+        };
+        Ok((process, pipes))
+    }
+
+    /// The process id, which is also its group's.
+    #[must_use]
+    pub(super) fn pid(&self) -> i32 {
+        self.group.as_raw()
+    }
+
+    /// Names the call that lines of standard error belong to from now on.
+    pub(super) fn note_call(&self, hook: &HookName, id: u64) {
+        self.stderr.note_call(hook, Some(id));
+    }
+
+    /// Waits for the end and reaps. May be dropped and called again.
+    pub(super) async fn wait(&mut self) -> Exit {
+        if let Some(exit) = self.reaped {
+            return exit;
+        }
+        let exit = match self.child.wait().await {
+            Ok(status) => Exit::Status(status),
+            Err(error) => {
+                // The kernel knows no such child: someone else reaped it.
+                tracing::error!(pid = self.pid(), %error, "cannot wait for a child process");
+                Exit::Stuck
+            }
+        };
+        self.reaped = Some(exit);
+        exit
+    }
+
+    /// Waits for the end for at most `limit`.
+    pub(super) async fn wait_for(&mut self, limit: Duration) -> Option<Exit> {
+        timeout(limit, self.wait()).await.ok()
+    }
+
+    /// Ends the child and its group: SIGTERM, `grace`, SIGKILL, reaped.
+    pub(super) async fn stop(&mut self, grace: Duration) -> Exit {
+        self.signal(Signal::SIGTERM);
+        if let Some(exit) = self.wait_for(grace).await {
+            self.kill_group();
+            return exit;
+        }
+        self.kill().await
+    }
+
+    /// Ends the child and its group with SIGKILL, and reaps it.
+    pub(super) async fn kill(&mut self) -> Exit {
+        self.kill_group();
+        match self.wait_for(KILL_LIMIT).await {
+            Some(exit) => exit,
+            None => Exit::Stuck,
+        }
+    }
+
+    /// Ends what is left of the group, whether or not its leader is.
+    pub(super) fn kill_group(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// The last lines of standard error so far.
+    #[must_use]
+    pub(super) fn stderr_so_far(&self) -> Vec<String> {
+        self.stderr.lines()
+    }
+
+    /// The last lines of standard error, after what is still in the pipe was read.
+    pub(super) async fn stderr_at_end(&mut self) -> Vec<String> {
+        if let Some(mut drain) = self.drain.take()
+            && timeout(DRAIN_LIMIT, &mut drain).await.is_err()
+        {
+            drain.abort();
+        }
+        self.stderr.lines()
+    }
+
+    fn signal(&self, signal: Signal) {
+        // A group whose last member is gone is no error: that is what was wanted.
+        let _ = killpg(self.group, signal);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.reaped.is_none() {
+            self.kill_group();
+        }
+    }
+}
+
+/// Reads what an ended process has left in a pipe, up to `limit` bytes.
+pub(super) async fn read_rest(
+    stdout: &mut Stdout,
+    into: &mut (impl bytes::BufMut + Send),
+    grace: Duration,
+) -> Result<(), tokio::time::error::Elapsed> {
+    timeout(grace.max(DRAIN_LIMIT), async {
+        while matches!(stdout.read_buf(into).await, Ok(count) if count > 0) {}
+    })
+    .await
+}

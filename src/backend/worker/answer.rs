@@ -1,0 +1,32 @@
+//! What a worker answered, as an answer to the caller.
+
+use super::super::Answer;
+use crate::error::CallError;
+use crate::hook::{HookCall, HookReply};
+use crate::rpc::{self, ErrorKind, Outcome};
+
+/// Reads a worker's answer to a call, and checks the document in it.
+pub(super) fn read(call: &HookCall, outcome: &Outcome) -> Answer {
+    let hook = call.hook().clone();
+    match outcome {
+        Outcome::Result(parts) => match rpc::read_answer(call, parts) {
+            Ok(rpc::Answered::Unchanged) => Ok(HookReply::Unchanged),
+            Ok(rpc::Answered::Output(output)) => call
+                .accept(output)
+                .map_err(|fault| CallError::BadOutput { hook, fault: fault.to_string() }),
+            Err(fault) => Err(CallError::BadOutput { hook, fault: fault.to_string() }),
+        },
+        Outcome::Error(error) => {
+            let message = error.to_string();
+            Err(match error.kind() {
+                ErrorKind::MethodNotFound => {
+                    let why = format!("its worker answered: {message}");
+                    CallError::NotServed { hook, why }
+                }
+                ErrorKind::InvalidParams => CallError::BadParams { hook, message },
+                ErrorKind::Refused => CallError::Refused { hook, message },
+                ErrorKind::Fault => CallError::Fault { hook, message },
+            })
+        }
+    }
+}

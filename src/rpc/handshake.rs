@@ -1,0 +1,100 @@
+//! What a worker says of itself in its answer to `initialize`.
+
+use serde::Deserialize;
+
+use super::read::parse;
+use super::{ErrorKind, ErrorObject, MAX_CONCURRENCY, Malformed, Outcome, PROTOCOL_VERSION};
+use crate::hook::HookName;
+
+/// What a worker declared in its answer to `initialize`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Its hooks, sorted.
+    pub hooks: Vec<HookName>,
+    /// Whether large values go in frames of their own.
+    pub attachments: bool,
+    /// Whether it understands `$/cancelRequest`.
+    pub cancel: bool,
+    /// How many calls it takes at once, from 1 to [`MAX_CONCURRENCY`].
+    pub concurrency: usize,
+}
+
+impl Declared {
+    /// Reads the answer to `initialize`.
+    pub fn read(outcome: &Outcome) -> Result<Self, Malformed> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct InitializeResult {
+            protocol_version: u64,
+            hooks: Vec<String>,
+            #[serde(default)]
+            capabilities: Capabilities,
+        }
+        #[derive(Deserialize)]
+        #[serde(default)]
+        struct Capabilities {
+            attachments: bool,
+            cancel: bool,
+            concurrency: u64,
+        }
+        impl Default for Capabilities {
+            fn default() -> Self {
+                Self { attachments: false, cancel: false, concurrency: 1 }
+            }
+        }
+
+        let parts = match outcome {
+            Outcome::Result(parts) => parts,
+            Outcome::Error(error) => return Err(refusal(error)),
+        };
+        let result: InitializeResult = parse(&parts.json, "the result of initialize")?;
+        if result.protocol_version.to_string() != PROTOCOL_VERSION {
+            return Err(Malformed(format!(
+                "it chose protocol version {}, and this shim speaks {PROTOCOL_VERSION}",
+                result.protocol_version
+            )));
+        }
+        let mut hooks = Vec::new();
+        for name in &result.hooks {
+            let hook = HookName::parse(name).ok_or_else(|| {
+                Malformed(
+                    "it declares a hook whose name is not a small letter followed by letters and \
+                     digits"
+                        .to_owned(),
+                )
+            })?;
+            hooks.push(hook);
+        }
+        hooks.sort();
+        hooks.dedup();
+        if hooks.is_empty() {
+            return Err(Malformed("it declares no hooks".to_owned()));
+        }
+        let concurrency = result.capabilities.concurrency;
+        if concurrency == 0 {
+            return Err(Malformed("it declares a concurrency of 0".to_owned()));
+        }
+        Ok(Self {
+            hooks,
+            attachments: result.capabilities.attachments,
+            cancel: result.capabilities.cancel,
+            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX).min(MAX_CONCURRENCY),
+        })
+    }
+}
+
+fn refusal(error: &ErrorObject) -> Malformed {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data {
+        protocol_versions: Vec<u64>,
+    }
+    let data = error.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
+    Malformed(match data {
+        Some(Data { protocol_versions }) if error.kind() == ErrorKind::InvalidParams => format!(
+            "it speaks protocol versions {protocol_versions:?}, and this shim speaks \
+             [{PROTOCOL_VERSION}]"
+        ),
+        _ => format!("it refused initialize: {error}"),
+    })
+}

@@ -1,0 +1,199 @@
+//! Messages from a worker: frames put together, and their JSON read.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Incoming, Malformed, Outcome, ResultParts};
+use crate::hook::{HookCall, Subject};
+
+/// Values that may travel outside JSON, in frames of their own.
+const ATTACHABLE: [&str; 3] = ["domain", "vmi", "cloudInitData"];
+
+/// The id of a request from a worker is echoed back; no honest one is longer.
+const MAX_ID_BYTES: usize = 64;
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    jsonrpc: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<Text<'a>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    attachments: Vec<Text<'a>>,
+}
+
+/// A string that is borrowed where it holds no escapes. (Inside an `Option`, a bare `Cow` never
+/// is.)
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Puts frames together to messages: one frame of JSON, then one for each attachment.
+#[derive(Default)]
+pub struct MessageReader {
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    id: u64,
+    json: Bytes,
+    /// Names of attachments still to come, the next one last.
+    missing: Vec<&'static str>,
+    attached: Vec<(&'static str, Bytes)>,
+}
+
+impl MessageReader {
+    /// Takes the next frame. `None` while attachments are still to come.
+    pub fn take(&mut self, frame: Bytes) -> Result<Option<Incoming>, Malformed> {
+        let Some(mut waiting) = self.waiting.take() else {
+            return self.take_json(&frame);
+        };
+        if let Some(name) = waiting.missing.pop() {
+            waiting.attached.push((name, frame));
+        }
+        if !waiting.missing.is_empty() {
+            self.waiting = Some(waiting);
+            return Ok(None);
+        }
+        let parts = ResultParts { json: waiting.json, attached: waiting.attached };
+        Ok(Some(Incoming::Response { id: waiting.id, outcome: Outcome::Result(parts) }))
+    }
+
+    /// Whether the output must not end here.
+    #[must_use]
+    pub fn in_message(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    fn take_json(&mut self, frame: &Bytes) -> Result<Option<Incoming>, Malformed> {
+        let envelope: Envelope<'_> = parse(frame, "a message")?;
+        if !matches!(&envelope.jsonrpc, Some(Text(version)) if version == "2.0") {
+            return Err(Malformed("a message without \"jsonrpc\":\"2.0\"".to_owned()));
+        }
+        if let Some(Text(method)) = &envelope.method {
+            return notification_or_request(method, &envelope).map(Some);
+        }
+        let id = envelope
+            .id
+            .and_then(|id| id.get().parse::<u64>().ok())
+            .ok_or_else(|| Malformed("a response without the request's id".to_owned()))?;
+        match (envelope.result, envelope.error) {
+            (Some(result), None) => {
+                let json = frame.slice_ref(result.get().as_bytes());
+                let mut missing = attachment_names(&envelope.attachments)?;
+                if missing.is_empty() {
+                    let parts = ResultParts { json, attached: Vec::new() };
+                    return Ok(Some(Incoming::Response { id, outcome: Outcome::Result(parts) }));
+                }
+                missing.reverse();
+                self.waiting = Some(Waiting { id, json, missing, attached: Vec::new() });
+                Ok(None)
+            }
+            (None, Some(error)) if envelope.attachments.is_empty() => {
+                let error = parse(error.get().as_bytes(), "the error of a response")?;
+                Ok(Some(Incoming::Response { id, outcome: Outcome::Error(error) }))
+            }
+            (None, Some(_)) => Err(Malformed("an error response with attachments".to_owned())),
+            _ => Err(Malformed(format!(
+                "the response to request {id} has to hold either \"result\" or \"error\""
+            ))),
+        }
+    }
+}
+
+fn notification_or_request(method: &str, envelope: &Envelope<'_>) -> Result<Incoming, Malformed> {
+    if let Some(id) = envelope.id {
+        let id = id.get();
+        if id.len() > MAX_ID_BYTES {
+            return Err(Malformed(format!("a request whose id is {} bytes long", id.len())));
+        }
+        return Ok(Incoming::Request { id: id.to_owned() });
+    }
+    if method != "$/log" {
+        return Ok(Incoming::Ignored);
+    }
+    let params = envelope.params.map_or("null", RawValue::get);
+    parse(params.as_bytes(), "the params of $/log").map(Incoming::Log)
+}
+
+fn attachment_names(names: &[Text<'_>]) -> Result<Vec<&'static str>, Malformed> {
+    let mut known = Vec::new();
+    for Text(name) in names {
+        let name = ATTACHABLE.into_iter().find(|known| known == name).ok_or_else(|| {
+            Malformed(format!("an attachment whose name is none of {}", ATTACHABLE.join(", ")))
+        })?;
+        if known.contains(&name) {
+            return Err(Malformed(format!("two attachments named {name}")));
+        }
+        known.push(name);
+    }
+    Ok(known)
+}
+
+/// Parses JSON, and says what is wrong without repeating a value, which may be a document.
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T, Malformed> {
+    serde_json::from_slice(json).map_err(|error| {
+        let place = format!("at line {}, column {}", error.line(), error.column());
+        Malformed(if error.is_data() {
+            format!("{what} is JSON, but not of the right shape ({place})")
+        } else {
+            format!("{what} is not JSON: {error}")
+        })
+    })
+}
+
+/// What a worker answered to a call.
+#[derive(Debug)]
+pub enum Answered {
+    /// `{"unchanged": true}`.
+    Unchanged,
+    /// The new document's bytes, not yet checked.
+    Output(Bytes),
+}
+
+/// Finds the answer to a call in a result.
+pub fn read_answer(call: &HookCall, parts: &ResultParts) -> Result<Answered, Malformed> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct HookResult<'a> {
+        unchanged: Option<bool>,
+        #[serde(borrow)]
+        domain: Option<Text<'a>>,
+        #[serde(borrow)]
+        cloud_init_data: Option<&'a RawValue>,
+    }
+    let member = call.subject().member();
+    let result: HookResult<'_> = parse(&parts.json, "its result")?;
+    let inline = match call.subject() {
+        Subject::Domain(_) => result.domain.map(|Text(text)| match text {
+            Cow::Borrowed(text) => parts.json.slice_ref(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        }),
+        Subject::CloudInitData(_) => {
+            result.cloud_init_data.map(|raw| parts.json.slice_ref(raw.get().as_bytes()))
+        }
+    };
+    let attached = parts.attached.iter().find(|(name, _)| *name == member);
+    match (inline, attached, result.unchanged == Some(true)) {
+        (Some(output), None, false) => Ok(Answered::Output(output)),
+        (None, Some((_, output)), false) => Ok(Answered::Output(output.clone())),
+        (None, None, true) => Ok(Answered::Unchanged),
+        (None, None, false) => Err(Malformed(format!(
+            "its result holds neither the member \"{member}\" nor \"unchanged\":true"
+        ))),
+        _ => Err(Malformed(format!(
+            "its result has to hold one of \"{member}\", an attachment of that name, and \
+             \"unchanged\":true"
+        ))),
+    }
+}

@@ -1,0 +1,86 @@
+//! Messages to a worker, put into frames.
+
+use bytes::Bytes;
+
+use super::{METHOD_NOT_FOUND, PROTOCOL_VERSION};
+use crate::frame::{MAX_FRAME_BYTES, Outbox};
+use crate::hook::{HookCall, Subject};
+
+/// Puts `initialize` into the outbox.
+pub fn send_initialize(outbox: &mut Outbox, id: u64) {
+    let version = env!("CARGO_PKG_VERSION");
+    outbox.push_frame([Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersions":[{PROTOCOL_VERSION}],"shim":{{"name":"sidecar-shim","version":"{version}"}},"maxFrameBytes":{MAX_FRAME_BYTES},"capabilities":{{"attachments":true,"cancel":true}}}}}}"#
+    ))]);
+}
+
+/// What a call says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Invocation {
+    /// Time left, in milliseconds.
+    pub deadline_ms: u64,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+}
+
+/// Puts a call into the outbox. The VMI goes in as the JSON text that it came as; the domain is
+/// attached if the worker takes attachments. An error is the length that does not fit a frame,
+/// and then nothing was put in.
+pub fn send_call(
+    outbox: &mut Outbox,
+    id: u64,
+    call: &HookCall,
+    attachments: bool,
+    invocation: Invocation,
+) -> Result<(), usize> {
+    let hook = call.hook();
+    let head = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{hook}","params":{{"vmi":"#);
+    let Invocation { deadline_ms, attempt } = invocation;
+    let invocation =
+        format!(r#""invocation":{{"deadlineMs":{deadline_ms},"attempt":{attempt}}}}}"#);
+    let vmi = call.vmi().bytes().clone();
+    let mut parts = vec![Bytes::from(head), vmi];
+    let mut attached = None;
+    match call.subject() {
+        // An empty value cannot be a frame, so it stays inline.
+        Subject::Domain(domain) if attachments && !domain.bytes().is_empty() => {
+            attached = Some(domain.bytes().clone());
+            parts.push(Bytes::from(format!(r#",{invocation},"attachments":["domain"]}}"#)));
+        }
+        Subject::Domain(domain) => {
+            let text = serde_json::to_string(domain.as_str()).unwrap_or_default();
+            parts.push(Bytes::from_static(br#","domain":"#));
+            parts.push(Bytes::from(text));
+            parts.push(Bytes::from(format!(",{invocation}}}")));
+        }
+        Subject::CloudInitData(data) => {
+            parts.push(Bytes::from_static(br#","cloudInitData":"#));
+            parts.push(data.bytes().clone());
+            parts.push(Bytes::from(format!(",{invocation}}}")));
+        }
+    }
+    let json: usize = parts.iter().map(Bytes::len).sum();
+    let longest = json.max(attached.as_ref().map_or(0, Bytes::len));
+    if longest > MAX_FRAME_BYTES {
+        return Err(longest);
+    }
+    outbox.push_frame(parts);
+    if let Some(domain) = attached {
+        outbox.push_frame([domain]);
+    }
+    Ok(())
+}
+
+/// Puts a cancellation of the call `id` into the outbox.
+pub fn send_cancel(outbox: &mut Outbox, id: u64) {
+    outbox.push_frame([Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","method":"$/cancelRequest","params":{{"id":{id}}}}}"#
+    ))]);
+}
+
+/// Puts the answer to a worker's request into the outbox: there is no such method.
+pub fn send_method_not_found(outbox: &mut Outbox, id: &str) {
+    outbox.push_frame([Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{METHOD_NOT_FOUND},"message":"the shim takes no requests"}}}}"#
+    ))]);
+}
