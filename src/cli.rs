@@ -18,6 +18,10 @@ use crate::hook::HookName;
 use crate::logging::{Format, Verbosity};
 use crate::service::ApiVersion;
 
+/// The longest time that an option takes: no wait of the shim's is meant to be longer, and a clock
+/// has an end.
+const LONGEST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Everything that was said, checked.
 pub struct Config {
     /// What log lines look like.
@@ -425,6 +429,10 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.is_zero() {
         return Err("it has to be more than nothing".to_owned());
+    }
+    if time > LONGEST_TIME {
+        let longest = humantime::format_duration(LONGEST_TIME);
+        return Err(format!("it is longer than {longest}"));
     }
     Ok(time)
 }

@@ -38,7 +38,8 @@ use crate::frame::{FrameError, Outbox, Stray};
 use crate::hook::HookCall;
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
 
-/// How long the last messages of a dead worker are awaited. They are in the pipe already.
+/// How long the last messages of a dead worker are awaited, which are in the pipe already, and the
+/// exit of one that has closed its output.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 /// A line of `$/log` is cut here, as lines of standard error are.
@@ -469,7 +470,7 @@ impl Worker {
 
     /// The output has ended, mostly because the worker has.
     async fn end_of_output(&mut self, error: &FrameError) -> End {
-        match self.process.wait_for(self.settings.kill_grace).await {
+        match self.process.wait_for(LAST_WORDS_LIMIT).await {
             Some(exit) => self.exited(exit, error),
             None => End::Broke(error.to_string()),
         }
