@@ -306,6 +306,7 @@ impl Cli {
                 verbosity: Verbosity {
                     shim: level.unwrap_or(Level::INFO),
                     hooks: level.unwrap_or(Level::INFO),
+                    calls: Some(level.unwrap_or(Level::INFO)),
                 },
                 action: Action::Serve(options.serve(words)?),
             },
@@ -314,6 +315,8 @@ impl Cli {
                 verbosity: Verbosity {
                     shim: level.unwrap_or(Level::WARN),
                     hooks: level.unwrap_or(Level::INFO),
+                    // The one result is on the terminal anyway.
+                    calls: level,
                 },
                 action: Action::Call(Box::new(args.resolve(&options)?)),
             },

@@ -41,6 +41,8 @@ pub struct Verbosity {
     pub shim: Level,
     /// What hooks write.
     pub hooks: Level,
+    /// How calls ended, if that is not told in another way.
+    pub calls: Option<Level>,
 }
 
 /// Starts logging. Lines that wait are written when the guard is dropped.
@@ -56,7 +58,8 @@ pub fn start(format: Format, verbosity: Verbosity) -> WorkerGuard {
     let filter = Targets::new()
         .with_default(LevelFilter::ERROR)
         .with_target("sidecar_shim", verbosity.shim)
-        .with_target("hook", verbosity.hooks);
+        .with_target("hook", verbosity.hooks)
+        .with_target("call", verbosity.calls.map_or(LevelFilter::OFF, LevelFilter::from_level));
     // An error means that a logger runs already, which is as good.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     guard

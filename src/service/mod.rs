@@ -172,7 +172,7 @@ impl Shim {
             HookReply::Unchanged => sent.complete(),
             HookReply::Changed(data) => cloud_init::Forms::of(data.into_bytes()),
         }
-        .map_err(|fault| status::of(&CallError::BadOutput { hook, fault }))
+        .map_err(|fault| failed(&hook, &CallError::BadOutput { hook: hook.clone(), fault }))
     }
 
     async fn call<T>(
@@ -187,17 +187,14 @@ impl Shim {
             Ok(call) => self.backend.call(call, deadline).await,
             Err(fault) => Err(CallError::BadRequest(fault)),
         };
-        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match answer {
             Ok(reply) => {
+                let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let changed = matches!(reply, HookReply::Changed(_));
-                tracing::info!(%hook, took_ms, changed, "hook answered");
+                tracing::info!(target: "call", %hook, took_ms, changed, "hook answered");
                 Ok(reply)
             }
-            Err(error) => {
-                tracing::error!(%hook, took_ms, "call failed: {error}");
-                Err(status::of(&error))
-            }
+            Err(error) => Err(failed(hook, &error)),
         }
     }
 }
@@ -212,8 +209,13 @@ fn respond<M: prost::Message>(hook: &HookName, message: M) -> Result<Response<M>
         "its answer is {bytes} bytes long and KubeVirt takes at most {MAX_REPLY_BYTES} bytes"
     );
     let error = CallError::TooLarge { hook: hook.clone(), what };
-    tracing::error!(%hook, "call failed: {error}");
-    Err(status::of(&error))
+    Err(failed(hook, &error))
+}
+
+/// Logs the whole error; the status may hold less of it.
+fn failed(hook: &HookName, error: &CallError) -> Status {
+    tracing::error!(target: "call", %hook, "call failed: {error}");
+    status::of(error)
 }
 
 impl<T> Connected for Connection<T> {

@@ -164,6 +164,12 @@ async fn a_failed_call_says_what_and_why_and_ends_with_status_1() {
     let vmi = vmi.to_str().unwrap();
     let worker = worker("");
     let failing = ["onDefineDomain", "--vmi", vmi, "--mode", "persistent", "--worker", &worker];
+    let once = text(&call(&failing, |_| {}).await.stderr);
+    assert_eq!(
+        once.matches("exited with status 9").count(),
+        3,
+        "two workers lost, one error: {once}"
+    );
     for (args, expected) in [
         (
             &failing[..],
