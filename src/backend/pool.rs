@@ -62,6 +62,7 @@ impl Pool {
             last_worker: 0,
             queue: VecDeque::new(),
             backoff: Backoff::default(),
+            last_fault: None,
             wanted: true,
         };
         let mut reports = reports;
@@ -127,6 +128,8 @@ struct Actor {
     last_worker: WorkerId,
     queue: VecDeque<Job>,
     backoff: Backoff,
+    /// What was wrong with the worker that failed last, until one comes up.
+    last_fault: Option<String>,
     /// A worker is to be started though no call waits for it.
     wanted: bool,
 }
@@ -220,6 +223,7 @@ impl Actor {
     fn admit(&mut self, id: WorkerId, declared: &Declared) {
         if let Some(member) = self.members.get_mut(&id) {
             member.free = Some(declared.concurrency);
+            self.last_fault = None;
         }
     }
 
@@ -232,6 +236,7 @@ impl Actor {
             "hook worker failed, another start in {}: {fault}",
             humantime::format_duration(wait)
         );
+        self.last_fault = Some(fault.to_owned());
         self.wanted |= self.members.is_empty();
     }
 
@@ -253,7 +258,6 @@ impl Actor {
     /// Answers calls that have waited until their deadline, and forgets those whose caller left.
     fn expire(&mut self) {
         let now = Instant::now();
-        let workers = self.settings.max_workers;
         for job in std::mem::take(&mut self.queue) {
             if job.reply.is_closed() {
                 continue;
@@ -262,13 +266,26 @@ impl Actor {
                 self.queue.push_back(job);
                 continue;
             }
-            let hook = job.call.hook().clone();
+            let error = self.waited_in_vain(job.call.hook().clone());
+            let _ = job.reply.send(Err(error));
+        }
+    }
+
+    /// Why a call has found no worker by its deadline.
+    fn waited_in_vain(&self, hook: HookName) -> CallError {
+        if self.members.values().any(|member| member.free.is_some()) {
+            let workers = self.settings.max_workers;
             let why = format!(
                 "the call waited for its turn until its deadline; at most {workers} workers run \
                  at once (--max-workers)"
             );
-            let _ = job.reply.send(Err(CallError::Busy { hook, why }));
+            return CallError::Busy { hook, why };
         }
+        let why = match &self.last_fault {
+            Some(fault) => format!("no worker is running; {fault}"),
+            None => "its worker was still starting at the call's deadline".to_owned(),
+        };
+        CallError::Unavailable { hook, why }
     }
 
     /// Gives waiting calls to free workers, oldest call and oldest worker first.

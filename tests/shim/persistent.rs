@@ -375,6 +375,29 @@ async fn a_worker_that_does_not_come_up_ends_the_shim_and_says_how() {
 }
 
 #[tokio::test]
+async fn while_no_worker_comes_up_calls_fail_and_say_how_the_last_one_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("mark");
+    let mut shim = Shim::persistent(&format!("--start 'once:{}'", mark.display()), &[]).await;
+    shim.still_works().await;
+    for vmi in [json!({"do": "kill"}), json!({})] {
+        let status = shim.fails(&vmi).await;
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().contains("exited with status 8 before it answered"), "{status:?}");
+        assert!(status.message().ends_with("came up before"), "{status:?}");
+    }
+    let client = shim.dial().await;
+    shim.log_line("another start in 800ms").await;
+    // Too short to see the next start fail; if it does all the same, the text says as much.
+    let short = std::time::Duration::from_millis(100);
+    let status = client.define_within("v1alpha3", "{}", DOMAIN, short).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("exited with status 8 before it answered"), "{status:?}");
+    std::fs::remove_dir(&mark).unwrap();
+    shim.still_works().await;
+}
+
+#[tokio::test]
 async fn a_start_failure_shows_what_the_worker_said() {
     let worker = worker("--start exit");
     let mut shim = Shim::spawn(&["--mode", "persistent", "--worker", &worker], |_, _| {});
