@@ -182,6 +182,14 @@ impl Shim {
         self.define(vmi, DOMAIN).await.expect_err("the call should have failed")
     }
 
+    /// Lets a call hang for a second, which is its deadline.
+    pub async fn hangs(&self) -> Status {
+        let vmi = serde_json::json!({"do": "hang"}).to_string();
+        let second = Duration::from_secs(1);
+        let client = self.dial().await;
+        client.define_within("v1alpha3", vmi, DOMAIN, second).await.expect_err("it hangs")
+    }
+
     /// Asserts that the shim still works.
     pub async fn still_works(&self) {
         assert_eq!(self.define(&serde_json::json!({}), DOMAIN).await.unwrap(), DOMAIN);
