@@ -356,7 +356,10 @@ impl Options {
         if let Some(command) = CommandLine::from_words(words) {
             return Ok(Some(command));
         }
-        let Some(text) = &self.worker else { return Ok(None) };
+        // An image's variable that a pod has set to nothing is not there.
+        let Some(text) = self.worker.as_ref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
         let words = shlex::split(text).ok_or_else(|| {
             usage(format!("--worker {text:?} cannot be split into words: a quote is not closed"))
         })?;

@@ -29,12 +29,22 @@ const STRAY_SAMPLE_BYTES: usize = 80;
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What stands next in a worker's output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Item {
     /// One whole frame, without its header.
     Frame(Bytes),
     /// Bytes between two frames that are none.
     Stray(Stray),
+}
+
+/// A frame may hold a document, which is never shown.
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(frame) => write!(f, "Frame({} bytes)", frame.len()),
+            Self::Stray(stray) => stray.fmt(f),
+        }
+    }
 }
 
 /// Why a worker's output cannot be read on. There is no way back into step after any of these.

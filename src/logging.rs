@@ -22,8 +22,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// `component` of every line, as the Go shim names itself.
 const COMPONENT: &str = "shim-sidecar";
 
-/// Lines that may wait to be written. Each is at most a hook's line (8 KiB) and its fields.
+/// Lines that may wait to be written.
 const QUEUED_LINES: usize = 512;
+
+/// A longer message is cut here: a hook's line has at most 8 KiB, an error twenty of 1 KiB.
+const MAX_MESSAGE_BYTES: usize = 24 * 1024;
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,7 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        fields.cut();
         let dropped = self.dropped.dropped_lines();
         let told = self.told.swap(dropped, Ordering::Relaxed);
         if dropped > told {
@@ -142,6 +146,15 @@ struct Fields {
 }
 
 impl Fields {
+    /// Holds what is queued to its limit, whatever a hook's words were.
+    fn cut(&mut self) {
+        let mut end = self.message.len().min(MAX_MESSAGE_BYTES);
+        while !self.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.message.truncate(end);
+    }
+
     fn insert(&mut self, field: &Field, value: impl Into<Value>) {
         self.others.insert(field.name().to_owned(), value.into());
     }

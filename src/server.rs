@@ -25,6 +25,9 @@ const MAX_CONNECTIONS: usize = 256;
 /// once would only burn the CPU that those who could free some need.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// How long callers may take to read that their call was given up.
+const LAST_ANSWERS_LIMIT: Duration = Duration::from_millis(500);
+
 /// A Unix socket takes a path of at most this many bytes.
 const MAX_PATH_BYTES: usize = 107;
 
@@ -113,26 +116,30 @@ pub async fn run(served: Served, mut socket: Socket, stop: Stop) -> Result<(), S
         version: served.version,
         call_timeout: served.call_timeout,
         stop: stop.gently.clone(),
+        give_up: stop.at_once.clone(),
     };
-    let serving =
-        tokio::spawn(service::serve(shim, ReceiverStream::new(incoming), stop.gently.clone()));
-    let abort = serving.abort_handle();
+    let connections_served =
+        service::serve(shim, ReceiverStream::new(incoming), stop.gently.clone());
+    let mut serving = tokio::spawn(connections_served);
     tracing::info!(socket = %path.display(), version = %served.version, "serving");
+    let mut accepting = Box::pin(accept(listener, connections));
     tokio::select! {
-        () = accept(listener, connections) => {}
+        () = &mut accepting => {}
         () = stop.gently.cancelled() => {}
     }
     // Gone before it stops being answered, so that nobody dials in vain.
     socket.remove();
-    let drained = async {
-        tokio::select! {
-            ended = timeout(served.shutdown_grace, serving) => ended.is_ok(),
-            () = stop.at_once.cancelled() => false,
-        }
+    drop(accepting);
+    let ended = tokio::select! {
+        ended = timeout(served.shutdown_grace, &mut serving) => ended.is_ok(),
+        () = stop.at_once.cancelled() => false,
     };
-    if !drained.await {
-        tracing::warn!("calls in flight are dropped: they did not end in time");
-        abort.abort();
+    if !ended {
+        tracing::warn!("calls in flight are given up: they did not end in time");
+        stop.at_once.cancel();
+        if timeout(LAST_ANSWERS_LIMIT, &mut serving).await.is_err() {
+            serving.abort();
+        }
     }
     backend.drain().await;
     tracing::info!("stopped");

@@ -224,6 +224,7 @@ impl Run {
                 failure: Failure { how: exit.to_string(), stderr },
             });
         }
+        process.leave_stderr(self.settings.kill_grace);
         self.call.accept(output).map_err(|fault| self.bad_output(fault.to_string()))
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +29,10 @@ use crate::rpc::{Declared, MAX_CONCURRENCY};
 /// Messages that may lie between two tasks. The receivers never wait for anything but their
 /// next message, so this needs not be large.
 const CHANNEL_CAPACITY: usize = 32;
+
+/// How long after its deadline a call is answered by the pool itself. Half of the least margin that
+/// the caller's own deadline leaves.
+const BACKSTOP: Duration = Duration::from_millis(10);
 
 /// The wait after the first failed start; it doubles with each one that follows.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -96,7 +101,14 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         let job = Job { call, accepted: Instant::now(), deadline, attempt: 1, reply };
         self.jobs.send(job).await.map_err(|_| stopping())?;
-        answer.await.unwrap_or_else(|_| Err(stopping()))
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| Err(stopping())),
+            () = backstop(deadline) => {
+                let why = "the call did not reach a worker by its deadline".to_owned();
+                Err(CallError::Busy { hook: hook.clone(), why })
+            }
+        }
     }
 
     /// Tells the pool to end. Calls that wait fail, calls that workers have are let end.
@@ -107,6 +119,16 @@ impl Pool {
     /// Waits until every worker is reaped.
     pub(super) async fn stopped(&self) {
         self.tasks.wait().await;
+    }
+}
+
+/// Waits for the time by which whoever has a call must have answered it, unless it is stuck itself,
+/// behind another call or a worker that is being ended.
+async fn backstop(deadline: Instant) {
+    sleep_until(deadline + BACKSTOP).await;
+    // Where the whole machine was held up, both times have come at once: the better answer first.
+    for _ in 0..3 {
+        yield_now().await;
     }
 }
 
@@ -172,12 +194,17 @@ impl Actor {
         }
     }
 
+    /// Takes a call, if a worker is free for it, can be started for it, or it may wait.
     fn enqueue(&mut self, job: Job) {
+        self.queue.retain(|job| !job.reply.is_closed());
+        self.queue.push_back(job);
+        self.dispatch();
+        let ready = self.members.values().filter(|member| member.free.is_some()).count();
         let limit = self.settings.queue_limit;
-        if self.queue.len() < limit {
-            self.queue.push_back(job);
+        if self.queue.len() <= limit + self.settings.max_workers.saturating_sub(ready) {
             return;
         }
+        let Some(job) = self.queue.pop_back() else { return };
         let hook = job.call.hook().clone();
         let why = format!("{limit} calls are waiting already (--queue-limit)");
         let _ = job.reply.send(Err(CallError::Busy { hook, why }));

@@ -179,9 +179,16 @@ impl PrivateShim {
         Ok(Self { socket: path, stop, serving, _directory: directory })
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
         self.stop.gently.cancel();
-        if let Err(error) = self.serving.await {
+        let ended = tokio::select! {
+            ended = &mut self.serving => ended,
+            _ = interrupted() => {
+                self.stop.at_once.cancel();
+                self.serving.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::error!("the private shim ended badly: {error}");
         }
     }

@@ -161,11 +161,7 @@ impl HookCall {
                     .map_err(|fault| BadDocument::new(member, fault.to_string()))?;
                 document
             }
-            Subject::CloudInitData(_) => {
-                // The bytes as they came, white space around them included.
-                Document::json_object(member, &output)?;
-                Document::text(member, output)?
-            }
+            Subject::CloudInitData(_) => Document::json_object(member, &output)?,
         };
         Ok(HookReply::Changed(document))
     }

@@ -9,8 +9,11 @@ use std::fmt;
 
 use quick_xml::Reader;
 use quick_xml::errors::IllFormedError;
-use quick_xml::escape::{resolve_predefined_entity, unescape};
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
+
+/// libvirt's parser gives up on documents that are nested deeper.
+const MAX_DEPTH: usize = 255;
 
 /// The longest part of a name or of the parser's own words that an error repeats.
 const MAX_SHOWN_CHARS: usize = 120;
@@ -54,7 +57,6 @@ pub(super) fn check_domain(text: &str) -> Result<(), XmlFault> {
 struct Seen {
     depth: usize,
     root: bool,
-    doctype: bool,
 }
 
 fn scan(text: &str) -> Result<(), Found> {
@@ -100,26 +102,22 @@ impl Seen {
             Event::Text(content) if content.contains("]]>") => {
                 return Err("`]]>` stands in text".to_owned());
             }
-            Event::GeneralRef(reference) => {
-                let known = if reference.is_char_ref() {
-                    matches!(reference.resolve_char_ref(), Ok(Some(_)))
-                } else {
-                    // A document type may declare entities; reading it is libvirt's business.
-                    self.doctype || resolve_predefined_entity(reference).is_some()
-                };
-                if !known {
-                    return Err(
-                        "a reference (`&…;`) names nothing; write `&amp;` for `&`".to_owned()
-                    );
-                }
+            Event::GeneralRef(reference) if !is_known(reference) => {
+                return Err("a reference (`&…;`) names nothing; write `&amp;` for `&`".to_owned());
             }
             Event::Decl(_) if start > 0 => {
                 return Err("the XML declaration is not at the very beginning".to_owned());
             }
-            Event::DocType(_) if self.root => {
-                return Err("a document type stands behind the root element".to_owned());
+            Event::Decl(declaration) => check_declaration(declaration)?,
+            Event::PI(instruction) => {
+                let target = instruction.target();
+                if check_name(target).is_err() || target.eq_ignore_ascii_case("xml") {
+                    return Err("a processing instruction has no valid name".to_owned());
+                }
             }
-            Event::DocType(_) => self.doctype = true,
+            // Neither libvirt nor KubeVirt needs one, and what entities can do to a parser is
+            // known.
+            Event::DocType(_) => return Err("it has a document type (`<!DOCTYPE`)".to_owned()),
             _ => {}
         }
         Ok(())
@@ -138,24 +136,109 @@ impl Seen {
             }
             self.root = true;
         }
-        for attribute in tag.attributes() {
-            let attribute = attribute.map_err(|error| {
-                format!("in the tag `{}`: {}", clip(name), clip(&error.to_string()))
-            })?;
-            let key: &str = attribute.key.as_ref();
-            check_name(key)?;
-            let value = &attribute.value;
-            let plain = !value.contains(['<', '&']);
-            if !plain && (value.contains('<') || (!self.doctype && unescape(value).is_err())) {
-                return Err(format!(
-                    "the value of attribute `{}` of `{}` holds a bare `<` or `&`",
-                    clip(key),
-                    clip(name)
-                ));
+        if self.depth == MAX_DEPTH {
+            return Err(format!("its elements are nested more than {MAX_DEPTH} deep"));
+        }
+        check_attributes(name, tag)
+    }
+}
+
+fn check_attributes(name: &str, tag: &BytesStart<'_>) -> Result<(), String> {
+    if !has_space_between(tag.attributes_raw()) {
+        return Err(format!("in the tag `{}`: no space between two attributes", clip(name)));
+    }
+    for attribute in tag.attributes() {
+        let attribute = attribute.map_err(|error| {
+            format!("in the tag `{}`: {}", clip(name), clip(&error.to_string()))
+        })?;
+        let key: &str = attribute.key.as_ref();
+        check_name(key)?;
+        if !is_attribute_value(&attribute.value) {
+            return Err(format!(
+                "the value of attribute `{}` of `{}` holds a bare `<` or `&`",
+                clip(key),
+                clip(name)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a blank follows each quoted value that is not the last.
+fn has_space_between(attributes: &str) -> bool {
+    let mut quote = None;
+    let mut closed = false;
+    for c in attributes.chars() {
+        match quote {
+            Some(open) if c == open => (quote, closed) = (None, true),
+            Some(_) => {}
+            None if closed && !c.is_ascii_whitespace() => return false,
+            None => {
+                closed = false;
+                quote = Some(c).filter(|c| matches!(c, '"' | '\''));
             }
         }
-        Ok(())
     }
+    true
+}
+
+/// Whether a value holds no markup, and only references that name something.
+fn is_attribute_value(value: &str) -> bool {
+    let mut parts = value.split('&');
+    let before = parts.next().unwrap_or_default();
+    !before.contains('<')
+        && parts.all(|part| {
+            part.split_once(';').is_some_and(|(reference, rest)| {
+                is_known(&BytesRef::new(reference)) && !rest.contains('<')
+            })
+        })
+}
+
+/// Whether a reference names a character that XML has, or one of its five entities.
+fn is_known(reference: &BytesRef<'_>) -> bool {
+    if reference.is_char_ref() {
+        matches!(reference.resolve_char_ref(), Ok(Some(c)) if is_xml_char(c))
+    } else {
+        resolve_predefined_entity(reference).is_some()
+    }
+}
+
+fn is_xml_char(c: char) -> bool {
+    !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// A declaration that both libvirt and KubeVirt's Go decoder take: version 1.0, and UTF-8, which
+/// the text is.
+fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
+    let text: &str = declaration;
+    let bad = |what: &str| format!("its XML declaration {what}");
+    let rest = text.strip_prefix("xml").unwrap_or(text);
+    if !has_space_between(rest) {
+        return Err(bad("is broken"));
+    }
+    let tag = BytesStart::from_content(text, text.len() - rest.len());
+    let mut names = Vec::new();
+    for attribute in tag.attributes() {
+        let attribute = attribute.map_err(|_| bad("is broken"))?;
+        let value: &str = &attribute.value;
+        let key: &str = attribute.key.as_ref();
+        let fits = match key {
+            "version" => value == "1.0",
+            "encoding" => value.eq_ignore_ascii_case("utf-8"),
+            "standalone" => matches!(value, "yes" | "no"),
+            _ => false,
+        };
+        if !fits {
+            return Err(bad("has to be version 1.0, with encoding UTF-8 if any"));
+        }
+        names.push(key.to_owned());
+    }
+    let order = ["version", "encoding", "standalone"];
+    let in_order = names.iter().map(|name| order.iter().position(|it| it == name));
+    if names.first().is_none_or(|name| name != "version") || !in_order.is_sorted() {
+        return Err(bad("has to begin with the version"));
+    }
+    Ok(())
 }
 
 /// The parser's complaint, without anything that it may have taken from the document's text.
@@ -164,6 +247,10 @@ fn in_words(error: &quick_xml::Error) -> String {
         quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => {
             "a bare `&`; write `&amp;`".to_owned()
         }
+        // Whatever stands between `</` and `>` would be repeated as a name.
+        quick_xml::Error::IllFormed(
+            IllFormedError::MismatchedEndTag { found, .. } | IllFormedError::UnmatchedEndTag(found),
+        ) if check_name(found).is_err() => "an end tag that ends nothing".to_owned(),
         quick_xml::Error::Syntax(error) => clip(&error.to_string()),
         quick_xml::Error::IllFormed(error) => clip(&error.to_string()),
         _ => "broken markup".to_owned(),
@@ -180,14 +267,24 @@ fn check_name(name: &str) -> Result<(), String> {
     Err("an element or attribute has no valid name (is there a bare `<`?)".to_owned())
 }
 
-/// XML has no place for control characters other than tab, line feed and carriage return.
+/// XML has no place for control characters other than tab, line feed and carriage return, nor for
+/// two that are none.
 fn check_characters(text: &str) -> Result<(), Found> {
-    let bad = |&byte: &u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
-    match text.as_bytes().iter().position(bad) {
-        Some(at) => {
-            let fault = format!("control character {:#04x}", text.as_bytes()[at]);
-            Err(Found(fault, at))
+    let bytes = text.as_bytes();
+    let is_bad = |at: usize| match bytes[at] {
+        b'\t' | b'\n' | b'\r' => false,
+        0..0x20 => true,
+        // How U+FFFE and U+FFFF begin.
+        0xef => {
+            bytes[at..].starts_with(b"\xef\xbf\xbe") || bytes[at..].starts_with(b"\xef\xbf\xbf")
         }
+        _ => false,
+    };
+    match (0..bytes.len()).find(|&at| is_bad(at)) {
+        Some(at) if bytes[at] < 0x20 => {
+            Err(Found(format!("control character {:#04x}", bytes[at]), at))
+        }
+        Some(at) => Err(Found("U+FFFE or U+FFFF, which are no characters".to_owned(), at)),
         None => Ok(()),
     }
 }
@@ -222,7 +319,7 @@ mod tests {
             "<?xml version='1.0'?>\n<!-- a -->\n<domain type='kvm'>\n\t<name>a&amp;b&#10;</name>\n</domain>\n",
             "<domain xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\"><qemu:commandline/></domain>",
             "<domain><description><![CDATA[a < b && c]]></description><é/></domain>",
-            "<!DOCTYPE domain [<!ENTITY x 'y'>]><domain>&x;</domain>",
+            "<?xml version=\"1.0\" encoding='utf-8' standalone='no' ?><?pi x?><domain a=\"1\"\n\tb='&lt;&#xe9;\"'/>",
             "\u{feff}<domain>\u{1f600}</domain>",
         ] {
             assert_eq!(check_domain(good), Ok(()), "{good}");
@@ -252,6 +349,21 @@ mod tests {
             ("<domain a='&secret'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
             ("<domain a='<'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
             ("<domain>a < b</domain>", "at line 1, column"),
+            ("<domain a='1'b='2'/>", "in the tag `domain`: no space between two attributes"),
+            ("<domain a='x' b='&#1;'/>", "attribute `b` of `domain` holds a bare"),
+            ("<domain>&#xFFFF;</domain>", "names nothing"),
+            (
+                "<domain>\u{fffe}</domain>",
+                "U+FFFE or U+FFFF, which are no characters at line 1, column 9",
+            ),
+            ("<domain><a></ secret abc></domain>", "an end tag that ends nothing"),
+            ("<!DOCTYPE domain [<!ENTITY x 'y'>]><domain/>", "it has a document type"),
+            ("<?xml version='1.0' encoding='ASCII'?><domain/>", "with encoding UTF-8 if any"),
+            ("<?xml version='1.1'?><domain/>", "has to be version 1.0"),
+            ("<?xml?><domain/>", "has to begin with the version"),
+            ("<?xml encoding='utf-8' version='1.0'?><domain/>", "has to begin with the version"),
+            ("<?xml version='1.0'encoding='utf-8'?><domain/>", "its XML declaration is broken"),
+            ("<?XML x?><domain/>", "a processing instruction has no valid name"),
             ("<domain>]]></domain>", "`]]>` stands in text"),
             ("<domain>\u{1}</domain>", "control character 0x01 at line 1, column 9"),
             ("<domain><1/></domain>", "no valid name"),
@@ -261,5 +373,15 @@ mod tests {
             assert!(fault.contains(expected), "{bad:?} gives {fault:?}");
             assert!(!fault.contains("secret"), "{bad:?} shows the document: {fault:?}");
         }
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let nested = |depth: usize| {
+            format!("<domain>{}{}</domain>", "<a>".repeat(depth - 1), "</a>".repeat(depth - 1))
+        };
+        assert_eq!(check_domain(&nested(MAX_DEPTH)), Ok(()));
+        let fault = check_domain(&nested(MAX_DEPTH + 1)).expect_err("too deep").to_string();
+        assert!(fault.contains("nested more than 255 deep"), "{fault}");
     }
 }

@@ -6,6 +6,9 @@ use super::read::parse;
 use super::{ErrorKind, ErrorObject, MAX_CONCURRENCY, Malformed, Outcome, PROTOCOL_VERSION};
 use crate::hook::HookName;
 
+/// More versions than this are not shown.
+const MAX_SHOWN_VERSIONS: usize = 8;
+
 /// What a worker declared in its answer to `initialize`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
@@ -91,10 +94,13 @@ fn refusal(error: &ErrorObject) -> Malformed {
     }
     let data = error.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
     Malformed(match data {
-        Some(Data { protocol_versions }) if error.kind() == ErrorKind::InvalidParams => format!(
-            "it speaks protocol versions {protocol_versions:?}, and this shim speaks \
-             [{PROTOCOL_VERSION}]"
-        ),
+        Some(Data { mut protocol_versions }) if error.kind() == ErrorKind::InvalidParams => {
+            protocol_versions.truncate(MAX_SHOWN_VERSIONS);
+            format!(
+                "it speaks protocol versions {protocol_versions:?}, and this shim speaks \
+                 [{PROTOCOL_VERSION}]"
+            )
+        }
         _ => format!("it refused initialize: {error}"),
     })
 }

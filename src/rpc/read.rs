@@ -6,11 +6,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Incoming, Malformed, Outcome, ResultParts};
+use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
 use crate::hook::{HookCall, Subject};
 
 /// Values that may travel outside JSON, in frames of their own.
 const ATTACHABLE: [&str; 3] = ["domain", "vmi", "cloudInitData"];
+
+/// A longer message of an error is cut here: as a line of the log is, and a status holds less.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 
 /// The id of a request from a worker is echoed back; no honest one is longer.
 const MAX_ID_BYTES: usize = 64;
@@ -25,12 +28,19 @@ struct Envelope<'a> {
     method: Option<Text<'a>>,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
     #[serde(default, borrow)]
     attachments: Vec<Text<'a>>,
+}
+
+/// `null` is a value too: a bad result, but one.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// A string that is borrowed where it holds no escapes. (Inside an `Option`, a bare `Cow` never
@@ -100,7 +110,7 @@ impl MessageReader {
                 Ok(None)
             }
             (None, Some(error)) if envelope.attachments.is_empty() => {
-                let error = parse(error.get().as_bytes(), "the error of a response")?;
+                let error = read_error(error.get())?;
                 Ok(Some(Incoming::Response { id, outcome: Outcome::Error(error) }))
             }
             (None, Some(_)) => Err(Malformed("an error response with attachments".to_owned())),
@@ -123,7 +133,36 @@ fn notification_or_request(method: &str, envelope: &Envelope<'_>) -> Result<Inco
         return Ok(Incoming::Ignored);
     }
     let params = envelope.params.map_or("null", RawValue::get);
-    parse(params.as_bytes(), "the params of $/log").map(Incoming::Log)
+    // A line that cannot be read is no reason to end a worker.
+    Ok(Incoming::Log(parse(params.as_bytes(), "a log line").unwrap_or_else(|fault| LogLine {
+        level: "warning".to_owned(),
+        message: format!("{fault}"),
+        id: None,
+    })))
+}
+
+/// Reads the error of a response. If only its code can be read (Python writes bytes that are no
+/// text as half a surrogate pair), that has to do.
+fn read_error(json: &str) -> Result<ErrorObject, Malformed> {
+    #[derive(Deserialize)]
+    struct CodeAlone {
+        code: i64,
+    }
+    let mut error: ErrorObject =
+        parse(json.as_bytes(), "the error of a response").or_else(|_| {
+            let CodeAlone { code } = parse(json.as_bytes(), "the error of a response")?;
+            Ok(ErrorObject {
+                code,
+                message: "(a message that cannot be read)".to_owned(),
+                data: None,
+            })
+        })?;
+    let mut end = error.message.len().min(MAX_MESSAGE_BYTES);
+    while !error.message.is_char_boundary(end) {
+        end -= 1;
+    }
+    error.message.truncate(end);
+    Ok(error)
 }
 
 fn attachment_names(names: &[Text<'_>]) -> Result<Vec<&'static str>, Malformed> {
@@ -153,7 +192,6 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Resul
 }
 
 /// What a worker answered to a call.
-#[derive(Debug)]
 pub enum Answered {
     /// `{"unchanged": true}`.
     Unchanged,

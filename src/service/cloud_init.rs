@@ -34,8 +34,15 @@ fn no_cloud_source(data: &[u8]) -> Result<Bytes, String> {
     let mut json = serde_json::Deserializer::from_slice(data);
     // The error is ours or has only a place: the parser's own words may quote a value.
     let members = json.deserialize_map(Members).map_err(|error| {
-        let place = format!("at line {}, column {}", error.line(), error.column());
-        format!("cloudInitData: UserData and NetworkData have to be strings ({place})")
+        if error.is_data() {
+            let (line, column) = (error.line(), error.column());
+            format!(
+                "has a member UserData or NetworkData that is not a string (at line {line}, \
+                 column {column})"
+            )
+        } else {
+            format!("cannot be read as KubeVirt reads it: {error}")
+        }
     })?;
     let mut source = serde_json::Map::new();
     source.insert("userData".to_owned(), members.user_data.into());

@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status};
 use crate::backend::Backend;
 use crate::error::CallError;
 use crate::frame::MAX_FRAME_BYTES;
-use crate::hook::{HookCall, HookName, HookReply};
+use crate::hook::{BadDocument, HookCall, HookName, HookReply};
 
 /// The wire, as `proto/` defines it.
 #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, reason = "generated")]
@@ -115,6 +115,8 @@ pub struct Shim {
     pub call_timeout: Option<Duration>,
     /// Cancelled by the `Shutdown` call.
     pub stop: CancellationToken,
+    /// Once this is cancelled, calls in flight are given up.
+    pub give_up: CancellationToken,
 }
 
 /// A connection that was accepted. What it holds is given back when it is dropped.
@@ -169,22 +171,32 @@ impl Shim {
         let hook = HookName::PRE_CLOUD_INIT_ISO;
         let call = HookCall::pre_cloud_init_iso(&vmi, &sent.data);
         match self.call(&hook, request, call).await? {
-            HookReply::Unchanged => sent.complete(),
-            HookReply::Changed(data) => cloud_init::Forms::of(data.into_bytes()),
+            HookReply::Unchanged => sent.complete().map_err(|fault| {
+                failed(&hook, &CallError::BadRequest(BadDocument::new("cloudInitData", fault)))
+            }),
+            HookReply::Changed(data) => cloud_init::Forms::of(data.into_bytes()).map_err(|fault| {
+                let fault = format!("cloudInitData {fault}");
+                failed(&hook, &CallError::BadOutput { hook: hook.clone(), fault })
+            }),
         }
-        .map_err(|fault| failed(&hook, &CallError::BadOutput { hook: hook.clone(), fault }))
     }
 
     async fn call<T>(
         &self,
         hook: &HookName,
         request: &Request<T>,
-        call: Result<HookCall, crate::hook::BadDocument>,
+        call: Result<HookCall, BadDocument>,
     ) -> Result<HookReply, Status> {
         let started = tokio::time::Instant::now();
         let deadline = started + deadline::of(request.metadata(), self.call_timeout);
         let answer = match call {
-            Ok(call) => self.backend.call(call, deadline).await,
+            Ok(call) => tokio::select! {
+                answer = self.backend.call(call, deadline) => answer,
+                () = self.give_up.cancelled() => Err(CallError::Unavailable {
+                    hook: hook.clone(),
+                    why: "the shim was told to stop, and the call did not end in time".to_owned(),
+                }),
+            },
             Err(fault) => Err(CallError::BadRequest(fault)),
         };
         match answer {

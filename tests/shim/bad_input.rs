@@ -81,7 +81,7 @@ async fn cloud_init_data_is_checked_both_ways() {
         (json!("secret"), "cloudInitData is not a JSON object"),
         (
             json!({"UserData": {"password": "secret"}}),
-            "UserData and NetworkData have to be strings",
+            "cloudInitData has a member UserData or NetworkData that is not a string",
         ),
     ] {
         let status = call(json!({"do": "answer", "value": value}), "{}").await;

@@ -140,6 +140,28 @@ async fn a_call_in_flight_ends_before_the_shim_does() {
 }
 
 #[tokio::test]
+async fn calls_that_do_not_end_are_given_up_after_the_grace_or_a_second_signal() {
+    let echo_late = [("onDefineDomain", "#!/bin/sh\necho hanging >&2\nexec sleep 1000\n")];
+    for (grace, signals) in [("200ms", 1), ("1h", 2)] {
+        let args = ["--shutdown-grace", grace, "--kill-grace", "100ms"];
+        for mut shim in [Shim::exec(&echo_late, &args).await, Shim::persistent("", &args).await] {
+            let client = shim.dial().await;
+            let vmi = json!({"do": "hang"}).to_string();
+            let call = tokio::spawn(async move { client.define("v1alpha3", vmi, DOMAIN).await });
+            shim.log_line("hanging").await;
+            for _ in 0..signals {
+                shim.signal(Signal::SIGTERM);
+                shim.log_line("sidecar-shim received signal: terminated").await;
+            }
+            assert_eq!(shim.ended().await.code(), Some(0));
+            let status = call.await.unwrap().unwrap_err();
+            assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+            assert!(status.message().contains("was told to stop"), "{status:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_socket_appears_when_the_worker_is_ready_and_nothing_else_ever_does() {
     let dir = tempfile::tempdir().unwrap();
     let meeting = Meeting::new(dir.path().join("fifo"));

@@ -296,9 +296,74 @@ async fn meet(shim: &Shim, count: usize) -> usize {
 async fn a_call_beyond_the_queue_is_refused_at_once() {
     let args = ["--max-workers", "1", "--queue-limit", "0"];
     let shim = Shim::persistent("", &args).await;
+    shim.still_works().await;
+    let meeting = Meeting::new(shim.dir.path().join("fifo"));
+    let (client, vmi) = (shim.dial().await, json!({"do": "meet", "path": meeting.0}).to_string());
+    let busy = tokio::spawn(async move { client.define("v1alpha3", vmi, DOMAIN).await });
+    let joined = meeting.joined().await;
     let status = shim.fails(&json!({})).await;
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains("--queue-limit"), "{status:?}");
+    drop(joined);
+    busy.await.unwrap().unwrap();
+    shim.still_works().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_asks_on_and_on_is_ended() {
+    let shim = Shim::persistent("", &[]).await;
+    let status = shim.fails(&json!({"do": "ask on"})).await;
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().contains("it sends requests, and does not read"), "{status:?}");
+    shim.still_works().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_closes_its_standard_input_is_found_out_before_the_deadline() {
+    let shim = Shim::persistent("--start deaf", &[]).await;
+    let status = shim.fails(&json!({})).await;
+    assert_eq!(status.code(), Code::Internal, "{status:?}");
+    assert!(status.message().contains("closed its standard input"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_log_line_or_message_that_cannot_be_read_costs_nothing_but_itself() {
+    let mut shim = Shim::persistent("", &[]).await;
+    // What Python makes of a byte that is no text.
+    let frame = |json: &str| {
+        let length = u32::try_from(json.len()).unwrap().to_be_bytes();
+        let bytes = length.iter().chain(json.as_bytes());
+        bytes.map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let log = r#"{"jsonrpc":"2.0","method":"$/log","params":{"message":"secret \udc80"}}"#;
+    let error = r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"secret \udc80"}}"#;
+    let status = shim.fails(&json!({"do": "raw", "hex": frame(log) + &frame(error)})).await;
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    assert!(status.message().ends_with("(a message that cannot be read)"), "{status:?}");
+    let line = shim.log_line("a log line is not JSON").await;
+    assert_eq!(line["level"], "warning");
+    assert!(!shim.log_text().contains("secret"));
+}
+
+#[tokio::test]
+async fn a_message_without_end_is_cut() {
+    let mut shim = Shim::persistent("", &[]).await;
+    let error = json!({"code": -32000, "message": "long ".repeat(100_000)});
+    let status = shim.fails(&json!({"do": "error", "error": error})).await;
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().len() < 4096);
+    let line = shim.log_line("call failed").await;
+    assert!(line["msg"].as_str().unwrap().len() < 10_000);
+}
+
+#[tokio::test]
+async fn an_error_holds_no_lines_of_earlier_calls() {
+    let mut shim = Shim::persistent("", &[]).await;
+    shim.define(&json!({"do": "stderr", "text": "about another VM\n"}), DOMAIN).await.unwrap();
+    shim.log_line("about another VM").await;
+    let status = shim.hangs().await;
+    assert!(!status.message().contains("another VM"), "{status:?}");
+    assert!(status.message().ends_with("hanging"), "{status:?}");
 }
 
 #[tokio::test]

@@ -130,6 +130,7 @@ pub(super) struct Process {
     child: Child,
     group: Pid,
     reaped: Option<Exit>,
+    group_is_gone: bool,
     stderr: Arc<Stderr>,
     drain: Option<JoinHandle<()>>,
 }
@@ -170,6 +171,7 @@ impl Process {
             child,
             group: Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)),
             reaped: None,
+            group_is_gone: false,
             stderr: shared,
             drain: Some(drain),
         };
@@ -182,9 +184,13 @@ impl Process {
         self.group.as_raw()
     }
 
-    /// Names the call that lines of standard error belong to from now on.
-    pub(super) fn note_call(&self, hook: &HookName, id: u64) {
+    /// Names the call that lines of standard error belong to from now on. If it is alone, what was
+    /// said before is no part of its story, nor for the eyes of its VM's owner.
+    pub(super) fn note_call(&self, hook: &HookName, id: u64, alone: bool) {
         self.stderr.note_call(hook, Some(id));
+        if alone {
+            self.stderr.forget();
+        }
     }
 
     /// Waits for the end and reaps. May be dropped and called again.
@@ -228,15 +234,28 @@ impl Process {
         }
     }
 
-    /// Ends what is left of the group, whether or not its leader is.
-    pub(super) fn kill_group(&self) {
+    /// Ends what is left of the group, whether or not its leader is. Once both are gone, the number
+    /// may be another's, so this is done once only.
+    pub(super) fn kill_group(&mut self) {
         self.signal(Signal::SIGKILL);
+        self.group_is_gone |= self.reaped.is_some();
     }
 
     /// The last lines of standard error so far.
     #[must_use]
     pub(super) fn stderr_so_far(&self) -> Vec<String> {
         self.stderr.lines()
+    }
+
+    /// Lets standard error be read on for a while, though nobody waits for it any more.
+    pub(super) fn leave_stderr(&mut self, grace: Duration) {
+        if let Some(mut drain) = self.drain.take() {
+            tokio::spawn(async move {
+                if timeout(grace, &mut drain).await.is_err() {
+                    drain.abort();
+                }
+            });
+        }
     }
 
     /// The last lines of standard error, after what is still in the pipe was read.
@@ -250,8 +269,10 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // A group whose last member is gone is no error: that is what was wanted.
-        let _ = killpg(self.group, signal);
+        if !self.group_is_gone {
+            // A group whose last member is gone is no error: that is what was wanted.
+            let _ = killpg(self.group, signal);
+        }
     }
 }
 

@@ -2,15 +2,24 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStderr;
+use tokio::time::sleep;
 
 use crate::hook::HookName;
 
 /// A longer line of standard error is cut here. Under 16 KiB, so that the log's line, with its
 /// own fields, stays below what container runtimes split.
 const MAX_LINE_BYTES: usize = 8 * 1024;
+
+/// After so many lines the reader pauses for a moment, so that the log's writer keeps up and loses
+/// none of an ordinary hook's. What a hook writes meanwhile waits in its pipe.
+const BURST_LINES: usize = 64;
+
+/// The pause. 64 lines in it are more than a log is good for.
+const BURST_PAUSE: Duration = Duration::from_millis(2);
 
 /// How many lines of standard error are kept for an error's text.
 const KEPT_LINES: usize = 20;
@@ -42,6 +51,10 @@ impl Stderr {
         kept.push_back(line[..end].to_owned());
     }
 
+    pub(super) fn forget(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(super) fn lines(&self) -> Vec<String> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().cloned().collect()
@@ -53,10 +66,15 @@ pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: u32) 
     let mut chunk = vec![0; MAX_LINE_BYTES];
     let mut line = Vec::new();
     let mut cut = 0;
+    let mut burst: usize = 0;
     loop {
         let count = pipe.read(&mut chunk).await.unwrap_or(0);
         for &byte in &chunk[..count] {
             if byte == b'\n' {
+                burst += 1;
+                if burst.is_multiple_of(BURST_LINES) {
+                    sleep(BURST_PAUSE).await;
+                }
                 report(&shared, pid, &mut line, &mut cut);
             } else if line.len() < MAX_LINE_BYTES {
                 line.push(byte);

@@ -42,6 +42,10 @@ use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
 /// exit of one that has closed its output.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
+/// Answers that may be owed to a worker's own requests. There are none that it may send, so one
+/// that goes on asking without reading the answers is at fault.
+const MAX_OWED_ANSWERS: usize = 64;
+
 /// A line of `$/log` is cut here, as lines of standard error are.
 const MAX_LOG_BYTES: usize = 8 * 1024;
 
@@ -179,6 +183,10 @@ struct Worker {
     /// Gone when it was closed, by us or by the worker.
     stdin: Option<Stdin>,
     outbox: Outbox,
+    /// Answers to the worker's own requests that may still be in the outbox.
+    owed: usize,
+    /// When a worker that has closed its standard input is given up.
+    deaf: Option<Instant>,
     output: Output,
     life: Life,
     calls: Vec<InFlight>,
@@ -213,6 +221,8 @@ impl Worker {
             process,
             stdin,
             outbox,
+            owed: 0,
+            deaf: None,
             output,
             life,
             calls,
@@ -252,7 +262,7 @@ impl Worker {
             Life::Serving(_) => None,
             Life::Draining { due, .. } => *due,
         };
-        self.calls.iter().map(|call| call.due).chain(of_life).min()
+        self.calls.iter().map(|call| call.due).chain(of_life).chain(self.deaf).min()
     }
 
     async fn handle(&mut self, event: Event) -> ControlFlow<End> {
@@ -264,9 +274,10 @@ impl Worker {
             Event::Written(Ok(_)) => {}
             Event::Written(Err(_)) => {
                 // It has closed its standard input, or is dying. What it still has to say is
-                // read; it gets no more calls.
+                // read, for a moment; it gets no more calls.
                 self.stdin = None;
                 self.outbox = Outbox::default();
+                self.deaf = Some(Instant::now() + LAST_WORDS_LIMIT);
             }
             Event::Job(Some(job)) => self.begin(job).await,
             Event::Job(None) => self.drain(),
@@ -284,7 +295,8 @@ impl Worker {
             }
         }
         self.release().await;
-        self.close_when_done()
+        self.close_when_done();
+        ControlFlow::Continue(())
     }
 
     /// Sends a call to the worker.
@@ -296,6 +308,10 @@ impl Worker {
             let _ = job.reply.send(Err(CallError::Unavailable { hook, why }));
             return;
         };
+        if job.reply.is_closed() {
+            self.reporter.report(Report::Freed).await;
+            return;
+        }
         let left = job.deadline.saturating_duration_since(Instant::now());
         let invocation = rpc::Invocation {
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
@@ -315,7 +331,7 @@ impl Worker {
             return;
         }
         self.last_id = id;
-        self.process.note_call(job.call.hook(), id);
+        self.process.note_call(job.call.hook(), id, self.calls.is_empty());
         self.output.begin_call();
         self.calls.push(InFlight {
             id,
@@ -334,7 +350,14 @@ impl Worker {
             Heard::Malformed(what) => return ControlFlow::Break(End::Broke(what)),
             Heard::Message(Incoming::Log(line)) => self.log(&line),
             Heard::Message(Incoming::Request { id }) => {
-                rpc::send_method_not_found(&mut self.outbox, &id);
+                self.owed += 1;
+                if self.owed > MAX_OWED_ANSWERS {
+                    let what = "it sends requests, and does not read the answers".to_owned();
+                    return ControlFlow::Break(End::Broke(what));
+                }
+                if self.stdin.is_some() {
+                    rpc::send_method_not_found(&mut self.outbox, &id);
+                }
             }
             Heard::Message(Incoming::Ignored) => {}
             Heard::Message(Incoming::Response { id: 1, outcome })
@@ -378,6 +401,7 @@ impl Worker {
         if self.outbox.has_remaining() {
             return;
         }
+        self.owed = 0;
         let before = self.calls.len();
         self.calls.retain(|call| !call.settled);
         if matches!(self.life, Life::Serving(_)) {
@@ -392,22 +416,17 @@ impl Worker {
         self.life = Life::Draining { cancel, due: None };
     }
 
-    /// Tells a draining worker to end, once nothing is owed to it or by it.
-    fn close_when_done(&mut self) -> ControlFlow<End> {
-        if !self.calls.is_empty() || self.outbox.has_remaining() {
-            return ControlFlow::Continue(());
-        }
-        match &mut self.life {
-            Life::Draining { due: due @ None, .. } => {
+    /// Tells a draining worker to end, once nothing is owed to it or by it. From its last call on
+    /// its exit is due, whether or not it has read all that it was sent.
+    fn close_when_done(&mut self) {
+        if let Life::Draining { due, .. } = &mut self.life
+            && self.calls.is_empty()
+        {
+            due.get_or_insert(Instant::now() + self.settings.kill_grace);
+            if !self.outbox.has_remaining() {
                 self.stdin = None;
-                *due = Some(Instant::now() + self.settings.kill_grace);
             }
-            Life::Serving(_) if self.stdin.is_none() => {
-                return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
-            }
-            _ => {}
         }
-        ControlFlow::Continue(())
     }
 
     /// Acts on the first time that has come.
@@ -419,6 +438,9 @@ impl Worker {
                 return ControlFlow::Break(End::Drained);
             }
             _ => {}
+        }
+        if self.deaf.is_some_and(|due| due <= now) {
+            return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
         }
         let Some(index) = self.calls.iter().position(|call| call.due <= now) else {
             return ControlFlow::Continue(());
