@@ -20,6 +20,7 @@
 //! | [`frame`] | the frame codec |
 //! | [`hook`] | a hook call, its documents and their checks |
 //! | [`logging`] | log lines |
+//! | [`text`] | text that is cut to a limit |
 //!
 //! The library exists for the program and its tests; it promises no stable interface.
 
@@ -35,3 +36,4 @@ pub mod logging;
 pub mod rpc;
 pub mod server;
 pub mod service;
+pub mod text;

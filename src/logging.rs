@@ -19,6 +19,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::text::clip;
+
 /// `component` of every line, as the Go shim names itself.
 const COMPONENT: &str = "shim-sidecar";
 
@@ -148,11 +150,7 @@ struct Fields {
 impl Fields {
     /// Holds what is queued to its limit, whatever a hook's words were.
     fn cut(&mut self) {
-        let mut end = self.message.len().min(MAX_MESSAGE_BYTES);
-        while !self.message.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.message.truncate(end);
+        self.message.truncate(clip(&self.message, MAX_MESSAGE_BYTES).len());
     }
 
     fn insert(&mut self, field: &Field, value: impl Into<Value>) {

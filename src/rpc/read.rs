@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
 use crate::hook::{HookCall, Subject};
+use crate::text::clip;
 
 /// Values that may travel outside JSON, in frames of their own.
 const ATTACHABLE: [&str; 3] = ["domain", "vmi", "cloudInitData"];
@@ -157,11 +158,7 @@ fn read_error(json: &str) -> Result<ErrorObject, Malformed> {
                 data: None,
             })
         })?;
-    let mut end = error.message.len().min(MAX_MESSAGE_BYTES);
-    while !error.message.is_char_boundary(end) {
-        end -= 1;
-    }
-    error.message.truncate(end);
+    error.message.truncate(clip(&error.message, MAX_MESSAGE_BYTES).len());
     Ok(error)
 }
 

@@ -9,6 +9,7 @@ use tokio::process::ChildStderr;
 use tokio::time::sleep;
 
 use crate::hook::HookName;
+use crate::text::clip;
 
 /// A longer line of standard error is cut here. Under 16 KiB, so that the log's line, with its
 /// own fields, stays below what container runtimes split.
@@ -40,15 +41,11 @@ impl Stderr {
     }
 
     fn keep(&self, line: &str) {
-        let mut end = line.len().min(KEPT_LINE_BYTES);
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT_LINES {
             kept.pop_front();
         }
-        kept.push_back(line[..end].to_owned());
+        kept.push_back(clip(line, KEPT_LINE_BYTES).to_owned());
     }
 
     pub(super) fn forget(&self) {

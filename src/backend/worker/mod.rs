@@ -37,6 +37,7 @@ use crate::error::CallError;
 use crate::frame::{FrameError, Outbox, Stray};
 use crate::hook::HookCall;
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
+use crate::text::clip;
 
 /// How long the last messages of a dead worker are awaited, which are in the pipe already, and the
 /// exit of one that has closed its output.
@@ -524,11 +525,7 @@ impl Worker {
     }
 
     fn log(&self, line: &LogLine) {
-        let mut end = line.message.len().min(MAX_LOG_BYTES);
-        while !line.message.is_char_boundary(end) {
-            end -= 1;
-        }
-        let text = &line.message[..end];
+        let text = clip(&line.message, MAX_LOG_BYTES);
         let call = line.id.and_then(|id| self.calls.iter().find(|call| call.id == id));
         let hook = call.map(|call| call.call.hook().as_str());
         let (pid, call) = (self.process.pid(), line.id);
