@@ -14,7 +14,7 @@ use crate::backend::{CommandLine, Settings, Spec};
 use crate::commands::call::{CallConfig, Color, Target};
 use crate::commands::serve::{Limits, ServeConfig};
 use crate::error::StartError;
-use crate::hook::HookName;
+use crate::hook::{Checks, HookName};
 use crate::logging::{Format, Verbosity};
 use crate::service::ApiVersion;
 
@@ -35,7 +35,7 @@ pub struct Config {
 /// What to do.
 pub enum Action {
     /// Serve KubeVirt.
-    Serve(ServeConfig),
+    Serve(Box<ServeConfig>),
     /// Try one hook.
     Call(Box<CallConfig>),
 }
@@ -107,7 +107,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Every option also reads SIDECAR_SHIM_<OPTION> from the environment (SIDECAR_SHIM_MAX_WORKERS=8).
-Times are written 500ms, 2s, 5m.
+Times are written 500ms, 2s, 5m; sizes 64MiB, 1GiB.
 
 Exit status:
   0  stopped by a signal or by KubeVirt; `call`: the hook answered
@@ -155,6 +155,27 @@ struct Options {
     )]
     max_workers: u16,
 
+    /// Workers that are kept running though no call needs them
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_MIN_WORKERS",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    min_workers: u16,
+
+    /// How long a worker beyond --min-workers may be idle before it is told to stop
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_IDLE_TIMEOUT",
+        value_name = "TIME",
+        default_value = "5m",
+        value_parser = parse_time
+    )]
+    idle_timeout: Duration,
+
     /// Calls that may wait for a process
     #[arg(
         long,
@@ -164,6 +185,41 @@ struct Options {
         default_value_t = 256
     )]
     queue_limit: u16,
+
+    /// Bytes of documents that may wait for a process
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_QUEUE_BYTES",
+        value_name = "SIZE",
+        default_value = "32MiB",
+        value_parser = parse_size
+    )]
+    queue_bytes: u64,
+
+    /// Replace a worker after this many calls (default: never)
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_MAX_REQUESTS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    max_requests: Option<u32>,
+
+    /// The most memory that a worker or hook program may take for its data (default: no limit)
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_WORKER_MEMORY",
+        value_name = "SIZE",
+        value_parser = parse_size
+    )]
+    worker_memory: Option<u64>,
+
+    /// What is checked of the domain that a hook answers
+    #[arg(long, global = true, env = "SIDECAR_SHIM_VALIDATE", value_enum, default_value_t = Validate::WellFormed)]
+    validate: Validate,
 
     /// How long a worker may take to answer `initialize`
     #[arg(
@@ -267,6 +323,14 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Validate {
+    /// Nothing: it is passed on as it is
+    None,
+    /// That it is well-formed XML whose root is `domain`
+    WellFormed,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
     Json,
     Text,
@@ -308,7 +372,7 @@ impl Cli {
                     hooks: level.unwrap_or(Level::INFO),
                     calls: Some(level.unwrap_or(Level::INFO)),
                 },
-                action: Action::Serve(options.serve(words)?),
+                action: Action::Serve(Box::new(options.serve(words)?)),
             },
             Some(Command::Call(args)) => Config {
                 log_format: format.unwrap_or(Format::Text),
@@ -347,7 +411,7 @@ impl Options {
             (Mode::Persistent, Some(command)) => Spec::Persistent(command),
             (Mode::Persistent, None) => Spec::PersistentInPath,
         };
-        let limits = self.limits();
+        let limits = self.limits()?;
         Ok(ServeConfig { version, socket_dir: self.socket_dir, spec, limits })
     }
 
@@ -369,17 +433,32 @@ impl Options {
         }
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
+    fn limits(&self) -> Result<Limits, StartError> {
+        let (min_workers, max_workers) = (self.min_workers, self.max_workers);
+        if min_workers > max_workers {
+            return Err(usage(format!(
+                "--min-workers {min_workers} is more than --max-workers {max_workers}"
+            )));
+        }
+        Ok(Limits {
             settings: Settings {
-                max_workers: self.max_workers.into(),
+                min_workers: min_workers.into(),
+                max_workers: max_workers.into(),
+                idle_timeout: self.idle_timeout,
                 queue_limit: self.queue_limit.into(),
+                queue_bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
+                max_requests: self.max_requests,
+                worker_memory: self.worker_memory,
+                checks: match self.validate {
+                    Validate::None => Checks::None,
+                    Validate::WellFormed => Checks::WellFormed,
+                },
                 start_timeout: self.start_timeout,
                 kill_grace: self.kill_grace,
             },
             call_timeout: self.call_timeout,
             shutdown_grace: self.shutdown_grace,
-        }
+        })
     }
 }
 
@@ -407,7 +486,7 @@ impl CallArgs {
                     (Mode::Persistent, Some(command)) => Spec::Persistent(command),
                     (Mode::Persistent, None) => Spec::PersistentInPath,
                 };
-                Target::Private(spec, options.limits())
+                Target::Private(spec, options.limits()?)
             }
         };
         Ok(CallConfig {
@@ -441,4 +520,12 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         return Err(format!("it is longer than {longest}"));
     }
     Ok(time)
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let size = text.parse::<bytesize::ByteSize>()?.as_u64();
+    if size == 0 {
+        return Err("it has to be more than nothing".to_owned());
+    }
+    Ok(size)
 }

@@ -156,6 +156,25 @@ pub enum CallError {
         /// The last lines of its standard error, oldest first.
         stderr: Vec<String>,
     },
+    /// No answer in time, from a worker that was just being ended.
+    #[error(
+        "hook {hook} did not answer within {}: {program} was being ended when the time was over",
+        seconds(*.after)
+    )]
+    Stalled {
+        /// The hook.
+        hook: HookName,
+        /// The program as it was started.
+        program: String,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// The call was lost by a fault of this program's own.
+    #[error("hook {hook} failed by a fault of sidecar-shim itself; its log says where")]
+    Dropped {
+        /// The hook.
+        hook: HookName,
+    },
     /// The call waited for its turn, in vain.
     #[error("hook {hook} is busy: {why}")]
     Busy {

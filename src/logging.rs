@@ -115,12 +115,15 @@ fn json_line(event: &Event<'_>, fields: Fields) -> String {
 }
 
 fn text_line(event: &Event<'_>, fields: &Fields) -> String {
+    let is_hooks = event.metadata().target() == "hook";
     let mut line = format!("{} {:<7} ", timestamp(), level_name(*event.metadata().level()));
     if let Some(Value::String(hook)) = fields.others.get("hook") {
         let _ = write!(line, "{hook}: ");
     }
     line.push_str(&fields.message);
-    for (name, value) in fields.others.iter().filter(|(name, _)| *name != "hook") {
+    // Whoever reads text knows what was started; what it said is what counts.
+    let left_out = |name: &str| name == "hook" || (name == "worker" && is_hooks);
+    for (name, value) in fields.others.iter().filter(|(name, _)| !left_out(name)) {
         let _ = write!(line, " {name}={value}");
     }
     line.push('\n');

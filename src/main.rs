@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     runtime.block_on(async {
         match config.action {
-            Action::Serve(config) => commands::serve::run(config).await,
+            Action::Serve(config) => commands::serve::run(*config).await,
             Action::Call(config) => commands::call::run(*config).await,
         }
     })

@@ -24,7 +24,7 @@ pub(super) struct Exec {
     programs: BTreeMap<HookName, CommandLine>,
     settings: Settings,
     slots: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    waiting: Waiting,
     running: TaskTracker,
 }
 
@@ -33,7 +33,7 @@ impl Exec {
     #[must_use]
     pub(super) fn new(programs: BTreeMap<HookName, CommandLine>, settings: Settings) -> Self {
         let slots = Arc::new(Semaphore::new(settings.max_workers));
-        let (waiting, running) = (AtomicUsize::new(0), TaskTracker::new());
+        let (waiting, running) = (Waiting::default(), TaskTracker::new());
         Self { programs, settings, slots, waiting, running }
     }
 
@@ -54,7 +54,7 @@ impl Exec {
             return Err(CallError::NotServed { hook, why });
         };
         let started = Instant::now();
-        let slot = self.slot(&hook, deadline).await?;
+        let slot = self.slot(&hook, call.bytes(), deadline).await?;
         let (reply, answer) = oneshot::channel();
         let run = Run { command, call, started, deadline, settings: self.settings.clone() };
         self.running.spawn(async move {
@@ -68,15 +68,18 @@ impl Exec {
     async fn slot(
         &self,
         hook: &HookName,
+        bytes: usize,
         deadline: Instant,
     ) -> Result<tokio::sync::OwnedSemaphorePermit, CallError> {
         let busy = |why| CallError::Busy { hook: hook.clone(), why };
         if let Ok(slot) = self.slots.clone().try_acquire_owned() {
             return Ok(slot);
         }
-        let limit = self.settings.queue_limit;
-        let _place = Place::take(&self.waiting, limit)
-            .ok_or_else(|| busy(format!("{limit} calls are waiting already (--queue-limit)")))?;
+        let place = Place::take(&self.waiting, bytes);
+        let (calls, bytes) = place.with_all_others();
+        if let Some(refusal) = self.settings.room().refusal(hook, calls, bytes) {
+            return Err(refusal);
+        }
         match timeout_at(deadline, self.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => {
@@ -98,20 +101,37 @@ impl Exec {
     }
 }
 
+/// Calls that wait, and the bytes of their documents.
+#[derive(Default)]
+struct Waiting {
+    calls: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
 /// A place in the queue, given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct Place<'a> {
+    waiting: &'a Waiting,
+    bytes: usize,
+}
 
 impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, limit: usize) -> Option<Self> {
-        let place = Self(waiting);
-        // The place is counted first, so that the way out is the same whether it fits or not.
-        (waiting.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+    fn take(waiting: &'a Waiting, bytes: usize) -> Self {
+        waiting.calls.fetch_add(1, Ordering::Relaxed);
+        waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self { waiting, bytes }
+    }
+
+    /// Calls and bytes that wait, these included.
+    fn with_all_others(&self) -> (usize, usize) {
+        let Waiting { calls, bytes } = self.waiting;
+        (calls.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.calls.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -167,6 +187,7 @@ impl Run {
             protocol: None,
             stdin: false,
             hook: Some(hook),
+            memory: self.settings.worker_memory,
         })
         .map_err(|error| match error {
             SpawnError::ArgumentTooLong(what) => CallError::TooLarge { hook: hook.clone(), what },
@@ -225,7 +246,9 @@ impl Run {
             });
         }
         process.leave_stderr(self.settings.kill_grace);
-        self.call.accept(output).map_err(|fault| self.bad_output(fault.to_string()))
+        self.call
+            .accept(output, self.settings.checks)
+            .map_err(|fault| self.bad_output(fault.to_string()))
     }
 
     fn bad_output(&self, fault: String) -> CallError {

@@ -1,8 +1,10 @@
 //! Runs hooks: either one process for each call (`exec`), or long-lived workers (`pool`).
 
 mod exec;
+mod job;
 mod pool;
 mod process;
+mod room;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -14,9 +16,10 @@ use tokio::time::Instant;
 pub use process::CommandLine;
 
 use crate::error::{CallError, StartError};
-use crate::hook::{HookCall, HookName, HookReply};
+use crate::hook::{Checks, HookCall, HookName, HookReply};
 use exec::Exec;
 use pool::Pool;
+use room::Room;
 
 /// The hooks that a program in `$PATH` may be named after.
 const KNOWN_HOOKS: [HookName; 2] = [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO];
@@ -40,14 +43,32 @@ pub enum Spec {
 /// Limits that hold for whatever runs the hooks.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Workers that are kept though no call needs them.
+    pub min_workers: usize,
     /// Processes at once.
     pub max_workers: usize,
-    /// Calls that may wait for one.
+    /// How long a worker beyond the minimum may have nothing to do.
+    pub idle_timeout: Duration,
+    /// Calls that may wait for a process.
     pub queue_limit: usize,
+    /// Bytes of documents that may wait for one.
+    pub queue_bytes: usize,
+    /// Calls that one worker gets in its life.
+    pub max_requests: Option<u32>,
+    /// Bytes of memory for the data of one process.
+    pub worker_memory: Option<u64>,
+    /// What is checked of answers.
+    pub checks: Checks,
     /// How long a worker may take to answer `initialize`.
     pub start_timeout: Duration,
     /// How long a process has between being asked to end and being made to.
     pub kill_grace: Duration,
+}
+
+impl Settings {
+    fn room(&self) -> Room {
+        Room { calls: self.queue_limit, bytes: self.queue_bytes }
+    }
 }
 
 /// Hooks that can be called.

@@ -26,6 +26,11 @@ impl BadDocument {
 }
 
 impl Document {
+    /// Takes whatever is to be passed on unread.
+    pub(super) fn unchecked(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
     /// Takes UTF-8 text without NUL characters (neither XML nor an argument can hold one).
     pub(super) fn text(name: &'static str, bytes: Bytes) -> Result<Self, BadDocument> {
         if let Err(error) = std::str::from_utf8(&bytes) {
@@ -62,7 +67,7 @@ impl Document {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Both constructors have checked it, and this is no hot path's cost: it is a scan.
+        // Whoever reads it has had it checked, and this is no hot path's cost: it is a scan.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 

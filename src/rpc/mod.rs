@@ -106,6 +106,18 @@ pub enum ErrorKind {
 }
 
 impl ErrorObject {
+    /// Whether the worker says that another one may succeed.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Data {
+            #[serde(default)]
+            retryable: bool,
+        }
+        let data = self.data.as_ref().map(|data| serde_json::from_str::<Data>(data.get()));
+        matches!(data, Some(Ok(Data { retryable: true })))
+    }
+
     /// What the code means.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -21,8 +21,9 @@ pub(super) fn of(error: &CallError) -> Status {
         CallError::Fault { .. }
         | CallError::Died { .. }
         | CallError::Protocol { .. }
+        | CallError::Dropped { .. }
         | CallError::BadOutput { .. } => Code::Internal,
-        CallError::Deadline { .. } => Code::DeadlineExceeded,
+        CallError::Deadline { .. } | CallError::Stalled { .. } => Code::DeadlineExceeded,
         CallError::Cancelled { .. } => Code::Cancelled,
         CallError::Unavailable { .. } => Code::Unavailable,
     };

@@ -16,4 +16,5 @@ mod contract;
 mod exec;
 mod other_clients;
 mod persistent;
+mod pool;
 mod protocol_page;

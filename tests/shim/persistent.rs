@@ -429,35 +429,9 @@ async fn a_worker_that_does_not_come_up_ends_the_shim_and_says_how() {
         let mut shim = Shim::spawn(&args, |_, _| {});
         assert_eq!(shim.ended().await.code(), Some(1), "{worker}");
         let text = shim.log_text();
-        assert!(
-            text.contains("cannot start hook worker: python3") && text.contains(expected),
-            "{text}"
-        );
+        assert!(text.contains("cannot start hook worker: /") && text.contains(expected), "{text}");
         assert!(shim.sockets().is_empty());
     }
-}
-
-#[tokio::test]
-async fn while_no_worker_comes_up_calls_fail_and_say_how_the_last_one_ended() {
-    let dir = tempfile::tempdir().unwrap();
-    let mark = dir.path().join("mark");
-    let mut shim = Shim::persistent(&format!("--start 'once:{}'", mark.display()), &[]).await;
-    shim.still_works().await;
-    for vmi in [json!({"do": "kill"}), json!({})] {
-        let status = shim.fails(&vmi).await;
-        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-        assert!(status.message().contains("exited with status 8 before it answered"), "{status:?}");
-        assert!(status.message().ends_with("came up before"), "{status:?}");
-    }
-    let client = shim.dial().await;
-    shim.log_line("another start in 1s 600ms").await;
-    // Too short to see the next start fail; if it does all the same, the text says as much.
-    let short = std::time::Duration::from_secs(1);
-    let status = client.define_within("v1alpha3", "{}", DOMAIN, short).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    assert!(status.message().contains("exited with status 8 before it answered"), "{status:?}");
-    std::fs::remove_dir(&mark).unwrap();
-    shim.still_works().await;
 }
 
 #[tokio::test]

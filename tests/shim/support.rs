@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,8 +38,16 @@ pub fn file(path: &str) -> PathBuf {
 
 /// The fixture worker's command, with arguments.
 pub fn worker(args: &str) -> String {
-    format!("python3 '{}' {args}", file("tests/fixtures/worker.py").display())
+    format!("{} '{}' {args}", *PYTHON, file("tests/fixtures/worker.py").display())
 }
+
+/// The interpreter itself: what is in `$PATH` may be a slow wrapper.
+pub static PYTHON: LazyLock<String> = LazyLock::new(|| {
+    let mut command = std::process::Command::new("python3");
+    let found = command.args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    assert!(found.status.success(), "the tests need python3");
+    String::from_utf8(found.stdout).unwrap().trim().to_owned()
+});
 
 /// A VMI that tells the fixture worker what to do.
 pub fn vmi(value: &Value) -> Bytes {

@@ -17,6 +17,7 @@
 )]
 
 mod explain;
+mod limit;
 mod program;
 mod stderr;
 
@@ -74,6 +75,8 @@ pub(super) struct Launch<'a> {
     pub(super) stdin: bool,
     /// The hook that it runs, if it runs but one: log lines name it.
     pub(super) hook: Option<&'a HookName>,
+    /// The most memory that it may take for its data, in bytes.
+    pub(super) memory: Option<u64>,
 }
 
 /// A child's standard input, seen from here: the end that is written.
@@ -161,12 +164,20 @@ impl Process {
             let what = format!("{command_line} has no process id or no pipes");
             return Err(SpawnError::CannotRun(what));
         };
+        if let Some(bytes) = launch.memory
+            && let Err(error) = limit::data(pid, bytes)
+        {
+            // Dropping the child kills it.
+            let what = format!("cannot run {command_line} with --worker-memory: {error}");
+            return Err(SpawnError::CannotRun(what));
+        }
         let pipes = Pipes { stdin: child.stdin.take(), stdout };
         let shared = Arc::new(Stderr::default());
         if let Some(hook) = launch.hook {
             shared.note_call(hook, None);
         }
-        let drain = tokio::spawn(stderr::drain(pipe, shared.clone(), pid));
+        let drain =
+            tokio::spawn(stderr::drain(pipe, shared.clone(), pid, command_line.to_string()));
         let process = Self {
             child,
             group: Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)),
@@ -185,9 +196,10 @@ impl Process {
     }
 
     /// Names the call that lines of standard error belong to from now on. If it is alone, what was
-    /// said before is no part of its story, nor for the eyes of its VM's owner.
+    /// said before is no part of its story, nor for the eyes of its VM's owner. If it is not, nobody
+    /// can tell whose a line is.
     pub(super) fn note_call(&self, hook: &HookName, id: u64, alone: bool) {
-        self.stderr.note_call(hook, Some(id));
+        self.stderr.note_call(hook, alone.then_some(id));
         if alone {
             self.stderr.forget();
         }

@@ -59,7 +59,7 @@ impl Stderr {
 }
 
 /// Reads standard error to its end, whatever stands in it, so that a child never blocks on it.
-pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: u32) {
+pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: u32, worker: String) {
     let mut chunk = vec![0; MAX_LINE_BYTES];
     let mut line = Vec::new();
     let mut cut = 0;
@@ -72,7 +72,7 @@ pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: u32) 
                 if burst.is_multiple_of(BURST_LINES) {
                     sleep(BURST_PAUSE).await;
                 }
-                report(&shared, pid, &mut line, &mut cut);
+                report(&shared, pid, &worker, &mut line, &mut cut);
             } else if line.len() < MAX_LINE_BYTES {
                 line.push(byte);
             } else {
@@ -84,18 +84,18 @@ pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: u32) 
         }
     }
     if !line.is_empty() {
-        report(&shared, pid, &mut line, &mut cut);
+        report(&shared, pid, &worker, &mut line, &mut cut);
     }
 }
 
-fn report(shared: &Stderr, pid: u32, line: &mut Vec<u8>, cut: &mut usize) {
+fn report(shared: &Stderr, pid: u32, worker: &str, line: &mut Vec<u8>, cut: &mut usize) {
     let mut text = String::from_utf8_lossy(line).trim_end().to_owned();
     if *cut > 0 {
         text = format!("{text} [{cut} more bytes]");
     }
     let (hook, call) = shared.call.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let hook = hook.as_ref().map(HookName::as_str);
-    tracing::info!(target: "hook", hook, pid, call, "{text}");
+    tracing::info!(target: "hook", hook, worker, pid, call, "{text}");
     shared.keep(&text);
     line.clear();
     *cut = 0;

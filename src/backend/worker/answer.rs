@@ -2,17 +2,17 @@
 
 use super::super::Answer;
 use crate::error::CallError;
-use crate::hook::{HookCall, HookReply};
+use crate::hook::{Checks, HookCall, HookReply};
 use crate::rpc::{self, ErrorKind, Outcome};
 
 /// Reads a worker's answer to a call, and checks the document in it.
-pub(super) fn read(call: &HookCall, outcome: &Outcome) -> Answer {
+pub(super) fn read(call: &HookCall, outcome: &Outcome, checks: Checks) -> Answer {
     let hook = call.hook().clone();
     match outcome {
         Outcome::Result(parts) => match rpc::read_answer(call, parts) {
             Ok(rpc::Answered::Unchanged) => Ok(HookReply::Unchanged),
             Ok(rpc::Answered::Output(output)) => call
-                .accept(output)
+                .accept(output, checks)
                 .map_err(|fault| CallError::BadOutput { hook, fault: fault.to_string() }),
             Err(fault) => Err(CallError::BadOutput { hook, fault: fault.to_string() }),
         },
@@ -29,4 +29,9 @@ pub(super) fn read(call: &HookCall, outcome: &Outcome) -> Answer {
             })
         }
     }
+}
+
+/// Whether the worker asks for one more try elsewhere.
+pub(super) fn is_retryable(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Error(error) if error.retryable())
 }

@@ -1,13 +1,12 @@
 //! The end of a worker: its process is ended and reaped, and every call that it had is answered or
 //! goes back to the pool.
 
-use super::super::process::{CommandLine, Exit};
-use super::{Cause, Ending, Job, Life, Worker};
+use super::super::job::Job;
+use super::super::process::Exit;
+use super::calls::InFlight;
+use super::{Cause, Ending, Life, Report, Worker};
 use crate::error::{CallError, Failure};
 use crate::hook::HookName;
-
-/// How often a call is sent: once more after a worker has died over it.
-const MAX_ATTEMPTS: u32 = 2;
 
 /// Why a worker's task ends.
 pub(super) enum End {
@@ -27,37 +26,56 @@ impl Worker {
     /// Ends and reaps the process, and sees to the calls that it still had.
     pub(super) async fn finish(mut self, end: End) -> Ending {
         self.stdin = None;
-        let grace = self.settings.kill_grace;
-        let exit = match &end {
-            End::Exited(exit) => *exit,
-            End::Broke(_) => self.process.kill().await,
-            End::Drained | End::Overdue | End::StartTimeout => self.process.stop(grace).await,
-        };
-        // What the worker has started itself goes with it.
-        self.process.kill_group();
+        let calls = self.calls.take_all();
+        let idle = !calls.iter().any(InFlight::is_open);
+        if matches!(end, End::Overdue) {
+            // To end it takes a while, and the other calls are not to blame.
+            let how = "was ended because it did not end another call in time".to_owned();
+            let failure = Failure { how, stderr: self.process.stderr_so_far() };
+            let again = self.give_back(calls, &end, &failure);
+            self.reporter.report(Report::Leaving { again }).await;
+            let exit = self.stop_and_reap(&end).await;
+            tracing::warn!(
+                pid = self.process.pid(), worker = %self.command,
+                "worker lost: it was ended because it did not end a call in time, and {exit}"
+            );
+            return Ending { cause: Cause::Call, unsent: Vec::new(), again: Vec::new() };
+        }
+        let exit = self.stop_and_reap(&end).await;
         let stderr = self.process.stderr_at_end().await;
         let how = match &end {
-            End::Drained => format!("was told to stop and {exit}"),
             End::Exited(exit) => exit.to_string(),
             End::Broke(what) => format!("broke the worker protocol: {what}"),
-            End::Overdue => format!("was ended, because it did not end a call in time, and {exit}"),
             End::StartTimeout => format!(
                 "did not answer initialize within {} (--start-timeout)",
                 humantime::format_duration(self.settings.start_timeout)
             ),
+            End::Drained | End::Overdue => format!("was told to stop and {exit}"),
         };
         let failure = Failure { how, stderr };
-        let cause = self.cause(&end, exit, &failure);
-        let unsent = self.give_back(&end, &failure);
-        Ending { cause, unsent }
+        let cause = self.cause(&end, idle, &failure);
+        let again = self.give_back(calls, &end, &failure);
+        Ending { cause, unsent: Vec::new(), again }
     }
 
-    fn cause(&self, end: &End, exit: Exit, failure: &Failure) -> Cause {
+    async fn stop_and_reap(&mut self, end: &End) -> Exit {
+        let exit = match end {
+            End::Exited(exit) => *exit,
+            End::Broke(_) => self.process.kill().await,
+            End::Drained | End::Overdue | End::StartTimeout => {
+                self.process.stop(self.settings.kill_grace).await
+            }
+        };
+        // What the worker has started itself goes with it.
+        self.process.kill_group();
+        exit
+    }
+
+    fn cause(&self, end: &End, idle: bool, failure: &Failure) -> Cause {
         let (pid, worker) = (self.process.pid(), &self.command);
-        let idle = self.calls.iter().all(|call| call.settled);
         if matches!(end, End::Drained) {
-            tracing::debug!(pid, %worker, "worker stopped: it {exit}");
-            return Cause::Quiet;
+            tracing::debug!(pid, %worker, "worker stopped: it {}", failure.how);
+            return Cause::Told;
         }
         if matches!(self.life, Life::Starting { .. }) {
             let (how, hint, said) = (&failure.how, start_hint(end), failure.last_lines());
@@ -71,38 +89,38 @@ impl Worker {
         if idle { Cause::Idle(format!("{worker} {failure}")) } else { Cause::Call }
     }
 
-    /// Fails the calls that the worker still had, but for those that may be tried once more: the
-    /// worker has died, by whatever cause, and hooks are idempotent.
-    fn give_back(&mut self, end: &End, failure: &Failure) -> Vec<Job> {
+    /// Fails the calls that the worker still had, but for those that may be tried once more: those
+    /// that it has died over, whatever the cause, and those of which it is not known whether they
+    /// made it break the protocol.
+    fn give_back(&self, calls: Vec<InFlight>, end: &End, failure: &Failure) -> Vec<Job> {
+        let several = calls.iter().filter(|call| call.is_open()).count() > 1;
+        let may_try_again = match end {
+            End::Broke(_) => several,
+            End::Exited(_) | End::Overdue => true,
+            End::Drained | End::StartTimeout => false,
+        };
         let mut again = Vec::new();
-        for call in self.calls.drain(..) {
-            let Some(reply) = call.reply else { continue };
-            if matches!(end, End::Exited(_)) && call.attempt < MAX_ATTEMPTS {
-                again.push(Job {
-                    call: call.call,
-                    accepted: call.accepted,
-                    deadline: call.due,
-                    attempt: call.attempt + 1,
-                    reply,
-                });
+        for InFlight { mut job, .. } in calls {
+            let error = self.call_error(job.hook(), end, failure);
+            if may_try_again && job.call().may_be_repeated() {
+                again.extend(job.again(error));
             } else {
-                let error = call_error(&self.command, call.call.hook(), end, failure);
-                let _ = reply.send(Err(error));
+                job.answer(Err(error));
             }
         }
         again
     }
-}
 
-/// What a call that a worker had when it ended is told.
-fn call_error(command: &CommandLine, hook: &HookName, end: &End, failure: &Failure) -> CallError {
-    let (hook, program) = (hook.clone(), command.to_string());
-    match end {
-        End::Broke(what) => {
-            let seen = format!("{what}{}", failure.last_lines());
-            CallError::Protocol { hook, program, seen }
+    /// What a call that the worker had when it ended is told.
+    fn call_error(&self, hook: &HookName, end: &End, failure: &Failure) -> CallError {
+        let (hook, program) = (hook.clone(), self.command.to_string());
+        match end {
+            End::Broke(what) => {
+                let seen = format!("{what}{}", failure.last_lines());
+                CallError::Protocol { hook, program, seen }
+            }
+            _ => CallError::Died { hook, program, failure: failure.clone() },
         }
-        _ => CallError::Died { hook, program, failure: failure.clone() },
     }
 }
 

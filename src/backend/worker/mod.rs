@@ -15,27 +15,28 @@
 //! to the pool, as do jobs that were never sent.
 
 mod answer;
+mod calls;
 mod end;
 mod output;
 
-use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Buf;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use self::calls::Calls;
 use self::end::End;
 use self::output::{Heard, Output};
+use super::Settings;
+use super::job::Job;
 use super::process::{CommandLine, Exit, Launch, Process, Stdin};
-use super::{Answer, Settings};
 use crate::error::CallError;
 use crate::frame::{FrameError, Outbox, Stray};
-use crate::hook::HookCall;
+use crate::hook::HookName;
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
 use crate::text::clip;
 
@@ -53,36 +54,38 @@ const MAX_LOG_BYTES: usize = 8 * 1024;
 /// Tells workers of one pool apart.
 pub(super) type WorkerId = u64;
 
-/// A call on its way to a worker.
-pub(super) struct Job {
-    pub(super) call: HookCall,
-    pub(super) accepted: Instant,
-    pub(super) deadline: Instant,
-    /// Which try this is, from 1.
-    pub(super) attempt: u32,
-    pub(super) reply: oneshot::Sender<Answer>,
-}
-
-/// What the pool hears from a worker.
+/// What the pool hears from a worker while it lives.
 pub(super) enum Report {
     /// It has answered `initialize`.
     Ready(Declared),
+    /// The call that it was given last is in its pipe. Told only by workers that take several.
+    Taken,
     /// One of its calls is over.
-    Freed,
-    /// It is no more, and was reaped.
-    Ended(Ending),
+    Freed {
+        /// The worker asks that the call be tried elsewhere.
+        again: Option<Job>,
+    },
+    /// It is being ended, which takes a while.
+    Leaving {
+        /// Calls that are to be tried once more.
+        again: Vec<Job>,
+    },
 }
 
-/// How a worker's life ended.
+/// How a worker's life ended. Its process was reaped.
 pub(super) struct Ending {
     pub(super) cause: Cause,
-    /// Jobs that it was given and has not begun, or is to begin again elsewhere.
+    /// Jobs that it was given and has not begun.
     pub(super) unsent: Vec<Job>,
+    /// Calls that are to be tried once more.
+    pub(super) again: Vec<Job>,
 }
 
 /// Why a worker ended, as far as the pool acts on it.
 pub(super) enum Cause {
-    /// It was told to, or exited with status 0 while it had nothing to do.
+    /// It was told to.
+    Told,
+    /// It exited with status 0 while it had nothing to do.
     Quiet,
     /// It ended over a call, and the call's error says so.
     Call,
@@ -99,9 +102,9 @@ pub(super) async fn run(
     settings: Arc<Settings>,
     mut jobs: mpsc::Receiver<Job>,
     reports: mpsc::Sender<(WorkerId, Report)>,
-) {
+) -> Ending {
     let reporter = Reporter { id, reports };
-    let mut ending = match Worker::spawn(command, settings, reporter.clone()) {
+    let mut ending = match Worker::spawn(command, settings, reporter) {
         Ok(mut worker) => {
             let end = loop {
                 let event = worker.next_event(&mut jobs).await;
@@ -111,13 +114,13 @@ pub(super) async fn run(
             };
             worker.finish(end).await
         }
-        Err(fault) => Ending { cause: Cause::Start(fault), unsent: Vec::new() },
+        Err(fault) => Ending { cause: Cause::Start(fault), unsent: Vec::new(), again: Vec::new() },
     };
     jobs.close();
     while let Ok(job) = jobs.try_recv() {
         ending.unsent.push(job);
     }
-    reporter.report(Report::Ended(ending)).await;
+    ending
 }
 
 #[derive(Clone)]
@@ -144,34 +147,12 @@ enum Life {
     Draining { cancel: bool, due: Option<Instant> },
 }
 
-/// One call that a worker has.
-struct InFlight {
-    id: u64,
-    call: HookCall,
-    /// Gone once the caller has its answer, or is not there any more.
-    reply: Option<oneshot::Sender<Answer>>,
-    accepted: Instant,
-    attempt: u32,
-    /// The deadline; after that, the end of the grace.
-    due: Instant,
-    /// The worker has answered.
-    settled: bool,
-}
-
-impl InFlight {
-    fn answer(&mut self, answer: Answer) {
-        if let Some(reply) = self.reply.take() {
-            let _ = reply.send(answer);
-        }
-    }
-}
-
 /// What a worker's task waits for.
 enum Event {
     Heard(Result<Heard, FrameError>),
     Written(std::io::Result<usize>),
     Job(Option<Job>),
-    CallerLeft(usize),
+    CallerLeft(u64),
     Due,
     Exited(Exit),
 }
@@ -190,7 +171,9 @@ struct Worker {
     deaf: Option<Instant>,
     output: Output,
     life: Life,
-    calls: Vec<InFlight>,
+    calls: Calls,
+    /// The pool is to be told when what was put into the outbox is written.
+    taking: bool,
     last_id: u64,
 }
 
@@ -206,6 +189,7 @@ impl Worker {
             protocol: Some(rpc::PROTOCOL_VERSION),
             stdin: true,
             hook: None,
+            memory: settings.worker_memory,
         };
         let (process, pipes) = Process::spawn(&launch).map_err(|error| error.to_string())?;
         tracing::debug!(pid = process.pid(), worker = %command, "worker started");
@@ -214,7 +198,6 @@ impl Worker {
         rpc::send_initialize(&mut outbox, last_id);
         let life = Life::Starting { due: Instant::now() + settings.start_timeout };
         let (stdin, output) = (pipes.stdin, Output::new(pipes.stdout));
-        let calls = Vec::new();
         Ok(Self {
             command,
             settings,
@@ -226,7 +209,8 @@ impl Worker {
             deaf: None,
             output,
             life,
-            calls,
+            calls: Calls::default(),
+            taking: false,
             last_id,
         })
     }
@@ -251,7 +235,7 @@ impl Worker {
             heard = output.next() => Event::Heard(heard),
             written = write_some(stdin.as_mut(), outbox) => Event::Written(written),
             exit = process.wait() => Event::Exited(exit),
-            left = caller_left(calls) => Event::CallerLeft(left),
+            left = calls.caller_left() => Event::CallerLeft(left),
             job = jobs.recv(), if takes_jobs => Event::Job(job),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Due,
         }
@@ -263,7 +247,7 @@ impl Worker {
             Life::Serving(_) => None,
             Life::Draining { due, .. } => *due,
         };
-        self.calls.iter().map(|call| call.due).chain(of_life).chain(self.deaf).min()
+        self.calls.next_due().into_iter().chain(of_life).chain(self.deaf).min()
     }
 
     async fn handle(&mut self, event: Event) -> ControlFlow<End> {
@@ -282,12 +266,10 @@ impl Worker {
             }
             Event::Job(Some(job)) => self.begin(job).await,
             Event::Job(None) => self.drain(),
-            Event::CallerLeft(index) => {
-                tracing::info!(
-                    hook = %self.calls[index].call.hook(), call = self.calls[index].id,
-                    "the caller left before the hook had answered"
-                );
-                self.give_up(index);
+            Event::CallerLeft(id) => {
+                let hook = self.calls.hook_of(id).map(tracing::field::display);
+                tracing::info!(hook, call = id, "the caller left before the hook had answered");
+                self.give_up(id, None);
             }
             Event::Due => self.pass_due()?,
             Event::Exited(exit) => {
@@ -301,48 +283,40 @@ impl Worker {
     }
 
     /// Sends a call to the worker.
-    async fn begin(&mut self, job: Job) {
+    async fn begin(&mut self, mut job: Job) {
         let Life::Serving(declared) = &self.life else {
             // The pool sends jobs to workers that are ready, and this one was.
-            let hook = job.call.hook().clone();
             let why = "its worker is stopping".to_owned();
-            let _ = job.reply.send(Err(CallError::Unavailable { hook, why }));
+            job.refuse(|hook| CallError::Unavailable { hook, why });
             return;
         };
-        if job.reply.is_closed() {
-            self.reporter.report(Report::Freed).await;
+        if job.is_over() {
+            self.reporter.report(Report::Freed { again: None }).await;
             return;
         }
-        let left = job.deadline.saturating_duration_since(Instant::now());
+        let left = job.deadline().saturating_duration_since(Instant::now());
         let invocation = rpc::Invocation {
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-            attempt: job.attempt,
+            attempt: job.attempt(),
         };
         let id = self.last_id + 1;
         let attach = declared.attachments;
-        if let Err(bytes) = rpc::send_call(&mut self.outbox, id, &job.call, attach, invocation) {
-            let hook = job.call.hook().clone();
+        if let Err(bytes) = rpc::send_call(&mut self.outbox, id, job.call(), attach, invocation) {
+            let hook = job.hook().clone();
             let what = format!(
                 "the call would be {bytes} bytes long and a frame of the worker protocol holds \
                  at most {} bytes",
                 crate::frame::MAX_FRAME_BYTES
             );
-            let _ = job.reply.send(Err(CallError::TooLarge { hook, what }));
-            self.reporter.report(Report::Freed).await;
+            job.answer(Err(CallError::TooLarge { hook, what }));
+            self.reporter.report(Report::Freed { again: None }).await;
             return;
         }
         self.last_id = id;
-        self.process.note_call(job.call.hook(), id, self.calls.is_empty());
+        self.taking = declared.concurrency > 1;
+        self.process.note_call(job.hook(), id, self.calls.is_empty());
         self.output.begin_call();
-        self.calls.push(InFlight {
-            id,
-            call: job.call,
-            reply: Some(job.reply),
-            accepted: job.accepted,
-            attempt: job.attempt,
-            due: job.deadline,
-            settled: false,
-        });
+        self.calls.push(id, job);
     }
 
     async fn hear(&mut self, heard: Heard) -> ControlFlow<End> {
@@ -381,17 +355,19 @@ impl Worker {
 
     /// Passes the worker's answer on, unless the caller has gone, or was answered already.
     fn settle(&mut self, id: u64, outcome: &Outcome) -> ControlFlow<End> {
-        let Some(call) = self.calls.iter_mut().find(|call| call.id == id && !call.settled) else {
+        let Some(call) = self.calls.settle(id) else {
             return ControlFlow::Break(End::Broke(format!(
                 "a response to request {id}, which is not open"
             )));
         };
-        call.settled = true;
-        if call.reply.is_none() {
-            tracing::debug!(hook = %call.call.hook(), call = id, "a late answer is thrown away");
-        } else {
-            let answer = answer::read(&call.call, outcome);
-            call.answer(answer);
+        if call.job.is_answered() {
+            tracing::debug!(hook = %call.job.hook(), call = id, "a late answer is thrown away");
+            return ControlFlow::Continue(());
+        }
+        let answer = answer::read(call.job.call(), outcome, self.settings.checks);
+        match answer {
+            Err(error) if answer::is_retryable(outcome) => call.fail_retryably(error),
+            answer => call.job.answer(answer),
         }
         ControlFlow::Continue(())
     }
@@ -403,12 +379,13 @@ impl Worker {
             return;
         }
         self.owed = 0;
-        let before = self.calls.len();
-        self.calls.retain(|call| !call.settled);
-        if matches!(self.life, Life::Serving(_)) {
-            for _ in self.calls.len()..before {
-                self.reporter.report(Report::Freed).await;
-            }
+        if std::mem::take(&mut self.taking) {
+            self.reporter.report(Report::Taken).await;
+        }
+        let settled: Vec<_> = self.calls.take_settled().collect();
+        for call in settled {
+            let again = call.again();
+            self.reporter.report(Report::Freed { again }).await;
         }
     }
 
@@ -443,37 +420,33 @@ impl Worker {
         if self.deaf.is_some_and(|due| due <= now) {
             return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
         }
-        let Some(index) = self.calls.iter().position(|call| call.due <= now) else {
-            return ControlFlow::Continue(());
-        };
-        let stderr = self.process.stderr_so_far();
-        let call = &mut self.calls[index];
-        if call.reply.is_none() {
+        let Some(call) = self.calls.overdue(now) else { return ControlFlow::Continue(()) };
+        if call.job.is_answered() {
             return ControlFlow::Break(End::Overdue);
         }
         let answer = CallError::Deadline {
-            hook: call.call.hook().clone(),
+            hook: call.job.hook().clone(),
             program: self.command.to_string(),
-            after: call.due - call.accepted,
-            stderr,
+            after: call.job.deadline() - call.job.accepted(),
+            stderr: self.process.stderr_so_far(),
         };
-        call.answer(Err(answer));
-        self.give_up(index);
+        let id = call.id;
+        self.give_up(id, Some(answer));
         ControlFlow::Continue(())
     }
 
     /// Gives the worker the grace to end a call that nobody waits for any more.
-    fn give_up(&mut self, index: usize) {
-        let call = &mut self.calls[index];
-        call.reply = None;
-        call.due = Instant::now() + self.settings.kill_grace;
+    fn give_up(&mut self, id: u64, answer: Option<CallError>) {
+        let due = Instant::now() + self.settings.kill_grace;
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.give_up(answer, due);
         let can_cancel = match &self.life {
             Life::Serving(declared) => declared.cancel,
             Life::Draining { cancel, .. } => *cancel,
             Life::Starting { .. } => false,
         };
-        if can_cancel && !call.settled && self.stdin.is_some() {
-            rpc::send_cancel(&mut self.outbox, call.id);
+        if can_cancel && call.is_open() && self.stdin.is_some() {
+            rpc::send_cancel(&mut self.outbox, id);
         }
     }
 
@@ -526,14 +499,14 @@ impl Worker {
 
     fn log(&self, line: &LogLine) {
         let text = clip(&line.message, MAX_LOG_BYTES);
-        let call = line.id.and_then(|id| self.calls.iter().find(|call| call.id == id));
-        let hook = call.map(|call| call.call.hook().as_str());
+        let hook = line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str);
         let (pid, call) = (self.process.pid(), line.id);
+        let worker = self.command.to_string();
         match line.level.as_str() {
-            "debug" => tracing::debug!(target: "hook", hook, pid, call, "{text}"),
-            "warning" => tracing::warn!(target: "hook", hook, pid, call, "{text}"),
-            "error" => tracing::error!(target: "hook", hook, pid, call, "{text}"),
-            _ => tracing::info!(target: "hook", hook, pid, call, "{text}"),
+            "debug" => tracing::debug!(target: "hook", hook, worker, pid, call, "{text}"),
+            "warning" => tracing::warn!(target: "hook", hook, worker, pid, call, "{text}"),
+            "error" => tracing::error!(target: "hook", hook, worker, pid, call, "{text}"),
+            _ => tracing::info!(target: "hook", hook, worker, pid, call, "{text}"),
         }
     }
 }
@@ -547,15 +520,4 @@ async fn write_some(stdin: Option<&mut Stdin>, outbox: &mut Outbox) -> std::io::
         },
         _ => std::future::pending().await,
     }
-}
-
-/// Waits for a caller to give up on one of the calls.
-async fn caller_left(calls: &mut [InFlight]) -> usize {
-    poll_fn(|context| {
-        let left = calls.iter_mut().position(|call| {
-            call.reply.as_mut().is_some_and(|reply| reply.poll_closed(context).is_ready())
-        });
-        left.map_or(Poll::Pending, Poll::Ready)
-    })
-    .await
 }

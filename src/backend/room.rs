@@ -1,0 +1,31 @@
+//! How much may wait for a process at a time.
+
+use crate::error::CallError;
+use crate::hook::HookName;
+
+/// The most that may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Calls.
+    pub(super) calls: usize,
+    /// Bytes of their documents. One call may wait whatever its size.
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    /// Why the last of so many calls, with so many bytes in all, may not wait.
+    pub(super) fn refusal(self, hook: &HookName, calls: usize, bytes: usize) -> Option<CallError> {
+        let why = if calls > self.calls {
+            format!("{} calls are waiting already (--queue-limit)", self.calls)
+        } else if calls > 1 && bytes > self.bytes {
+            format!(
+                "with this call, documents of {bytes} bytes would be waiting, and {} may \
+                 (--queue-bytes)",
+                self.bytes
+            )
+        } else {
+            return None;
+        };
+        Some(CallError::Busy { hook: hook.clone(), why })
+    }
+}
