@@ -12,6 +12,7 @@ mod support;
 
 mod bad_input;
 mod call;
+mod chaos;
 mod contract;
 mod exec;
 mod other_clients;

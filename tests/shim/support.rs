@@ -72,6 +72,26 @@ impl Shim {
         Self::start(&all, |_| {}).await
     }
 
+    /// The same with a log that says too little to tell when it serves.
+    pub async fn persistent_quietly(worker_args: &str, args: &[&str]) -> Self {
+        let worker = worker(worker_args);
+        let mut all = vec!["--mode", "persistent", "--worker", &worker];
+        all.extend(args);
+        let shim = Self::spawn(&all, |_, _| {});
+        let serving = async {
+            while shim.sockets().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, serving).await.expect("it does not serve");
+        shim
+    }
+
+    /// Reads the log to its end, and forgets it.
+    pub async fn drain_log(&mut self) {
+        while self.log.next_line().await.unwrap().is_some() {}
+    }
+
     /// Starts exec mode with scripts as hook programs, and waits until it serves.
     pub async fn exec(scripts: &[(&str, &str)], args: &[&str]) -> Self {
         let mut shim = Self::spawn(args, |command, dir| {
@@ -343,4 +363,17 @@ pub fn comment(domain: &str) -> Value {
 /// Whether a process is there (a zombie counts).
 pub fn exists(pid: u64) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// The children of a process.
+pub fn children(parent: u64) -> Vec<u64> {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let numbers = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u64| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name of the program, in parentheses, may hold anything.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.skip(1).next().and_then(|field| field.parse().ok()) == Some(parent)
+    };
+    numbers.filter(is_child).collect()
 }
