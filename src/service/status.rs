@@ -101,4 +101,76 @@ mod tests {
             assert!(encoded_len(&fitted) > MAX_ENCODED_BYTES / 3, "{}", fitted.len());
         }
     }
+
+    /// One error of every kind.
+    fn every_error() -> Vec<CallError> {
+        use std::time::Duration;
+
+        use crate::error::Failure;
+        use crate::hook::{BadDocument, HookName};
+
+        let hook = HookName::ON_DEFINE_DOMAIN;
+        let (why, program) = ("words".to_owned(), "worker.py".to_owned());
+        let (what, message, fault, seen) = (why.clone(), why.clone(), why.clone(), why.clone());
+        let failure = Failure { how: "exited with status 1".to_owned(), stderr: Vec::new() };
+        let (after, stderr) = (Duration::from_secs(1), Vec::new());
+        vec![
+            CallError::BadRequest(BadDocument::new("vmi", "is empty".to_owned())),
+            CallError::TooLarge { hook: hook.clone(), what },
+            CallError::NotServed { hook: hook.clone(), why: why.clone() },
+            CallError::Refused { hook: hook.clone(), message: message.clone() },
+            CallError::BadParams { hook: hook.clone(), message: message.clone() },
+            CallError::Fault { hook: hook.clone(), message },
+            CallError::Died { hook: hook.clone(), program: program.clone(), failure },
+            CallError::Protocol { hook: hook.clone(), program: program.clone(), seen },
+            CallError::BadOutput { hook: hook.clone(), fault },
+            CallError::Deadline { hook: hook.clone(), program: program.clone(), after, stderr },
+            CallError::Stalled { hook: hook.clone(), program, after },
+            CallError::Dropped { hook: hook.clone() },
+            CallError::Busy { hook: hook.clone(), why: why.clone() },
+            CallError::Unavailable { hook: hook.clone(), why },
+            CallError::Cancelled { hook },
+        ]
+    }
+
+    /// Whether a text is what a pattern with `…` for anything says.
+    fn fits(pattern: &str, text: &str) -> bool {
+        let mut pieces = pattern.split('…');
+        let Some(mut rest) = text.strip_prefix(pieces.next().unwrap_or_default()) else {
+            return false;
+        };
+        for piece in pieces {
+            let Some(at) = rest.find(piece) else { return false };
+            rest = &rest[at + piece.len()..];
+        }
+        pattern.ends_with('…') || rest.is_empty()
+    }
+
+    #[test]
+    fn the_page_of_failures_has_every_error_with_its_status() {
+        let page = include_str!("../../docs/failures.md");
+        let rows: Vec<(&str, &str)> = page
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("| `")?.split("` | `");
+                Some((cells.next()?, cells.next()?.split("` |").next()?))
+            })
+            .collect();
+        let mut used = vec![false; rows.len()];
+        for error in every_error() {
+            let (text, code) = (error.to_string(), of(&error).code());
+            let code = format!("{code:?}").to_uppercase();
+            let mut fitting = rows
+                .iter()
+                .enumerate()
+                .filter(|(_, (status, text_of))| {
+                    status.replace('_', "") == code && fits(text_of, &text)
+                })
+                .peekable();
+            assert!(fitting.peek().is_some(), "{code}: {text} is not in docs/failures.md");
+            fitting.for_each(|(row, _)| used[row] = true);
+        }
+        let unused = rows.iter().zip(used).find(|(_, used)| !used);
+        assert_eq!(unused, None, "docs/failures.md has a failure that there is not");
+    }
 }
