@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use sidecar_shim::cli::{Action, Config};
-use sidecar_shim::{commands, logging};
+use sidecar_shim::{backend, commands, logging};
 
 fn main() -> ExitCode {
     let config = match Config::from_environment() {
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         Err(error) => return commands::fail(format_args!("cannot start: {error}")),
     };
     runtime.block_on(async {
+        if let Err(error) = backend::reap_orphans() {
+            return commands::fail(error);
+        }
         match config.action {
             Action::Serve(config) => commands::serve::run(config).await,
             Action::Call(config) => commands::call::run(*config).await,

@@ -18,6 +18,11 @@ use crate::hook::{HookCall, HookName, HookReply};
 use exec::Exec;
 use pool::Pool;
 
+/// Reaps what hooks leave behind, for as long as the runtime lives. Called once, before hooks run.
+pub fn reap_orphans() -> Result<(), StartError> {
+    process::reaper::start()
+}
+
 /// The hooks that a program in `$PATH` may be named after.
 const KNOWN_HOOKS: [HookName; 2] = [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO];
 

@@ -14,6 +14,7 @@ mod bad_input;
 mod call;
 mod contract;
 mod exec;
+mod orphans;
 mod other_clients;
 mod persistent;
 mod protocol_page;
