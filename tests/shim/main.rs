@@ -14,6 +14,7 @@ mod bad_input;
 mod call;
 mod contract;
 mod exec;
+mod lifetime;
 mod orphans;
 mod other_clients;
 mod persistent;
