@@ -28,6 +28,8 @@ pub struct Config {
     pub log_format: Format,
     /// Which are written.
     pub verbosity: Verbosity,
+    /// Whether setuid programs, and those with capabilities, run without them.
+    pub no_new_privs: bool,
     /// What to do.
     pub action: Action,
 }
@@ -215,6 +217,16 @@ struct Options {
     /// Which log lines are written (default: info, for `call` warning and what hooks write)
     #[arg(long, global = true, env = "SIDECAR_SHIM_LOG_LEVEL", value_enum)]
     log_level: Option<LogLevel>,
+
+    /// Let no hook gain privileges, by setuid programs or file capabilities (in the environment:
+    /// true or false)
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_NO_NEW_PRIVS",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    no_new_privs: bool,
 }
 
 #[derive(Args)]
@@ -290,6 +302,7 @@ enum ColorChoice {
 impl Cli {
     fn resolve(self) -> Result<Config, StartError> {
         let Self { options, command, words, .. } = self;
+        let no_new_privs = options.no_new_privs;
         let level = options.log_level.map(|level| match level {
             LogLevel::Debug => Level::DEBUG,
             LogLevel::Info => Level::INFO,
@@ -308,6 +321,7 @@ impl Cli {
                     hooks: level.unwrap_or(Level::INFO),
                     calls: Some(level.unwrap_or(Level::INFO)),
                 },
+                no_new_privs,
                 action: Action::Serve(options.serve(words)?),
             },
             Some(Command::Call(args)) => Config {
@@ -318,6 +332,7 @@ impl Cli {
                     // The one result is on the terminal anyway.
                     calls: level,
                 },
+                no_new_privs,
                 action: Action::Call(Box::new(args.resolve(&options)?)),
             },
         })

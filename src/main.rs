@@ -12,6 +12,12 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(refusal) => return refusal.report(),
     };
+    // It holds for one thread and those that it starts, so it comes before all others.
+    if config.no_new_privs
+        && let Err(error) = backend::renounce_new_privileges()
+    {
+        return commands::fail(error);
+    }
     // Dropped last, so that the last lines are written.
     let _log = logging::start(config.log_format, config.verbosity);
     // One thread: the shim lives in a fifth of a CPU beside a virtual machine.

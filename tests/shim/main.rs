@@ -15,6 +15,7 @@ mod call;
 mod contract;
 mod exec;
 mod lifetime;
+mod options;
 mod orphans;
 mod other_clients;
 mod persistent;

@@ -43,6 +43,7 @@ pub(super) use program::{NotFound, find_in_path};
 
 use self::reaper::Own;
 use self::stderr::Stderr;
+use crate::error::StartError;
 use crate::hook::HookName;
 
 /// The environment variable that tells a program to speak the worker protocol.
@@ -54,6 +55,14 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of SIGKILL. Only one that is stuck in the kernel does.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Sets the kernel's `no_new_privs`, which every child inherits and nobody can take back.
+pub(super) fn set_no_new_privs() -> Result<(), StartError> {
+    nix::sys::prctl::set_no_new_privs().map_err(|error| StartError::System {
+        what: "set no_new_privs (--no-new-privs)",
+        source: error.into(),
+    })
+}
 
 /// Why a program could not be started, in words that name the cause.
 #[derive(Debug, thiserror::Error)]
