@@ -13,6 +13,7 @@ use tracing::Level;
 use crate::backend::{CommandLine, Settings, Spec};
 use crate::commands::call::{CallConfig, Color, Target};
 use crate::commands::serve::{Limits, ServeConfig};
+use crate::commands::{fail_to_start, leave_message};
 use crate::error::StartError;
 use crate::hook::HookName;
 use crate::logging::{Format, Verbosity};
@@ -22,6 +23,12 @@ use crate::service::ApiVersion;
 /// has an end.
 const LONGEST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Where Kubernetes looks for a container's termination message, if nothing else was said to it.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The variable that names another place.
+const TERMINATION_LOG_VARIABLE: &str = "SIDECAR_SHIM_TERMINATION_LOG";
+
 /// Everything that was said, checked.
 pub struct Config {
     /// What log lines look like.
@@ -30,6 +37,8 @@ pub struct Config {
     pub verbosity: Verbosity,
     /// Whether setuid programs, and those with capabilities, run without them.
     pub no_new_privs: bool,
+    /// Where a failed start is told too. None for `call`, which has its user before it.
+    pub termination_log: Option<PathBuf>,
     /// What to do.
     pub action: Action,
 }
@@ -43,7 +52,12 @@ pub enum Action {
 }
 
 /// A command line that is not carried out. It may just have asked for help.
-pub enum Refusal {
+pub struct Refusal {
+    cause: Cause,
+    termination_log: Option<PathBuf>,
+}
+
+enum Cause {
     /// clap's own complaints and answers.
     Clap(clap::Error),
     /// Ours.
@@ -55,12 +69,16 @@ impl Refusal {
     /// cannot be parsed, 1 for one that makes no sense.
     #[must_use]
     pub fn report(self) -> ExitCode {
-        match self {
-            Self::Clap(error) => {
+        let termination_log = self.termination_log.as_deref();
+        match self.cause {
+            Cause::Clap(error) => {
+                if let Some(path) = termination_log.filter(|_| error.use_stderr()) {
+                    leave_message(path, &error.to_string());
+                }
                 let _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
-            Self::Start(error) => crate::commands::fail(error),
+            Cause::Start(error) => fail_to_start(error, termination_log),
         }
     }
 }
@@ -72,9 +90,23 @@ impl Config {
     }
 
     fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
-        let cli = Cli::try_parse_from(args).map_err(Refusal::Clap)?;
-        cli.resolve().map_err(Refusal::Start)
+        let args: Vec<_> = args.into_iter().collect();
+        let cli = Cli::try_parse_from(&args).map_err(|error| Refusal {
+            cause: Cause::Clap(error),
+            termination_log: termination_log_unparsed(&args),
+        })?;
+        let termination_log = cli.termination_log();
+        cli.resolve().map_err(|error| Refusal { cause: Cause::Start(error), termination_log })
     }
+}
+
+/// Where a command line is complained about that makes no sense to clap.
+fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
+    if args.iter().take_while(|word| *word != "--").any(|word| word == "call") {
+        return None;
+    }
+    let named = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|path| !path.is_empty());
+    Some(named.map_or_else(|| TERMINATION_LOG.into(), PathBuf::from))
 }
 
 /// Serves KubeVirt's VM hooks: runs hook programs, or keeps hook workers running, behind the
@@ -113,7 +145,8 @@ Times are written 500ms, 2s, 5m.
 
 Exit status:
   0  stopped by a signal or by KubeVirt; `call`: the hook answered
-  1  could not start (the reason is on standard error); `call`: the call failed
+  1  could not start (the reason is on standard error and in the --termination-log);
+     `call`: the call failed
   2  the command line cannot be parsed";
 
 #[derive(Subcommand)]
@@ -227,6 +260,16 @@ struct Options {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     no_new_privs: bool,
+
+    /// File in which a failed start is told too, if it exists
+    #[arg(
+        long,
+        global = true,
+        env = TERMINATION_LOG_VARIABLE,
+        value_name = "PATH",
+        default_value = TERMINATION_LOG
+    )]
+    termination_log: PathBuf,
 }
 
 #[derive(Args)]
@@ -300,7 +343,12 @@ enum ColorChoice {
 }
 
 impl Cli {
+    fn termination_log(&self) -> Option<PathBuf> {
+        self.command.is_none().then(|| self.options.termination_log.clone())
+    }
+
     fn resolve(self) -> Result<Config, StartError> {
+        let termination_log = self.termination_log();
         let Self { options, command, words, .. } = self;
         let no_new_privs = options.no_new_privs;
         let level = options.log_level.map(|level| match level {
@@ -322,6 +370,7 @@ impl Cli {
                     calls: Some(level.unwrap_or(Level::INFO)),
                 },
                 no_new_privs,
+                termination_log,
                 action: Action::Serve(options.serve(words)?),
             },
             Some(Command::Call(args)) => Config {
@@ -333,6 +382,7 @@ impl Cli {
                     calls: level,
                 },
                 no_new_privs,
+                termination_log,
                 action: Action::Call(Box::new(args.resolve(&options)?)),
             },
         })

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{DOMAIN, Shim, comment, path_with, script};
+use crate::support::{DOMAIN, Meeting, Shim, comment, path_with, script, worker};
 
 #[tokio::test]
 async fn hooks_cannot_gain_privileges_if_that_is_wanted() {
@@ -28,4 +28,79 @@ async fn hooks_cannot_gain_privileges_if_that_is_wanted() {
         let seen = comment(&shim.define(&json!({}), DOMAIN).await.unwrap());
         assert_eq!(seen.to_string(), expected, "{args:?} {variable:?}");
     }
+}
+
+/// Lets a start fail with these arguments, and returns the termination message.
+async fn message(args: &[&str], status: i32) -> String {
+    let mut shim = Shim::spawn(args, |command, dir| {
+        let path = dir.join("message");
+        std::fs::write(&path, "what was there before, ".repeat(1000)).unwrap();
+        command.env("SIDECAR_SHIM_TERMINATION_LOG", path);
+    });
+    assert_eq!(shim.ended().await.code(), Some(status), "{}", shim.log_text());
+    std::fs::read_to_string(shim.dir.path().join("message")).unwrap()
+}
+
+#[tokio::test]
+async fn why_it_does_not_start_is_in_the_termination_message() {
+    let failing = worker("--start exit");
+    let args = ["--mode", "persistent", "--worker", &failing];
+    let text = message(&args, 1).await;
+    assert!(text.starts_with("sidecar-shim: cannot start hook worker: python3 "), "{text}");
+    assert!(text.ends_with("standard error:\nno configuration file"), "{text}");
+
+    let text = message(&["--version", "v1alpha9"], 1).await;
+    assert!(text.starts_with("sidecar-shim: unknown hook API version \"v1alpha9\""), "{text}");
+
+    let text = message(&["--max-workers", "none"], 2).await;
+    assert!(text.starts_with("error: invalid value 'none' for '--max-workers <N>'"), "{text}");
+
+    let nowhere = message(&["--socket-dir", "/nowhere"], 1).await;
+    assert!(nowhere.starts_with("sidecar-shim: the socket directory /nowhere"), "{nowhere}");
+}
+
+#[tokio::test]
+async fn a_long_termination_message_keeps_its_first_and_its_last_lines() {
+    let script = "i=0; while [ $i -lt 20 ]; do i=$((i + 1)); \
+                  printf \"%0900d and line $i\\n\" 0 >&2; done; exit 7";
+    let worker = format!("sh -c '{script}'");
+    let text = message(&["--mode", "persistent", "--worker", &worker], 1).await;
+    assert!((3500..=4096).contains(&text.len()), "{}", text.len());
+    assert!(text.starts_with("sidecar-shim: cannot start hook worker: sh -c "), "{text}");
+    assert!(text.contains("\n[…]\n") && text.ends_with("and line 20"), "{text}");
+}
+
+#[tokio::test]
+async fn the_termination_message_is_left_alone_without_a_failed_start_or_a_file() {
+    let mut shim = Shim::spawn(&["--version", "v1alpha9"], |command, dir| {
+        command.arg("--termination-log").arg(dir.join("message"));
+    });
+    assert_eq!(shim.ended().await.code(), Some(1));
+    assert!(!shim.dir.path().join("message").exists(), "there was no file for it");
+
+    let fifo = Meeting::new(shim.dir.path().join("fifo"));
+    let mut shim = Shim::spawn(&["--version", "v1alpha9"], |command, _| {
+        command.arg("--termination-log").arg(fifo.0);
+    });
+    assert_eq!(shim.ended().await.code(), Some(1), "it does not wait for a reader");
+
+    for args in [&["call", "onDefineDomain"][..], &["call", "onNothing"], &["call"], &["--help"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("message");
+        std::fs::write(&path, "before").unwrap();
+        let mut command = tokio::process::Command::new(crate::support::binary());
+        command.args(args).env("PATH", dir.path()).env("SIDECAR_SHIM_TERMINATION_LOG", &path);
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.success(), args == ["--help"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before", "{args:?}");
+    }
+
+    let mut shim = Shim::spawn(&[], |command, dir| {
+        std::fs::write(dir.join("message"), "before").unwrap();
+        command.arg("--termination-log").arg(dir.join("message"));
+    });
+    shim.serving().await;
+    shim.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(shim.dir.path().join("message")).unwrap(), "before");
 }
