@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
 use crate::backend::{CommandLine, Settings, Spec};
@@ -91,13 +91,24 @@ impl Config {
 
     fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
         let args: Vec<_> = args.into_iter().collect();
-        let cli = Cli::try_parse_from(&args).map_err(|error| Refusal {
+        let matches = command().try_get_matches_from(&args);
+        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+        let cli = cli.map_err(|error| Refusal {
             cause: Cause::Clap(error),
             termination_log: termination_log_unparsed(&args),
         })?;
         let termination_log = cli.termination_log();
         cli.resolve().map_err(|error| Refusal { cause: Cause::Start(error), termination_log })
     }
+}
+
+/// The command line's definition. A variable that a pod has set to nothing, to undo an image's, is
+/// not there.
+fn command() -> clap::Command {
+    Cli::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(None::<&str>) } else { arg }
+    })
 }
 
 /// Where a command line is complained about that makes no sense to clap.
@@ -421,7 +432,7 @@ impl Options {
         if let Some(command) = CommandLine::from_words(words) {
             return Ok(Some(command));
         }
-        // An image's variable that a pod has set to nothing is not there.
+        // Given as nothing, it takes an earlier one back.
         let Some(text) = self.worker.as_ref().filter(|text| !text.is_empty()) else {
             return Ok(None);
         };

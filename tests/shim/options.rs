@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{DOMAIN, Meeting, Shim, comment, path_with, script, worker};
+use crate::support::{DOMAIN, Meeting, Shim, binary, comment, path_with, script, worker};
 
 #[tokio::test]
 async fn hooks_cannot_gain_privileges_if_that_is_wanted() {
@@ -88,7 +88,7 @@ async fn the_termination_message_is_left_alone_without_a_failed_start_or_a_file(
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("message");
         std::fs::write(&path, "before").unwrap();
-        let mut command = tokio::process::Command::new(crate::support::binary());
+        let mut command = tokio::process::Command::new(binary());
         command.args(args).env("PATH", dir.path()).env("SIDECAR_SHIM_TERMINATION_LOG", &path);
         let output = command.output().await.unwrap();
         assert_eq!(output.status.success(), args == ["--help"]);
@@ -103,4 +103,36 @@ async fn the_termination_message_is_left_alone_without_a_failed_start_or_a_file(
     shim.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(shim.ended().await.code(), Some(0));
     assert_eq!(std::fs::read_to_string(shim.dir.path().join("message")).unwrap(), "before");
+}
+
+#[tokio::test]
+async fn variables_that_are_set_to_nothing_are_not_set() {
+    let help = tokio::process::Command::new(binary()).arg("--help").output().await.unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let names = help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap());
+    let empty: Vec<_> = names.map(|name| (name, "")).collect();
+    assert!(empty.len() > 10 && empty.iter().all(|(name, _)| name.starts_with("SIDECAR_SHIM_")));
+
+    let text = "#!/bin/sh\nprintf '%s' \"$4\"\n";
+    let mut shim = Shim::spawn(&[], |command, dir| {
+        script(&dir.join("bin"), "onDefineDomain", text);
+        command.env("PATH", path_with(&dir.join("bin"))).envs(empty.clone());
+    });
+    shim.serving().await;
+    shim.still_works().await;
+
+    for args in [&["call", "onDefineDomain"][..], &["call", "--call-timeout=9s", "onDefineDomain"]]
+    {
+        let mut command = tokio::process::Command::new(binary());
+        command.args(args).env("PATH", path_with(&shim.dir.path().join("bin"))).envs(empty.clone());
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    // Not even the one that has to be there.
+    let mut command = tokio::process::Command::new(binary());
+    let output = command.envs(empty).output().await.unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("no hook API version: give --version"), "{complaint}");
 }
