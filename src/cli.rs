@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
 use crate::backend::{CommandLine, Settings, Spec};
 use crate::commands::call::{CallConfig, Color, Target};
 use crate::commands::serve::{Limits, ServeConfig};
+use crate::commands::{fail_to_start, leave_message};
 use crate::error::StartError;
 use crate::hook::{Checks, HookName};
 use crate::logging::{Format, Verbosity};
@@ -22,12 +23,22 @@ use crate::service::ApiVersion;
 /// has an end.
 const LONGEST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Where Kubernetes looks for a container's termination message, if nothing else was said to it.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The variable that names another place.
+const TERMINATION_LOG_VARIABLE: &str = "SIDECAR_SHIM_TERMINATION_LOG";
+
 /// Everything that was said, checked.
 pub struct Config {
     /// What log lines look like.
     pub log_format: Format,
     /// Which are written.
     pub verbosity: Verbosity,
+    /// Whether setuid programs, and those with capabilities, run without them.
+    pub no_new_privs: bool,
+    /// Where a failed start is told too. None for `call`, which has its user before it.
+    pub termination_log: Option<PathBuf>,
     /// What to do.
     pub action: Action,
 }
@@ -41,7 +52,12 @@ pub enum Action {
 }
 
 /// A command line that is not carried out. It may just have asked for help.
-pub enum Refusal {
+pub struct Refusal {
+    cause: Cause,
+    termination_log: Option<PathBuf>,
+}
+
+enum Cause {
     /// clap's own complaints and answers.
     Clap(clap::Error),
     /// Ours.
@@ -53,12 +69,16 @@ impl Refusal {
     /// cannot be parsed, 1 for one that makes no sense.
     #[must_use]
     pub fn report(self) -> ExitCode {
-        match self {
-            Self::Clap(error) => {
+        let termination_log = self.termination_log.as_deref();
+        match self.cause {
+            Cause::Clap(error) => {
+                if let Some(path) = termination_log.filter(|_| error.use_stderr()) {
+                    leave_message(path, &error.to_string());
+                }
                 let _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
-            Self::Start(error) => crate::commands::fail(error),
+            Cause::Start(error) => fail_to_start(error, termination_log),
         }
     }
 }
@@ -70,9 +90,34 @@ impl Config {
     }
 
     fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
-        let cli = Cli::try_parse_from(args).map_err(Refusal::Clap)?;
-        cli.resolve().map_err(Refusal::Start)
+        let args: Vec<_> = args.into_iter().collect();
+        let matches = command().try_get_matches_from(&args);
+        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+        let cli = cli.map_err(|error| Refusal {
+            cause: Cause::Clap(error),
+            termination_log: termination_log_unparsed(&args),
+        })?;
+        let termination_log = cli.termination_log();
+        cli.resolve().map_err(|error| Refusal { cause: Cause::Start(error), termination_log })
     }
+}
+
+/// The command line's definition. A variable that a pod has set to nothing, to undo an image's, is
+/// not there.
+fn command() -> clap::Command {
+    Cli::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(None::<&str>) } else { arg }
+    })
+}
+
+/// Where a command line is complained about that makes no sense to clap.
+fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
+    if args.iter().take_while(|word| *word != "--").any(|word| word == "call") {
+        return None;
+    }
+    let named = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|path| !path.is_empty());
+    Some(named.map_or_else(|| TERMINATION_LOG.into(), PathBuf::from))
 }
 
 /// Serves KubeVirt's VM hooks: runs hook programs, or keeps hook workers running, behind the
@@ -111,7 +156,8 @@ Times are written 500ms, 2s, 5m; sizes 64MiB, 1GiB.
 
 Exit status:
   0  stopped by a signal or by KubeVirt; `call`: the hook answered
-  1  could not start (the reason is on standard error); `call`: the call failed
+  1  could not start (the reason is on standard error and in the --termination-log);
+     `call`: the call failed
   2  the command line cannot be parsed";
 
 #[derive(Subcommand)]
@@ -271,6 +317,26 @@ struct Options {
     /// Which log lines are written (default: info, for `call` warning and what hooks write)
     #[arg(long, global = true, env = "SIDECAR_SHIM_LOG_LEVEL", value_enum)]
     log_level: Option<LogLevel>,
+
+    /// Let no hook gain privileges, by setuid programs or file capabilities (in the environment:
+    /// true or false)
+    #[arg(
+        long,
+        global = true,
+        env = "SIDECAR_SHIM_NO_NEW_PRIVS",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    no_new_privs: bool,
+
+    /// File in which a failed start is told too, if it exists
+    #[arg(
+        long,
+        global = true,
+        env = TERMINATION_LOG_VARIABLE,
+        value_name = "PATH",
+        default_value = TERMINATION_LOG
+    )]
+    termination_log: PathBuf,
 }
 
 #[derive(Args)]
@@ -352,8 +418,14 @@ enum ColorChoice {
 }
 
 impl Cli {
+    fn termination_log(&self) -> Option<PathBuf> {
+        self.command.is_none().then(|| self.options.termination_log.clone())
+    }
+
     fn resolve(self) -> Result<Config, StartError> {
+        let termination_log = self.termination_log();
         let Self { options, command, words, .. } = self;
+        let no_new_privs = options.no_new_privs;
         let level = options.log_level.map(|level| match level {
             LogLevel::Debug => Level::DEBUG,
             LogLevel::Info => Level::INFO,
@@ -372,6 +444,8 @@ impl Cli {
                     hooks: level.unwrap_or(Level::INFO),
                     calls: Some(level.unwrap_or(Level::INFO)),
                 },
+                no_new_privs,
+                termination_log,
                 action: Action::Serve(Box::new(options.serve(words)?)),
             },
             Some(Command::Call(args)) => Config {
@@ -382,6 +456,8 @@ impl Cli {
                     // The one result is on the terminal anyway.
                     calls: level,
                 },
+                no_new_privs,
+                termination_log,
                 action: Action::Call(Box::new(args.resolve(&options)?)),
             },
         })
@@ -420,7 +496,7 @@ impl Options {
         if let Some(command) = CommandLine::from_words(words) {
             return Ok(Some(command));
         }
-        // An image's variable that a pod has set to nothing is not there.
+        // Given as nothing, it takes an earlier one back.
         let Some(text) = self.worker.as_ref().filter(|text| !text.is_empty()) else {
             return Ok(None);
         };

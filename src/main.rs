@@ -5,24 +5,41 @@
 use std::process::ExitCode;
 
 use sidecar_shim::cli::{Action, Config};
-use sidecar_shim::{commands, logging};
+use sidecar_shim::error::StartError;
+use sidecar_shim::{backend, commands, logging};
 
 fn main() -> ExitCode {
-    let config = match Config::from_environment() {
+    let mut config = match Config::from_environment() {
         Ok(config) => config,
         Err(refusal) => return refusal.report(),
     };
+    let termination_log = config.termination_log.take();
+    match run(config) {
+        Ok(code) => code,
+        Err(error) => commands::fail_to_start(error, termination_log.as_deref()),
+    }
+}
+
+fn run(config: Config) -> Result<ExitCode, StartError> {
+    // It holds for one thread and those that it starts, so it comes before all others.
+    if config.no_new_privs {
+        backend::renounce_new_privileges()?;
+    }
     // Dropped last, so that the last lines are written.
     let _log = logging::start(config.log_format, config.verbosity);
     // One thread: the shim lives in a fifth of a CPU beside a virtual machine.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return commands::fail(format_args!("cannot start: {error}")),
-    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::System { what: "start", source })?;
     runtime.block_on(async {
+        backend::reap_orphans()?;
         match config.action {
-            Action::Serve(config) => commands::serve::run(*config).await,
-            Action::Call(config) => commands::call::run(*config).await,
+            Action::Serve(config) => {
+                commands::serve::run(*config).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Call(config) => Ok(commands::call::run(*config).await),
         }
     })
 }

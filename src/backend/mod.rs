@@ -21,6 +21,17 @@ use exec::Exec;
 use pool::Pool;
 use room::Room;
 
+/// Reaps what hooks leave behind, for as long as the runtime lives. Called once, before hooks run.
+pub fn reap_orphans() -> Result<(), StartError> {
+    process::reaper::start()
+}
+
+/// Sees to it that no program that is started from now on gains privileges. Called before the first
+/// thread is started.
+pub fn renounce_new_privileges() -> Result<(), StartError> {
+    process::set_no_new_privs()
+}
+
 /// The hooks that a program in `$PATH` may be named after.
 const KNOWN_HOOKS: [HookName; 2] = [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO];
 

@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,14 +43,7 @@ pub struct Limits {
 }
 
 /// Serves until a signal or `Shutdown`.
-pub async fn run(config: ServeConfig) -> ExitCode {
-    match serve(config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::fail(error),
-    }
-}
-
-async fn serve(config: ServeConfig) -> Result<(), StartError> {
+pub async fn run(config: ServeConfig) -> Result<(), StartError> {
     let stop = Stop::default();
     let mut signals = Signals::new()?;
     let watched = stop.clone();

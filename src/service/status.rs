@@ -3,13 +3,11 @@
 use tonic::{Code, Status};
 
 use crate::error::CallError;
+use crate::text::fit;
 
 /// The longest text, counted as it is sent. Clients drop the whole status if its headers are
 /// longer than 8 to 16 KiB, and with it every word of explanation.
 const MAX_ENCODED_BYTES: usize = 4 * 1024;
-
-/// What stands where lines were left out.
-const GAP: &str = "[…]";
 
 /// The status for an error.
 pub(super) fn of(error: &CallError) -> Status {
@@ -27,42 +25,7 @@ pub(super) fn of(error: &CallError) -> Status {
         CallError::Cancelled { .. } => Code::Cancelled,
         CallError::Unavailable { .. } => Code::Unavailable,
     };
-    Status::new(code, fit(&error.to_string()))
-}
-
-/// Leaves lines out of the middle until the text fits: the first says what happened, the last
-/// ones are where a stack trace has its message.
-fn fit(text: &str) -> String {
-    if encoded_len(text) <= MAX_ENCODED_BYTES {
-        return text.to_owned();
-    }
-    let mut lines = text.lines();
-    let head = cut(lines.next().unwrap_or_default(), MAX_ENCODED_BYTES / 2);
-    let mut left = MAX_ENCODED_BYTES - encoded_len(head) - encoded_len("\n") - encoded_len(GAP);
-    let mut tail = Vec::new();
-    for line in lines.rev() {
-        let Some(room) = left.checked_sub(encoded_len("\n")).filter(|room| *room > 0) else {
-            break;
-        };
-        let kept = cut(line, room);
-        left = room - encoded_len(kept);
-        tail.push(kept);
-        if kept.len() < line.len() {
-            break;
-        }
-    }
-    let tail: String = tail.iter().rev().flat_map(|line| ["\n", line]).collect();
-    format!("{head}\n{GAP}{tail}")
-}
-
-/// The longest beginning of `text` that is sent in `room` bytes.
-fn cut(text: &str, room: usize) -> &str {
-    let mut used = 0;
-    let end = text.char_indices().find(|(_, c)| {
-        used += encoded_len(c.encode_utf8(&mut [0; 4]));
-        used > room
-    });
-    end.map_or(text, |(at, _)| &text[..at])
+    Status::new(code, fit(&error.to_string(), MAX_ENCODED_BYTES, encoded_len))
 }
 
 /// Bytes on the wire, at most: what is neither a letter, a digit nor plain punctuation is sent
@@ -76,30 +39,16 @@ fn encoded_len(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hook::HookName;
 
     #[test]
-    fn short_texts_stay_as_they_are() {
-        assert_eq!(fit("hook x failed:\nline 1\nline 2"), "hook x failed:\nline 1\nline 2");
-    }
-
-    #[test]
-    fn long_texts_keep_their_first_and_their_last_lines() {
-        let lines: Vec<String> = (0..400).map(|n| format!("line {n} of a stack trace")).collect();
-        let text = format!("hook x failed:\n{}", lines.join("\n"));
-        let fitted = fit(&text);
-        assert!(encoded_len(&fitted) <= MAX_ENCODED_BYTES);
-        assert!(encoded_len(&fitted) > MAX_ENCODED_BYTES * 9 / 10);
-        assert!(fitted.starts_with("hook x failed:\n[…]\n"), "{fitted}");
-        assert!(fitted.ends_with("line 398 of a stack trace\nline 399 of a stack trace"));
-    }
-
-    #[test]
-    fn one_endless_line_is_cut_between_characters() {
-        for text in ["é".repeat(10_000), format!("head\n{}", "é".repeat(10_000))] {
-            let fitted = fit(&text);
-            assert!(encoded_len(&fitted) <= MAX_ENCODED_BYTES);
-            assert!(encoded_len(&fitted) > MAX_ENCODED_BYTES / 3, "{}", fitted.len());
-        }
+    fn a_long_text_fits_as_it_is_sent() {
+        let line = "é % \u{7f} of a stack trace\n".repeat(4000);
+        let error = CallError::Fault { hook: HookName::ON_DEFINE_DOMAIN, message: line };
+        let status = of(&error);
+        let bytes = encoded_len(status.message());
+        assert!((MAX_ENCODED_BYTES * 9 / 10..=MAX_ENCODED_BYTES).contains(&bytes), "{bytes}");
+        assert!(status.message().starts_with("hook onDefineDomain failed: é"), "{status:?}");
     }
 
     /// One error of every kind.

@@ -1,5 +1,6 @@
 //! Starts the shim as a pod would, calls it as virt-launcher does, and reads its log.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -113,10 +114,22 @@ impl Shim {
 
     /// Starts the shim.
     pub fn spawn(args: &[&str], with: impl FnOnce(&mut Command, &Path)) -> Self {
+        Self::spawn_under(&[], args, with)
+    }
+
+    /// Starts the shim with the help of another program.
+    pub fn spawn_under(
+        words: &[&str],
+        args: &[&str],
+        with: impl FnOnce(&mut Command, &Path),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("hooks")).unwrap();
         std::fs::create_dir(dir.path().join("bin")).unwrap();
-        let mut command = Command::new(binary());
+        let binary = binary();
+        let mut words = words.iter().map(OsStr::new).chain([binary.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         // A pod gives its arguments after those of the image.
         command.arg("--socket-dir").arg(dir.path().join("hooks")).args(args);
         if !args.contains(&"--version") {
@@ -369,11 +382,12 @@ pub fn exists(pid: u64) -> bool {
 pub fn children(parent: u64) -> Vec<u64> {
     let processes = std::fs::read_dir("/proc").unwrap();
     let numbers = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let is_child = |pid: &u64| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name of the program, in parentheses, may hold anything.
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        fields.skip(1).next().and_then(|field| field.parse().ok()) == Some(parent)
-    };
-    numbers.filter(is_child).collect()
+    numbers.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+/// A process's state and its parent, if it is there.
+pub fn stat(pid: u64) -> Option<(char, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }

@@ -6,7 +6,8 @@
 //! standard error is drained here, by a task that logs each line and keeps the last ones for
 //! the text of an error. A child is ended by [`Process::stop`]: SIGTERM to the group, a grace,
 //! SIGKILL to the group, reaped. A `Process` that is dropped before it was reaped is killed
-//! with its group at once and reaped by the runtime, so no path can leave one behind.
+//! with its group at once and reaped by a task of its own, so no path can leave one behind. What
+//! children leave behind themselves, [`reaper`] sees to.
 //!
 //! End-of-file of a pipe is never waited for without a limit: a grandchild may hold it open.
 
@@ -19,6 +20,7 @@
 mod explain;
 mod limit;
 mod program;
+pub(super) mod reaper;
 mod stderr;
 
 use std::ffi::OsStr;
@@ -33,13 +35,16 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
 
+use self::reaper::Own;
 use self::stderr::Stderr;
+use crate::error::StartError;
 use crate::hook::HookName;
 
 /// The environment variable that tells a program to speak the worker protocol.
@@ -51,6 +56,14 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of SIGKILL. Only one that is stuck in the kernel does.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Sets the kernel's `no_new_privs`, which every child inherits and nobody can take back.
+pub(super) fn set_no_new_privs() -> Result<(), StartError> {
+    nix::sys::prctl::set_no_new_privs().map_err(|error| StartError::System {
+        what: "set no_new_privs (--no-new-privs)",
+        source: error.into(),
+    })
+}
 
 /// Why a program could not be started, in words that name the cause.
 #[derive(Debug, thiserror::Error)]
@@ -128,14 +141,21 @@ impl fmt::Display for Exit {
     }
 }
 
-/// A child that has not been reaped yet, or has been: then it cannot be signalled any more.
+/// A child, from its start on.
 pub(super) struct Process {
-    child: Child,
+    life: Life,
     group: Pid,
-    reaped: Option<Exit>,
     group_is_gone: bool,
     stderr: Arc<Stderr>,
     drain: Option<JoinHandle<()>>,
+}
+
+/// Whether a child is there to be waited for.
+enum Life {
+    /// It has not been reaped.
+    Unreaped { child: Child, own: Own },
+    /// It has been: its number may be another's now.
+    Reaped(Exit),
 }
 
 impl Process {
@@ -167,10 +187,12 @@ impl Process {
         if let Some(bytes) = launch.memory
             && let Err(error) = limit::data(pid, bytes)
         {
-            // Dropping the child kills it.
+            // Dropping the child kills it. It is nobody's yet, so it is reaped as an orphan is.
             let what = format!("cannot run {command_line} with --worker-memory: {error}");
             return Err(SpawnError::CannotRun(what));
         }
+        let group = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
+        let own = Own::register(group);
         let pipes = Pipes { stdin: child.stdin.take(), stdout };
         let shared = Arc::new(Stderr::default());
         if let Some(hook) = launch.hook {
@@ -179,9 +201,8 @@ impl Process {
         let drain =
             tokio::spawn(stderr::drain(pipe, shared.clone(), pid, command_line.to_string()));
         let process = Self {
-            child,
-            group: Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)),
-            reaped: None,
+            life: Life::Unreaped { child, own },
+            group,
             group_is_gone: false,
             stderr: shared,
             drain: Some(drain),
@@ -207,10 +228,11 @@ impl Process {
 
     /// Waits for the end and reaps. May be dropped and called again.
     pub(super) async fn wait(&mut self) -> Exit {
-        if let Some(exit) = self.reaped {
-            return exit;
-        }
-        let exit = match self.child.wait().await {
+        let child = match &mut self.life {
+            Life::Unreaped { child, .. } => child,
+            Life::Reaped(exit) => return *exit,
+        };
+        let exit = match child.wait().await {
             Ok(status) => Exit::Status(status),
             Err(error) => {
                 // The kernel knows no such child: someone else reaped it.
@@ -218,7 +240,7 @@ impl Process {
                 Exit::Stuck
             }
         };
-        self.reaped = Some(exit);
+        self.life = Life::Reaped(exit);
         exit
     }
 
@@ -250,7 +272,7 @@ impl Process {
     /// may be another's, so this is done once only.
     pub(super) fn kill_group(&mut self) {
         self.signal(Signal::SIGKILL);
-        self.group_is_gone |= self.reaped.is_some();
+        self.group_is_gone |= matches!(self.life, Life::Reaped(_));
     }
 
     /// The last lines of standard error so far.
@@ -290,8 +312,18 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.reaped.is_none() {
-            self.kill_group();
+        if matches!(self.life, Life::Reaped(_)) {
+            return;
+        }
+        self.kill_group();
+        let unreaped = std::mem::replace(&mut self.life, Life::Reaped(Exit::Stuck));
+        // Without a runtime this is the end of the shim, and the child is killed all the same.
+        if let (Life::Unreaped { mut child, own }, Ok(runtime)) = (unreaped, Handle::try_current())
+        {
+            runtime.spawn(async move {
+                let _ = child.wait().await;
+                drop(own);
+            });
         }
     }
 }
