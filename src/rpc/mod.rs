@@ -114,8 +114,8 @@ impl ErrorObject {
             #[serde(default)]
             retryable: bool,
         }
-        let data = self.data.as_ref().map(|data| serde_json::from_str::<Data>(data.get()));
-        matches!(data, Some(Ok(Data { retryable: true })))
+        let data = self.data.as_ref().map(|data| data.get().as_bytes());
+        data.is_some_and(|data| read::parse::<Data>(data, "data").is_ok_and(|data| data.retryable))
     }
 
     /// What the code means.

@@ -176,16 +176,21 @@ fn attachment_names(names: &[Text<'_>]) -> Result<Vec<&'static str>, Malformed> 
     Ok(known)
 }
 
-/// Parses JSON, and says what is wrong without repeating a value, which may be a document.
+/// Parses a JSON object, and says what is wrong without repeating a value, which may be a document.
 pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T, Malformed> {
-    serde_json::from_slice(json).map_err(|error| {
+    let parsed = serde_json::from_slice(json).map_err(|error| {
         let place = format!("at line {}, column {}", error.line(), error.column());
         Malformed(if error.is_data() {
             format!("{what} is JSON, but not of the right shape ({place})")
         } else {
             format!("{what} is not JSON: {error}")
         })
-    })
+    })?;
+    // serde takes an array for a structure whose members come in order.
+    if json.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Malformed(format!("{what} is JSON, but not of the right shape (an array)")));
+    }
+    Ok(parsed)
 }
 
 /// What a worker answered to a call.

@@ -1,0 +1,342 @@
+//! What holds for any bytes: of frames, and of messages.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use bytes::{Buf, Bytes, BytesMut};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sidecar_shim::frame::{FrameDecoder, Item, MAX_STRAY_BYTES, Outbox};
+use sidecar_shim::hook::HookCall;
+use sidecar_shim::rpc::{
+    Answered, Incoming, Invocation, MessageReader, Outcome, read_answer, send_call,
+};
+use tokio_util::codec::Decoder;
+
+/// What must not be shown of a document.
+const SECRET: &str = "s3cr3t";
+
+/// Nothing is written beside the sources when a case fails: the case is printed.
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Decodes a stream that arrives in these pieces.
+fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<String>) {
+    let mut decoder = FrameDecoder::default();
+    let (mut buffer, mut seen) = (BytesMut::new(), Vec::new());
+    let mut pieces = pieces.into_iter();
+    loop {
+        let piece = pieces.next();
+        buffer.extend_from_slice(piece.unwrap_or_default());
+        loop {
+            let item = match piece {
+                Some(_) => decoder.decode(&mut buffer),
+                None => decoder.decode_eof(&mut buffer),
+            };
+            match item {
+                Ok(Some(Item::Frame(frame))) => seen.push(Seen::Frame(frame)),
+                Ok(Some(Item::Stray(stray))) => seen.push(Seen::Stray(stray.bytes, stray.text())),
+                Ok(None) if piece.is_none() => return (seen, None),
+                Ok(None) => break,
+                Err(error) => return (seen, Some(error.to_string())),
+            }
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Seen {
+    Frame(Bytes),
+    Stray(usize, String),
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frame(frame) => write!(f, "frame {}", frame.escape_ascii()),
+            Self::Stray(bytes, text) => write!(f, "{bytes} stray bytes, {text:?}"),
+        }
+    }
+}
+
+fn frame(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+    [&length[..], bytes].concat()
+}
+
+/// Streams as workers write them, and worse.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let good = vec(any::<u8>(), 1..300).prop_map(|bytes| frame(&bytes));
+    let text = "[ -~\n]{0,120}".prop_map(String::into_bytes);
+    let random = vec(any::<u8>(), 0..40);
+    let long_text = (MAX_STRAY_BYTES - 200..MAX_STRAY_BYTES + 200).prop_map(|n| vec![b'x'; n]);
+    let piece = prop_oneof![8 => good, 4 => text, 2 => random, 1 => long_text];
+    let whole = vec(piece, 0..8).prop_map(|pieces| pieces.concat());
+    // Cut anywhere, and with one byte changed.
+    (whole, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..4).prop_map(
+        |(mut bytes, cut, at, byte, how)| {
+            if !bytes.is_empty() && how == 1 {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if !bytes.is_empty() && how == 2 {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes
+        },
+    )
+}
+
+/// Cuts a stream where these say.
+fn split<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut at: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+    at.extend([0, stream.len()]);
+    at.sort_unstable();
+    at.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect()
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn any_split_of_any_stream_gives_the_same_frames_or_the_same_error(
+        stream in stream(),
+        cuts in vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let whole = decode([&stream[..]]);
+        prop_assert_eq!(&whole, &decode(split(&stream, &cuts)));
+        if stream.len() < 2000 {
+            prop_assert_eq!(&whole, &decode(stream.chunks(1)));
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_any_pieces_is_read_back(
+        frames in vec(vec(vec(any::<u8>(), 0..50), 1..4), 0..6),
+        steps in vec(1..40_usize, 1..50),
+    ) {
+        let frames: Vec<Vec<Vec<u8>>> =
+            frames.into_iter().filter(|parts| parts.iter().any(|part| !part.is_empty())).collect();
+        let mut outbox = Outbox::default();
+        for parts in &frames {
+            outbox.push_frame(parts.iter().cloned().map(Bytes::from));
+        }
+        let mut written = Vec::new();
+        for step in steps.iter().cycle() {
+            if !outbox.has_remaining() {
+                break;
+            }
+            let step = (*step).min(outbox.remaining());
+            let mut left = step;
+            while left > 0 {
+                let piece = outbox.chunk().len().min(left);
+                written.extend_from_slice(&outbox.chunk()[..piece]);
+                outbox.advance(piece);
+                left -= piece;
+            }
+        }
+        let expected = frames.iter().map(|parts| Seen::Frame(parts.concat().into())).collect();
+        prop_assert_eq!(decode([&written[..]]), (expected, None));
+    }
+
+    #[test]
+    fn nothing_of_a_document_is_in_an_error_about_frames(
+        before in vec(vec(any::<u8>(), 1..300).prop_map(|bytes| frame(&bytes)), 0..3),
+        text in "[ -~\n]{0,120}",
+        after in stream(),
+    ) {
+        // From its first angle bracket on, a text may be a document.
+        let document = format!("{text}<domain>{SECRET}</domain>");
+        let stream = [&before.concat()[..], document.as_bytes(), &after].concat();
+        let (seen, error) = decode([&stream[..]]);
+        prop_assert!(!error.unwrap_or_default().contains(SECRET));
+        let shown = seen.iter().filter(|seen| matches!(seen, Seen::Stray(..)));
+        let shown = format!("{:?}", shown.collect::<Vec<_>>());
+        prop_assert!(!shown.contains(SECRET), "{}", shown);
+    }
+}
+
+/// JSON of any shape.
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 5, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Value::from),
+            object_of(inner).prop_map(Value::from),
+        ]
+    })
+}
+
+fn object_of(
+    value: impl Strategy<Value = Value>,
+) -> impl Strategy<Value = serde_json::Map<String, Value>> {
+    vec((".{0,12}", value), 0..5).prop_map(|members| members.into_iter().collect())
+}
+
+/// A document as text: any characters but NUL, which no document may hold.
+fn text() -> impl Strategy<Value = String> {
+    "[^\0]{0,200}"
+}
+
+/// The frames in an outbox.
+fn sent(outbox: &mut Outbox) -> Vec<Bytes> {
+    let bytes = outbox.copy_to_bytes(outbox.remaining());
+    let (seen, error) = decode([&bytes[..]]);
+    assert_eq!(error, None);
+    let frame = |seen| match seen {
+        Seen::Frame(frame) => frame,
+        Seen::Stray(..) => panic!("stray bytes from the shim itself"),
+    };
+    seen.into_iter().map(frame).collect()
+}
+
+/// Gives frames to a reader, and returns the first message or the fault.
+fn read(frames: impl IntoIterator<Item = Bytes>) -> Result<Option<Incoming>, String> {
+    let mut reader = MessageReader::default();
+    for frame in frames {
+        match reader.take(frame) {
+            Ok(None) => {}
+            other => return other.map_err(|fault| fault.to_string()),
+        }
+    }
+    Ok(None)
+}
+
+fn call(domain: &str) -> HookCall {
+    HookCall::on_define_domain(&Bytes::from_static(b"{}"), domain.to_owned().into()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_call_holds_its_documents_and_nothing_else(
+        vmi in object_of(json_value()),
+        domain in text(),
+        data in object_of(json_value()),
+        attach in any::<bool>(),
+        deadline_ms in any::<u64>(),
+    ) {
+        let vmi = Value::Object(vmi);
+        let vmi_text = Bytes::from(vmi.to_string());
+        let invocation = Invocation { deadline_ms, attempt: 1 };
+        let shown = json!({"deadlineMs": deadline_ms, "attempt": 1});
+
+        let call = HookCall::on_define_domain(&vmi_text, domain.clone().into()).unwrap();
+        let mut outbox = Outbox::default();
+        send_call(&mut outbox, 7, &call, attach, invocation).unwrap();
+        let frames = sent(&mut outbox);
+        let message: Value = serde_json::from_slice(&frames[0]).unwrap();
+        let head = json!({"jsonrpc": "2.0", "id": 7, "method": "onDefineDomain"});
+        let mut expected = head;
+        expected["params"] = json!({"vmi": vmi, "invocation": shown});
+        if attach && !domain.is_empty() {
+            expected["attachments"] = json!(["domain"]);
+            prop_assert_eq!(&frames[1..], &[Bytes::from(domain)][..]);
+        } else {
+            expected["params"]["domain"] = domain.into();
+            prop_assert_eq!(frames.len(), 1);
+        }
+        prop_assert_eq!(message, expected);
+
+        let data = Value::Object(data);
+        let data_text = Bytes::from(data.to_string());
+        let call = HookCall::pre_cloud_init_iso(&vmi_text, &data_text).unwrap();
+        send_call(&mut outbox, 8, &call, attach, invocation).unwrap();
+        let frames = sent(&mut outbox);
+        let message: Value = serde_json::from_slice(&frames[0]).unwrap();
+        let params = json!({"vmi": vmi, "cloudInitData": data, "invocation": shown});
+        let expected =
+            json!({"jsonrpc": "2.0", "id": 8, "method": "preCloudInitIso", "params": params});
+        prop_assert_eq!(message, expected);
+        prop_assert_eq!(frames.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_comes_out_as_it_was_put_in(
+        domain in "[^\0]{1,200}",
+        attached in any::<bool>(),
+        id in 0..1_u64 << 53,
+        more in object_of(json_value()),
+    ) {
+        let mut message = more;
+        for known in ["id", "method", "params", "result", "error", "attachments"] {
+            message.remove(known);
+        }
+        message.insert("jsonrpc".to_owned(), "2.0".into());
+        message.insert("id".to_owned(), id.into());
+        let mut frames = Vec::new();
+        if attached {
+            message.insert("result".to_owned(), json!({"later": "member"}));
+            message.insert("attachments".to_owned(), json!(["domain"]));
+            frames.push(Bytes::from(domain.clone()));
+        } else {
+            message.insert("result".to_owned(), json!({"domain": domain, "later": 1}));
+        }
+        frames.insert(0, Bytes::from(Value::Object(message).to_string()));
+        let Ok(Some(Incoming::Response { id: read_id, outcome: Outcome::Result(parts) })) =
+            read(frames)
+        else {
+            panic!("no result");
+        };
+        prop_assert_eq!(read_id, id);
+        let Ok(Answered::Output(output)) = read_answer(&call("<domain/>"), &parts) else {
+            panic!("no document");
+        };
+        prop_assert_eq!(output, domain);
+    }
+
+    #[test]
+    fn an_error_comes_out_as_it_was_put_in(
+        code in any::<i64>(),
+        message in ".{0,100}",
+        data in json_value(),
+    ) {
+        let retryable = data.get("retryable") == Some(&Value::Bool(true));
+        let error = json!({"code": code, "message": message, "data": data});
+        let frame = json!({"jsonrpc": "2.0", "id": 2, "error": error}).to_string();
+        let Ok(Some(Incoming::Response { id: 2, outcome: Outcome::Error(error) })) =
+            read([Bytes::from(frame)])
+        else {
+            panic!("no error");
+        };
+        prop_assert_eq!((error.code, &error.message), (code, &message));
+        prop_assert_eq!(error.retryable(), retryable);
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_a_fault_that_shows_no_value(
+        frames in vec(vec(any::<u8>(), 1..60), 1..4),
+        value in json_value(),
+        member in prop::sample::select(vec![
+            "jsonrpc", "id", "method", "params", "result", "error", "attachments",
+        ]),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        // That it does not panic is what is wanted.
+        let _ = read(frames.into_iter().map(Bytes::from));
+
+        // A message with one member of the wrong kind, whole and torn.
+        let mut message = json!({"jsonrpc": "2.0", "id": 2, "result": {"domain": SECRET}});
+        message[member] = value;
+        message["params"] = SECRET.into();
+        let text = Bytes::from(message.to_string());
+        for text in [text.slice(..=cut.index(text.len())), text] {
+            match read([text]) {
+                Err(fault) => prop_assert!(!fault.contains(SECRET), "{}", fault),
+                Ok(Some(Incoming::Response { outcome: Outcome::Result(parts), .. })) => {
+                    if let Err(fault) = read_answer(&call("<domain/>"), &parts) {
+                        prop_assert!(!fault.to_string().contains(SECRET), "{}", fault);
+                    }
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+}
