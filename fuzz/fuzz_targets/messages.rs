@@ -1,0 +1,63 @@
+//! Whatever a worker writes is a message or a fault, and the fault shows nothing of a document.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use bytes::{Bytes, BytesMut};
+use libfuzzer_sys::fuzz_target;
+use sidecar_shim::frame::{FrameDecoder, Item};
+use sidecar_shim::hook::{Checks, HookCall};
+use sidecar_shim::rpc::{Answered, Declared, Incoming, MessageReader, Outcome, read_answer};
+use tokio_util::codec::Decoder;
+
+/// What a fault may not hold: the corpus has it in values.
+const SECRET: &str = "s3cr3t";
+
+static CALLS: LazyLock<[HookCall; 2]> = LazyLock::new(|| {
+    let object = Bytes::from_static(b"{}");
+    [
+        HookCall::on_define_domain(&object, Bytes::from_static(b"<domain/>")).expect("a call"),
+        HookCall::pre_cloud_init_iso(&object, &object).expect("a call"),
+    ]
+});
+
+fuzz_target!(|stream: &[u8]| {
+    let mut buffer = BytesMut::from(stream);
+    let (mut decoder, mut reader) = (FrameDecoder::default(), MessageReader::default());
+    while let Ok(Some(item)) = decoder.decode(&mut buffer) {
+        let Item::Frame(frame) = item else { continue };
+        match reader.take(frame) {
+            Ok(None) => assert!(reader.in_message()),
+            Ok(Some(Incoming::Response { outcome, .. })) => check(&outcome),
+            Ok(Some(_)) => {}
+            Err(fault) => {
+                hides(&fault);
+                return;
+            }
+        }
+    }
+});
+
+/// Reads an answer as one to `initialize`, and to both hooks.
+fn check(outcome: &Outcome) {
+    let declared = Declared::read(outcome);
+    let Outcome::Result(parts) = outcome else { return };
+    if let Err(fault) = declared {
+        hides(&fault);
+    }
+    for call in CALLS.iter() {
+        match read_answer(call, parts) {
+            Ok(Answered::Output(output)) => {
+                // Its fault may name an element, which may be anything.
+                let _ = call.accept(output, Checks::WellFormed);
+            }
+            Ok(Answered::Unchanged) => {}
+            Err(fault) => hides(&fault),
+        }
+    }
+}
+
+fn hides(fault: &impl ToString) {
+    assert!(!fault.to_string().contains(SECRET));
+}
