@@ -12,6 +12,7 @@ mod support;
 
 mod bad_input;
 mod call;
+mod connections;
 mod contract;
 mod exec;
 mod lifetime;
