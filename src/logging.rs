@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::panic::Location;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -67,7 +68,15 @@ pub fn start(format: Format, verbosity: Verbosity) -> WorkerGuard {
         .with_target("call", verbosity.calls.map_or(LevelFilter::OFF, LevelFilter::from_level));
     // An error means that a logger runs already, which is as good.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    // What a panic says may hold a piece of a document, so only its place is told.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{}", fault(panic.location()))));
     guard
+}
+
+/// What is told of a panic.
+fn fault(place: Option<&Location<'_>>) -> String {
+    let place = place.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    format!("a fault in sidecar-shim itself at {place}; please report it")
 }
 
 /// Turns events into lines.
@@ -181,5 +190,18 @@ impl Visit for Fields {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.insert(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_by_its_place() {
+        let here = Location::caller();
+        let place = format!("{}:{}:{}", file!(), here.line(), here.column());
+        let expected = format!("a fault in sidecar-shim itself at {place}; please report it");
+        assert_eq!(fault(Some(here)), expected);
     }
 }
