@@ -94,9 +94,9 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut fields);
         fields.cut();
         let dropped = self.dropped.dropped_lines();
-        let told = self.told.swap(dropped, Ordering::Relaxed);
-        if dropped > told {
-            fields.others.insert("dropped_lines".to_owned(), (dropped - told).into());
+        let untold = dropped - self.told.load(Ordering::Relaxed);
+        if untold > 0 {
+            fields.others.insert("dropped_lines".to_owned(), untold.into());
         }
         let line = match self.format {
             Format::Json => json_line(event, fields),
@@ -105,6 +105,10 @@ impl<S: Subscriber> Layer<S> for Lines {
         // The writer is a queue: this neither blocks nor fails.
         if let Ok(mut writer) = self.writer.lock() {
             let _ = writer.write_all(line.as_bytes());
+        }
+        // Unless this line was dropped itself.
+        if self.dropped.dropped_lines() == dropped {
+            self.told.store(dropped, Ordering::Relaxed);
         }
     }
 }

@@ -20,4 +20,5 @@ mod options;
 mod orphans;
 mod other_clients;
 mod persistent;
+mod pressure;
 mod protocol_page;
