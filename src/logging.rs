@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::panic::Location;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -67,7 +68,15 @@ pub fn start(format: Format, verbosity: Verbosity) -> WorkerGuard {
         .with_target("call", verbosity.calls.map_or(LevelFilter::OFF, LevelFilter::from_level));
     // An error means that a logger runs already, which is as good.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    // What a panic says may hold a piece of a document, so only its place is told.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{}", fault(panic.location()))));
     guard
+}
+
+/// What is told of a panic.
+fn fault(place: Option<&Location<'_>>) -> String {
+    let place = place.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    format!("a fault in sidecar-shim itself at {place}; please report it")
 }
 
 /// Turns events into lines.
@@ -85,9 +94,9 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut fields);
         fields.cut();
         let dropped = self.dropped.dropped_lines();
-        let told = self.told.swap(dropped, Ordering::Relaxed);
-        if dropped > told {
-            fields.others.insert("dropped_lines".to_owned(), (dropped - told).into());
+        let untold = dropped - self.told.load(Ordering::Relaxed);
+        if untold > 0 {
+            fields.others.insert("dropped_lines".to_owned(), untold.into());
         }
         let line = match self.format {
             Format::Json => json_line(event, fields),
@@ -96,6 +105,10 @@ impl<S: Subscriber> Layer<S> for Lines {
         // The writer is a queue: this neither blocks nor fails.
         if let Ok(mut writer) = self.writer.lock() {
             let _ = writer.write_all(line.as_bytes());
+        }
+        // Unless this line was dropped itself.
+        if self.dropped.dropped_lines() == dropped {
+            self.told.store(dropped, Ordering::Relaxed);
         }
     }
 }
@@ -184,5 +197,18 @@ impl Visit for Fields {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.insert(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_by_its_place() {
+        let here = Location::caller();
+        let place = format!("{}:{}:{}", file!(), here.line(), here.column());
+        let expected = format!("a fault in sidecar-shim itself at {place}; please report it");
+        assert_eq!(fault(Some(here)), expected);
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,12 @@ const MAX_CONNECTIONS: usize = 256;
 /// once would only burn the CPU that those who could free some need.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// How long callers may take to read that their call was given up.
+/// How long a client may be silent after it has connected. Clients of gRPC send their first bytes at
+/// once; one that does not is stopped, or only tries whether somebody listens.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long callers may take to read their answer, or that their call was given up, once the shim was
+/// told to stop.
 const LAST_ANSWERS_LIMIT: Duration = Duration::from_millis(500);
 
 /// A Unix socket takes a path of at most this many bytes.
@@ -108,6 +113,7 @@ pub struct Served {
 /// socket is gone and every process is reaped.
 pub async fn run(served: Served, mut socket: Socket, stop: Stop) -> Result<(), StartError> {
     let Some(listener) = socket.listener.take() else { return Ok(()) };
+    let (in_flight, calls) = watch::channel(0);
     let path = socket.path.clone();
     let (connections, incoming) = mpsc::channel(1);
     let backend = served.backend.clone();
@@ -117,12 +123,13 @@ pub async fn run(served: Served, mut socket: Socket, stop: Stop) -> Result<(), S
         call_timeout: served.call_timeout,
         stop: stop.gently.clone(),
         give_up: stop.at_once.clone(),
+        in_flight,
     };
     let connections_served =
         service::serve(shim, ReceiverStream::new(incoming), stop.gently.clone());
     let mut serving = tokio::spawn(connections_served);
     tracing::info!(socket = %path.display(), version = %served.version, "serving");
-    let mut accepting = Box::pin(accept(listener, connections));
+    let mut accepting = Box::pin(accept(listener, connections, stop.gently.clone()));
     tokio::select! {
         () = &mut accepting => {}
         () = stop.gently.cancelled() => {}
@@ -130,40 +137,68 @@ pub async fn run(served: Served, mut socket: Socket, stop: Stop) -> Result<(), S
     // Gone before it stops being answered, so that nobody dials in vain.
     socket.remove();
     drop(accepting);
+    // Clients may keep connections open for as long as they like, and need not answer. Those that
+    // wait for the answer to a call are waited for.
     let ended = tokio::select! {
-        ended = timeout(served.shutdown_grace, &mut serving) => ended.is_ok(),
+        _ = &mut serving => true,
+        () = all_answered(calls) => true,
+        () = sleep(served.shutdown_grace) => false,
         () = stop.at_once.cancelled() => false,
     };
     if !ended {
         tracing::warn!("calls in flight are given up: they did not end in time");
         stop.at_once.cancel();
-        if timeout(LAST_ANSWERS_LIMIT, &mut serving).await.is_err() {
-            serving.abort();
-        }
+        let _ = timeout(LAST_ANSWERS_LIMIT, &mut serving).await;
     }
+    serving.abort();
     backend.drain().await;
     tracing::info!("stopped");
     Ok(())
 }
 
+/// Waits until no call is in flight, and the last answers are read.
+async fn all_answered(mut calls: watch::Receiver<usize>) {
+    // An error means that nobody is left who could have a call.
+    while calls.wait_for(|count| *count == 0).await.is_ok() {
+        if !matches!(timeout(LAST_ANSWERS_LIMIT, calls.changed()).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+type Accepted = Connection<OwnedSemaphorePermit>;
+
 /// Accepts for ever.
 async fn accept(
     listener: UnixListener,
-    connections: mpsc::Sender<io::Result<Connection<OwnedSemaphorePermit>>>,
+    connections: mpsc::Sender<io::Result<Accepted>>,
+    stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Neither the semaphore nor the channel is ever closed from the other side.
-    while let Ok(place) = places.clone().acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+    while let Ok(held) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let introduction = introduce(stream, held, connections.clone());
+                tokio::spawn(stop.clone().run_until_cancelled_owned(introduction));
+            }
             Err(error) => {
                 tracing::warn!("cannot accept a connection: {error}");
                 sleep(ACCEPT_BACKOFF).await;
-                continue;
             }
-        };
-        if connections.send(Ok(Connection { stream, held: place })).await.is_err() {
-            return;
         }
+    }
+}
+
+/// Hands a connection on once its client has said hello, and closes it if it does not.
+async fn introduce(
+    stream: UnixStream,
+    place: OwnedSemaphorePermit,
+    connections: mpsc::Sender<io::Result<Accepted>>,
+) {
+    if let Ok(Ok(connection)) = timeout(SILENCE_LIMIT, Connection::greeted(stream, place)).await {
+        let _ = connections.send(Ok(connection)).await;
+    } else {
+        tracing::debug!("closed a connection whose client did not say hello");
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod client;
 mod cloud_init;
+mod connection;
 mod deadline;
 mod info;
 mod status;
@@ -13,19 +14,17 @@ mod v1alpha2;
 mod v1alpha3;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
+
+pub use connection::Connection;
 
 use crate::backend::Backend;
 use crate::error::CallError;
@@ -66,6 +65,14 @@ const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// The longest HTTP/2 frame that is taken; callers choose their own length below it.
 const HTTP2_FRAME_BYTES: u32 = 1024 * 1024;
+
+/// How long a connection may be quiet before its client is asked for a sign of life. An ordinary
+/// connection, which is there for one call, is gone by then.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long the client may take to give it, which is grpc-go's own limit. A client that is stopped, or
+/// gone without a word, would hold its connection for ever.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A version of the hook API, as `--version` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,14 +124,24 @@ pub struct Shim {
     pub stop: CancellationToken,
     /// Once this is cancelled, calls in flight are given up.
     pub give_up: CancellationToken,
+    /// How many calls are in flight.
+    pub in_flight: watch::Sender<usize>,
 }
 
-/// A connection that was accepted. What it holds is given back when it is dropped.
-pub struct Connection<T> {
-    /// The stream.
-    pub stream: UnixStream,
-    /// Dropped with the connection.
-    pub held: T,
+/// A call in flight, for as long as it is not dropped.
+struct InFlight<'a>(&'a watch::Sender<usize>);
+
+impl<'a> InFlight<'a> {
+    fn count(calls: &'a watch::Sender<usize>) -> Self {
+        calls.send_modify(|count| *count += 1);
+        Self(calls)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Serves until `stop`, then lets calls in flight end.
@@ -138,6 +155,8 @@ where
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .add_service(info::service(&shim))
         .add_service(v1alpha1::service(shim.clone()))
         .add_service(v1alpha2::service(shim.clone()))
@@ -187,6 +206,7 @@ impl Shim {
         request: &Request<T>,
         call: Result<HookCall, BadDocument>,
     ) -> Result<HookReply, Status> {
+        let _in_flight = InFlight::count(&self.in_flight);
         let started = tokio::time::Instant::now();
         let deadline = started + deadline::of(request.metadata(), self.call_timeout);
         let answer = match call {
@@ -228,56 +248,4 @@ fn respond<M: prost::Message>(hook: &HookName, message: M) -> Result<Response<M>
 fn failed(hook: &HookName, error: &CallError) -> Status {
     tracing::error!(target: "call", %hook, "call failed: {error}");
     status::of(error)
-}
-
-impl<T> Connected for Connection<T> {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
-}
-
-impl<T: Unpin> AsyncRead for Connection<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<T: Unpin> AsyncWrite for Connection<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

@@ -1,0 +1,67 @@
+//! What happens when something runs out: file descriptors, or the patience of who reads the log.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{SysconfVar, sysconf};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+use crate::support::{DOMAIN, Shim, worker};
+
+/// The time on a CPU that a process has taken.
+fn cpu_time(pid: i32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // After the name: the state is field 3, the times in user and kernel mode are 14 and 15.
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).unwrap().unwrap()).unwrap();
+    Duration::from_millis(ticks * 1000 / per_second)
+}
+
+#[tokio::test]
+async fn without_file_descriptors_it_waits_without_burning_the_cpu_and_goes_on() {
+    let words = ["sh", "-c", "ulimit -n 40; exec \"$@\"", "sh"];
+    let worker = worker("");
+    let args = ["--mode", "persistent", "--worker", &worker];
+    let mut shim = Shim::spawn_under(&words, &args, |_, _| {});
+    shim.serving().await;
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        let mut client = UnixStream::connect(shim.socket()).await.unwrap();
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        clients.push(client);
+    }
+    let line = shim.log_line("cannot accept a connection: ").await;
+    assert!(line["msg"].as_str().unwrap().contains("Too many open files"), "{line}");
+    let pid = shim.pid().as_raw();
+    let (before, span) = (cpu_time(pid), Duration::from_secs(1));
+    tokio::time::sleep(span).await;
+    let burnt = cpu_time(pid).checked_sub(before).unwrap();
+    assert!(burnt < span / 5, "it was busy for {burnt:?} of a second");
+    shim.log_line("cannot accept a connection: ").await;
+    drop(clients);
+    shim.still_works().await;
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_delays_no_answer_and_says_what_it_lost() {
+    const LINES_OF_A_CALL: usize = 400;
+    let mut shim = Shim::persistent("", &[]).await;
+    // From here on nobody reads. Each call has ten times what a pipe holds to say.
+    let line = "x".repeat(1500) + "\n";
+    let vmi = json!({"do": "stderr", "text": line, "times": LINES_OF_A_CALL});
+    for _ in 0..5 {
+        assert_eq!(shim.define(&vmi, DOMAIN).await.unwrap(), DOMAIN);
+        // It has a second for this, as virt-launcher gives it.
+        assert!(!shim.dial().await.info().await.versions.is_empty());
+    }
+    shim.signal(Signal::SIGTERM);
+    assert_eq!(shim.ended().await.code(), Some(0));
+    let said = shim.lines.iter().filter(|line| line["msg"].as_str().unwrap().starts_with("xxx"));
+    let told = shim.lines.iter().filter_map(|line| line["dropped_lines"].as_u64()).sum::<u64>();
+    let told = usize::try_from(told).unwrap();
+    let said = said.count();
+    assert!(told > 0 && said + told >= 5 * LINES_OF_A_CALL, "{said} were written, {told} dropped");
+}
