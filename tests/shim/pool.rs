@@ -88,6 +88,18 @@ async fn a_worker_that_cannot_cancel_is_ended_when_its_caller_left() {
 }
 
 #[tokio::test]
+async fn a_worker_that_ignores_sigterm_is_killed() {
+    let mut shim = Shim::persistent("", &["--kill-grace", "100ms", "--max-workers", "1"]).await;
+    let before = pid(&shim).await;
+    let call = begin(&shim, &json!({"do": "hang on"})).await;
+    shim.log_line("hanging on").await;
+    call.abort();
+    let line = shim.log_line("worker lost").await;
+    assert!(line["msg"].as_str().unwrap().contains("killed by SIGKILL"), "{line}");
+    assert_ne!(pid(&shim).await, before);
+}
+
+#[tokio::test]
 async fn a_large_call_that_is_given_up_leaves_no_half_frame() {
     // The first worker does not read the call, so it stays half written in the pipe.
     let dir = tempfile::tempdir().unwrap();
@@ -128,6 +140,33 @@ async fn the_queue_is_bounded_in_bytes_too() {
     drop(joined);
     assert_eq!(other.await.unwrap().unwrap(), DOMAIN);
     busy.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn in_exec_mode_the_queue_is_bounded_in_bytes_too() {
+    let script = "#!/bin/sh\ncat \"$FIFO\"\necho \"$4\"\n";
+    let mut shim = Shim::spawn(&["--max-workers", "1", "--queue-bytes", "1KiB"], |command, dir| {
+        crate::support::script(&dir.join("bin"), "onDefineDomain", script);
+        command.env("PATH", crate::support::path_with(&dir.join("bin")));
+        command.env("FIFO", dir.join("fifo"));
+    });
+    let meeting = Meeting::new(shim.dir.path().join("fifo"));
+    shim.serving().await;
+    let busy = begin(&shim, &json!({})).await;
+    let joined = meeting.joined().await;
+    let vmi = json!({"filler": "x".repeat(2000)});
+    let (mut first, mut second) = (begin(&shim, &vmi).await, begin(&shim, &vmi).await);
+    let (refused, other) = tokio::select! {
+        refused = &mut first => (refused, second),
+        refused = &mut second => (refused, first),
+    };
+    let status = refused.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("1024 may (--queue-bytes)"), "{status:?}");
+    drop(joined);
+    busy.await.unwrap().unwrap();
+    drop(meeting.joined().await);
+    other.await.unwrap().unwrap();
 }
 
 #[tokio::test]
