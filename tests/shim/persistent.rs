@@ -247,7 +247,9 @@ async fn standard_error_is_drained_whatever_stands_in_it() {
     let line = shim.log_line("0123456789").await;
     let text = line["msg"].as_str().unwrap();
     assert!(text.ends_with("[991808 more bytes]") && text.len() < 9000, "{}", text.len());
-    shim.log_line("last line").await;
+    let line = shim.log_line("last line").await;
+    assert_eq!((&line["hook"], &line["call"]), (&json!("onDefineDomain"), &json!(3)), "{line}");
+    assert!(line["worker"].as_str().unwrap().contains("worker.py"), "{line}");
 }
 
 #[tokio::test]
@@ -265,7 +267,7 @@ async fn calls_run_at_once_up_to_the_number_of_workers() {
 
 #[tokio::test]
 async fn one_worker_that_declares_concurrency_runs_calls_at_once() {
-    let shim = Shim::persistent("--concurrency 3", &["--max-workers", "1"]).await;
+    let shim = Shim::persistent("--concurrency 3", &[]).await;
     assert_eq!(meet(&shim, 3).await, 1, "one worker for three calls");
 }
 

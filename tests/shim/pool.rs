@@ -395,6 +395,24 @@ async fn an_error_that_is_retryable_is_tried_once_more_on_another_worker() {
 }
 
 #[tokio::test]
+async fn a_second_try_does_not_starve_behind_a_queue_that_never_ends() {
+    for worker in ["", "--concurrency 2"] {
+        let shim = Shim::persistent(worker, &["--max-workers", "1"]).await;
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let client = shim.dial().await;
+            crowd.spawn(async move {
+                while client.define("v1alpha3", "{}", DOMAIN).await.unwrap() == DOMAIN {}
+            });
+        }
+        let answer = shim.define(&json!({"do": "retryable at first"}), DOMAIN).await.unwrap();
+        assert_eq!(comment(&answer)["attempt"], 2);
+        assert_eq!(crowd.len(), 4, "all others go on");
+        assert!(crowd.try_join_next().is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_second_try_that_finds_no_worker_tells_how_the_first_one_failed() {
     let dir = tempfile::tempdir().unwrap();
     let start = format!("--start 'once:{}'", dir.path().join("mark").display());

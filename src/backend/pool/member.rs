@@ -9,6 +9,10 @@ use tokio::time::Instant;
 use super::super::job::Job;
 use crate::rpc::Declared;
 
+/// How long a call may be on its way into a pipe before another worker is started for the next one.
+/// A worker that reads takes it in far less.
+const WRITE_PATIENCE: Duration = Duration::from_millis(20);
+
 /// A worker of the pool. It counts as a process until it was reaped.
 pub(super) struct Member {
     /// The task that owns it.
@@ -32,8 +36,8 @@ struct Ready {
     busy: usize,
     /// How many it was given so far.
     given: u32,
-    /// A call is on its way into its pipe; the next one would wait behind it.
-    writing: bool,
+    /// Since when a call is on its way into its pipe; the next one would wait behind it.
+    writing: Option<Instant>,
     /// It runs a second try, which is to be alone.
     alone: bool,
     idle_since: Instant,
@@ -64,7 +68,7 @@ impl Member {
                 concurrency: declared.concurrency,
                 busy: 0,
                 given: 0,
-                writing: false,
+                writing: None,
                 alone: false,
                 idle_since: Instant::now(),
             });
@@ -75,9 +79,27 @@ impl Member {
     pub(super) fn takes(&self, max: Option<u32>) -> bool {
         let State::Ready(ready) = &self.state else { return false };
         ready.busy < ready.concurrency
-            && !ready.writing
+            && ready.writing.is_none()
             && !ready.alone
             && max.is_none_or(|max| ready.given < max)
+    }
+
+    /// Until when the call that it was given last should be in its pipe, and how many more it will
+    /// take then.
+    pub(super) fn soon(&self) -> Option<(Instant, usize)> {
+        let State::Ready(ready) = &self.state else { return None };
+        if ready.alone {
+            return None;
+        }
+        Some((ready.writing? + WRITE_PATIENCE, ready.concurrency - ready.busy))
+    }
+
+    /// How many calls it has.
+    pub(super) fn busy(&self) -> Option<usize> {
+        match &self.state {
+            State::Ready(ready) => Some(ready.busy),
+            _ => None,
+        }
     }
 
     /// Whether it has not had any call yet.
@@ -95,7 +117,7 @@ impl Member {
         }
         ready.busy += 1;
         ready.given = ready.given.saturating_add(1);
-        ready.writing = ready.concurrency > 1;
+        ready.writing = (ready.concurrency > 1).then(Instant::now);
         ready.alone = alone;
         None
     }
@@ -103,7 +125,7 @@ impl Member {
     /// The call that it was given last is in its pipe.
     pub(super) fn taken(&mut self) {
         if let State::Ready(ready) = &mut self.state {
-            ready.writing = false;
+            ready.writing = None;
         }
     }
 
@@ -112,7 +134,7 @@ impl Member {
         if let State::Ready(ready) = &mut self.state {
             ready.busy = ready.busy.saturating_sub(1);
             if ready.busy == 0 {
-                (ready.writing, ready.alone) = (false, false);
+                (ready.writing, ready.alone) = (None, false);
                 ready.idle_since = Instant::now();
             }
         }

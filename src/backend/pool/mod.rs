@@ -218,10 +218,14 @@ impl Actor {
                 Some((id, report)) = reports.recv() => self.hear(id, report),
                 ended = self.workers.join_next_with_id() => match ended {
                     Some(ended) => self.bury(ended),
-                    None => return,
+                    None => break,
                 },
             }
         }
+        while let Ok((id, report)) = reports.try_recv() {
+            self.hear(id, report);
+        }
+        self.queue.take_all().for_each(|job| job.refuse(stopping));
     }
 
     /// Takes a call, if a worker is free for it, can be started for it, or it may wait.
@@ -398,6 +402,7 @@ impl Actor {
         {
             self.queue.put_back(member.give(job).into_iter());
         }
+        self.make_room();
         while let Some(member) = self.members.values_mut().find(|member| member.takes(max))
             && let Some(job) = self.queue.next()
         {
@@ -427,7 +432,9 @@ impl Actor {
             return;
         }
         let again = self.queue.len_again();
-        let for_calls = again + self.queue.len().div_ceil(self.concurrency);
+        let soon: usize = self.soon(now).map(|(_, calls)| calls).sum();
+        let waiting = self.queue.len().saturating_sub(soon);
+        let for_calls = again + waiting.div_ceil(self.concurrency);
         let for_calls = for_calls.max(usize::from(self.replace)).saturating_sub(self.starting());
         let for_minimum = if self.refill_at <= now {
             self.settings.min_workers.saturating_sub(self.running())
@@ -438,18 +445,27 @@ impl Actor {
         for _ in 0..for_calls.max(for_minimum).min(room) {
             self.start_worker();
         }
-        self.make_room();
     }
 
-    /// A second try needs a new worker. Where there is no room for it, idle workers make it.
+    /// A second try needs a new worker. Where there is no room for one, a worker makes it, before it
+    /// is given the next call: an idle one, or, of workers that take several calls and may never be
+    /// idle, the one that has least to do.
     fn make_room(&mut self) {
-        if self.members.len() < self.settings.max_workers {
+        let room = self.members.len() < self.settings.max_workers;
+        if room || self.restart.until(Instant::now()).is_some() {
             return;
         }
         let coming = self.starting() + (self.members.len() - self.running());
         for _ in coming..self.queue.len_again() {
-            let Some((_, idle)) = self.idle().next() else { return };
-            idle.retire();
+            let most = if self.concurrency > 1 { usize::MAX } else { 0 };
+            let least_busy = self
+                .members
+                .values_mut()
+                .filter_map(|member| Some((member.busy()?, member)))
+                .filter(|(busy, _)| *busy <= most)
+                .min_by_key(|(busy, _)| *busy);
+            let Some((_, member)) = least_busy else { return };
+            member.retire();
         }
     }
 
@@ -485,6 +501,12 @@ impl Actor {
         self.members.values_mut().filter_map(|member| Some((member.idle_since()?, member)))
     }
 
+    /// Workers that will take more calls as soon as they have read the last one: until when that
+    /// should be, and how many.
+    fn soon(&self, now: Instant) -> impl Iterator<Item = (Instant, usize)> {
+        self.members.values().filter_map(Member::soon).filter(move |(until, _)| *until > now)
+    }
+
     /// The next time at which something is to be done without a message.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -496,7 +518,8 @@ impl Actor {
             .min()
             .filter(|_| running > minimum);
         let refill = Some(self.refill_at).filter(|at| *at > now && running < minimum);
-        let times = [self.queue.next_deadline(), self.restart.until(now), idle, refill];
+        let soon = self.soon(now).map(|(until, _)| until).min().filter(|_| self.queue.len() > 0);
+        let times = [self.queue.next_deadline(), self.restart.until(now), idle, refill, soon];
         times.into_iter().flatten().min()
     }
 }

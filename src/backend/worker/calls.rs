@@ -36,6 +36,11 @@ impl InFlight {
         self.retryable = Some(error);
     }
 
+    /// Whether the worker has asked for another try.
+    pub(super) fn is_retryable(&self) -> bool {
+        self.retryable.is_some()
+    }
+
     /// The call, if it is to be tried once more.
     pub(super) fn again(self) -> Option<Job> {
         let error = self.retryable?;

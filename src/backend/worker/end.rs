@@ -100,7 +100,12 @@ impl Worker {
             End::Drained | End::StartTimeout => false,
         };
         let mut again = Vec::new();
-        for InFlight { mut job, .. } in calls {
+        for call in calls {
+            if call.is_retryable() {
+                again.extend(call.again());
+                continue;
+            }
+            let InFlight { mut job, .. } = call;
             let error = self.call_error(job.hook(), end, failure);
             if may_try_again && job.call().may_be_repeated() {
                 again.extend(job.again(error));

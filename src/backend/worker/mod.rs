@@ -290,6 +290,7 @@ impl Worker {
             job.refuse(|hook| CallError::Unavailable { hook, why });
             return;
         };
+        self.taking = declared.concurrency > 1;
         if job.is_over() {
             self.reporter.report(Report::Freed { again: None }).await;
             return;
@@ -313,7 +314,6 @@ impl Worker {
             return;
         }
         self.last_id = id;
-        self.taking = declared.concurrency > 1;
         self.process.note_call(job.hook(), id, self.calls.is_empty());
         self.output.begin_call();
         self.calls.push(id, job);
