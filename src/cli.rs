@@ -599,7 +599,10 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
-    let size = text.parse::<bytesize::ByteSize>()?.as_u64();
+    let size = text
+        .parse::<bytesize::ByteSize>()
+        .map_err(|_| "it is not a size: sizes are written 64MiB, 1GiB".to_owned())?
+        .as_u64();
     if size == 0 {
         return Err("it has to be more than nothing".to_owned());
     }
