@@ -313,6 +313,18 @@ async fn when_workers_fail_again_and_again_calls_fail_at_once_until_one_comes_up
 }
 
 #[tokio::test]
+async fn a_worker_that_declares_other_hooks_than_the_first_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("mark");
+    let mut shim = Shim::persistent(&format!("--start 'other:{}'", mark.display()), &[]).await;
+    kill(pid(&shim).await);
+    shim.log_line("declared other hooks than the first worker did").await;
+    std::fs::remove_dir(&mark).unwrap();
+    shim.log_line("a hook worker is up again").await;
+    shim.still_works().await;
+}
+
+#[tokio::test]
 async fn a_poisonous_document_does_not_make_the_pool_unavailable() {
     let mut shim = Shim::persistent("", &[]).await;
     for _ in 0..6 {
