@@ -40,7 +40,7 @@ use super::worker::{self, Cause, Ending, Report, WorkerId};
 use super::{Answer, Settings};
 use crate::error::{CallError, StartError};
 use crate::hook::{HookCall, HookName};
-use crate::rpc::Declared;
+use crate::rpc::{Declared, MAX_CONCURRENCY};
 
 /// Messages that may lie between two tasks. The receivers never wait for anything but their
 /// next message, so this needs not be large.
@@ -473,8 +473,7 @@ impl Actor {
         self.replace = false;
         self.last_worker += 1;
         let id = self.last_worker;
-        // One call at a time is on its way to a worker.
-        let (jobs, incoming) = mpsc::channel(1);
+        let (jobs, incoming) = mpsc::channel(MAX_CONCURRENCY);
         let (command, settings) = (self.command.clone(), self.settings.clone());
         let worker = worker::run(id, command, settings, incoming, self.reporter.clone());
         let task = self.workers.spawn(async move { (id, worker.await) });

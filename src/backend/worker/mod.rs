@@ -292,7 +292,7 @@ impl Worker {
         };
         self.taking = declared.concurrency > 1;
         if job.is_over() {
-            self.reporter.report(Report::Freed { again: None }).await;
+            self.skip().await;
             return;
         }
         let left = job.deadline().saturating_duration_since(Instant::now());
@@ -310,13 +310,21 @@ impl Worker {
                 crate::frame::MAX_FRAME_BYTES
             );
             job.answer(Err(CallError::TooLarge { hook, what }));
-            self.reporter.report(Report::Freed { again: None }).await;
+            self.skip().await;
             return;
         }
         self.last_id = id;
         self.process.note_call(job.hook(), id, self.calls.is_empty());
         self.output.begin_call();
         self.calls.push(id, job);
+    }
+
+    /// Tells the pool that the call which it gave last is over before it was begun.
+    async fn skip(&mut self) {
+        if std::mem::take(&mut self.taking) {
+            self.reporter.report(Report::Taken).await;
+        }
+        self.reporter.report(Report::Freed { again: None }).await;
     }
 
     async fn hear(&mut self, heard: Heard) -> ControlFlow<End> {
