@@ -1,8 +1,9 @@
 //! What a worker says of itself in its answer to `initialize`.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::read::parse;
+use super::read::{parse, present};
 use super::{ErrorKind, ErrorObject, MAX_CONCURRENCY, Malformed, Outcome, PROTOCOL_VERSION};
 use crate::hook::HookName;
 
@@ -27,11 +28,11 @@ impl Declared {
     pub fn read(outcome: &Outcome) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct InitializeResult {
+        struct InitializeResult<'a> {
             protocol_version: u64,
             hooks: Vec<String>,
-            #[serde(default)]
-            capabilities: Capabilities,
+            #[serde(borrow, default, deserialize_with = "present")]
+            capabilities: Option<&'a RawValue>,
         }
         #[derive(Deserialize)]
         #[serde(default)]
@@ -50,7 +51,7 @@ impl Declared {
             Outcome::Result(parts) => parts,
             Outcome::Error(error) => return Err(refusal(error)),
         };
-        let result: InitializeResult = parse(&parts.json, "the result of initialize")?;
+        let result: InitializeResult<'_> = parse(&parts.json, "the result of initialize")?;
         if result.protocol_version.to_string() != PROTOCOL_VERSION {
             return Err(Malformed(format!(
                 "it chose protocol version {}, and this shim speaks {PROTOCOL_VERSION}",
@@ -73,14 +74,17 @@ impl Declared {
         if hooks.is_empty() {
             return Err(Malformed("it declares no hooks".to_owned()));
         }
-        let concurrency = result.capabilities.concurrency;
+        let Capabilities { attachments, cancel, concurrency } = match result.capabilities {
+            Some(json) => parse(json.get().as_bytes(), "what it declares as capabilities")?,
+            None => Capabilities::default(),
+        };
         if concurrency == 0 {
             return Err(Malformed("it declares a concurrency of 0".to_owned()));
         }
         Ok(Self {
             hooks,
-            attachments: result.capabilities.attachments,
-            cancel: result.capabilities.cancel,
+            attachments,
+            cancel,
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX).min(MAX_CONCURRENCY),
         })
     }

@@ -38,7 +38,7 @@ struct Envelope<'a> {
 }
 
 /// `null` is a value too: a bad result, but one.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
