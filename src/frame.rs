@@ -90,12 +90,16 @@ impl Stray {
         self.bytes += more.len();
     }
 
-    /// The beginning of the text. It ends before the first `<` or `{`, because what follows
-    /// may be a document, and documents are never logged.
+    /// The beginning of the text. It ends before the first `<` or `{`, because what follows may be a
+    /// document, and documents are never logged; where it looks like the end of one it is empty.
     #[must_use]
     pub fn text(&self) -> String {
-        let end = self.sample.iter().position(|byte| matches!(byte, b'<' | b'{'));
-        let shown = &self.sample[..end.unwrap_or(self.sample.len())];
+        let at = self.sample.iter().position(|byte| b"<{>}".contains(byte));
+        let shown = match at.map(|at| &self.sample[at..]) {
+            // The end of a document whose beginning was taken for something else.
+            Some([b'>' | b'}', ..] | [b'<', b'/', ..]) => &[],
+            _ => &self.sample[..at.unwrap_or(self.sample.len())],
+        };
         String::from_utf8_lossy(shown).escape_debug().to_string()
     }
 }
@@ -307,6 +311,16 @@ mod tests {
             assert_eq!((first.bytes, first.text().as_str()), (22, "debug: "));
             assert_eq!(*second, frame(b"{}"));
             assert_eq!((last.bytes, last.text().as_str()), (3, "bye"));
+        }
+    }
+
+    #[test]
+    fn hides_the_end_of_a_document_whose_length_was_announced_too_short() {
+        for tail in ["secret</name></domain>", "secret\"}", "secret'/>"] {
+            let stream = [b"\0\0\0\x02{}", tail.as_bytes()].concat();
+            let (items, _) = decode_all(&[&stream]);
+            let Some(Item::Stray(stray)) = items.last() else { panic!("unexpected {items:?}") };
+            assert_eq!((stray.bytes, stray.text().as_str()), (tail.len(), ""));
         }
     }
 

@@ -416,6 +416,7 @@ async fn a_worker_that_does_not_come_up_ends_the_shim_and_says_how() {
         ("--hooks ''", "60s", "it declares no hooks"),
         ("--hooks '../sh'", "60s", "a hook whose name is not a small letter"),
         ("--concurrency 0", "60s", "a concurrency of 0"),
+        ("--start array", "60s", "it declares as capabilities is JSON, but not of the right shape"),
     ] {
         let worker = worker(args);
         let args = [
