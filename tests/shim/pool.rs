@@ -325,6 +325,34 @@ async fn a_worker_that_declares_other_hooks_than_the_first_is_not_taken() {
 }
 
 #[tokio::test]
+async fn an_idle_worker_that_reads_no_answers_is_found_out() {
+    let mut shim = Shim::persistent("", &["--max-workers", "1", "--kill-grace", "100ms"]).await;
+    shim.define(&json!({"do": "ask when idle"}), DOMAIN).await.unwrap();
+    shim.log_line("it sends requests, and does not read the answers").await;
+    shim.still_works().await;
+}
+
+#[tokio::test]
+async fn a_pool_that_went_down_beside_a_busy_worker_comes_up_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("mark");
+    let start = format!("--start 'once:{}'", mark.display());
+    let args = ["--idle-timeout", "200ms", "--log-level", "debug"];
+    let mut shim = Shim::persistent(&start, &args).await;
+    // The second call cannot get a worker, while the first has the only one.
+    let (busy, joined) = keep_busy(&shim, "fifo").await;
+    let waiting = begin(&shim, &json!({})).await;
+    shim.log_line("hook workers fail again and again").await;
+    drop(joined);
+    busy.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    shim.log_line("worker stopped").await;
+    std::fs::remove_dir(&mark).unwrap();
+    shim.log_line("a hook worker is up again").await;
+    shim.still_works().await;
+}
+
+#[tokio::test]
 async fn a_poisonous_document_does_not_make_the_pool_unavailable() {
     let mut shim = Shim::persistent("", &[]).await;
     for _ in 0..6 {

@@ -192,17 +192,17 @@ impl Actor {
         stop: CancellationToken,
     ) {
         loop {
+            let now = Instant::now();
+            self.expire(now);
             self.dispatch();
-            self.shrink();
-            self.grow();
-            let wake = self.next_wake();
+            self.shrink(now);
+            self.grow(now);
+            let wake = self.next_wake(now);
             tokio::select! {
                 Some(job) = jobs.recv() => self.enqueue(job),
                 Some((id, report)) = reports.recv() => self.hear(id, report),
                 Some(ended) = self.workers.join_next_with_id() => self.bury(ended),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
-                    self.expire();
-                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 () = stop.cancelled() => break,
             }
         }
@@ -239,9 +239,10 @@ impl Actor {
         self.queue.forget_abandoned();
         self.queue.push(job);
         self.dispatch();
-        // Calls for which a worker can be started do not count.
+        // Calls for which there will be a worker soon do not count.
         let startable = self.settings.max_workers.saturating_sub(self.ready());
-        let waiting = self.queue.len().saturating_sub(startable);
+        let soon: usize = self.soon(Instant::now()).map(|(_, calls)| calls).sum();
+        let waiting = self.queue.len().saturating_sub(startable * self.concurrency + soon);
         let refusal = self.settings.room().refusal(&hook, waiting, self.queue.bytes());
         if let (true, Some(error)) = (waiting > 0, refusal)
             && let Some(job) = self.queue.pop_last()
@@ -369,9 +370,9 @@ impl Actor {
     }
 
     /// Answers calls that have waited until their deadline, and forgets those whose caller left.
-    fn expire(&mut self) {
+    fn expire(&mut self, now: Instant) {
         self.queue.forget_abandoned();
-        for job in self.queue.take_expired(Instant::now()) {
+        for job in self.queue.take_expired(now) {
             job.refuse(|hook| self.waited_in_vain(hook));
         }
     }
@@ -411,9 +412,9 @@ impl Actor {
     }
 
     /// Tells workers to end that were idle for long enough, down to the minimum.
-    fn shrink(&mut self) {
-        let (now, limit) = (Instant::now(), self.settings.idle_timeout);
-        while self.running() > self.settings.min_workers {
+    fn shrink(&mut self, now: Instant) {
+        let limit = self.settings.idle_timeout;
+        while self.ready() > self.settings.min_workers {
             let longest = self.idle().min_by_key(|(since, _)| *since).map(|(_, member)| member);
             let Some(member) =
                 longest.filter(|member| member.idle_for(limit).is_some_and(|end| end <= now))
@@ -426,8 +427,7 @@ impl Actor {
     }
 
     /// Starts workers: for calls that wait, to replace one that was lost, for the minimum.
-    fn grow(&mut self) {
-        let now = Instant::now();
+    fn grow(&mut self, now: Instant) {
         if self.restart.until(now).is_some() {
             return;
         }
@@ -435,7 +435,9 @@ impl Actor {
         let soon: usize = self.soon(now).map(|(_, calls)| calls).sum();
         let waiting = self.queue.len().saturating_sub(soon);
         let for_calls = again + waiting.div_ceil(self.concurrency);
-        let for_calls = for_calls.max(usize::from(self.replace)).saturating_sub(self.starting());
+        // While calls fail at once there is none to start a worker for.
+        let replace = usize::from(self.replace || self.down().is_some());
+        let for_calls = for_calls.max(replace).saturating_sub(self.starting());
         let for_minimum = if self.refill_at <= now {
             self.settings.min_workers.saturating_sub(self.running())
         } else {
@@ -507,15 +509,14 @@ impl Actor {
     }
 
     /// The next time at which something is to be done without a message.
-    fn next_wake(&self) -> Option<Instant> {
-        let now = Instant::now();
+    fn next_wake(&self, now: Instant) -> Option<Instant> {
         let (running, minimum) = (self.running(), self.settings.min_workers);
         let idle = self
             .members
             .values()
             .filter_map(|member| member.idle_for(self.settings.idle_timeout))
             .min()
-            .filter(|_| running > minimum);
+            .filter(|_| self.ready() > minimum);
         let refill = Some(self.refill_at).filter(|at| *at > now && running < minimum);
         let soon = self.soon(now).map(|(until, _)| until).min().filter(|_| self.queue.len() > 0);
         let times = [self.queue.next_deadline(), self.restart.until(now), idle, refill, soon];

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::super::job::Job;
 
-/// One FIFO of calls, and before it those that are to be tried once more.
+/// One FIFO of calls, and another of those that are to be tried once more.
 #[derive(Default)]
 pub(super) struct Queue {
     again: VecDeque<Job>,

@@ -59,10 +59,13 @@ impl Restart {
         self.tripped = false;
     }
 
-    /// A worker has answered a call.
+    /// A worker is done with a call. That is a sign of health only if one has come up since the last
+    /// failure: others may serve while none can be started.
     pub(super) fn answered(&mut self) {
-        self.wait = None;
-        self.until = None;
+        if self.came_up {
+            self.wait = None;
+            self.until = None;
+        }
     }
 
     /// Whether the workers fail so often that no call should wait for the next one.
@@ -97,6 +100,15 @@ mod tests {
         restart.answered();
         assert_eq!(restart.until(at(0)), None);
         assert_eq!(restart.failed(at(1)).as_millis(), 100);
+    }
+
+    #[test]
+    fn answers_of_other_workers_do_not_shorten_the_wait() {
+        let mut restart = Restart::default();
+        restart.failed(at(0));
+        restart.answered();
+        assert!(restart.until(at(0)).is_some());
+        assert_eq!(restart.failed(at(1)).as_millis(), 200);
     }
 
     #[test]

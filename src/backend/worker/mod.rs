@@ -48,6 +48,9 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 /// that goes on asking without reading the answers is at fault.
 const MAX_OWED_ANSWERS: usize = 64;
 
+/// What such a worker is told.
+const UNREAD_ANSWERS: &str = "it sends requests, and does not read the answers";
+
 /// A line of `$/log` is cut here, as lines of standard error are.
 const MAX_LOG_BYTES: usize = 8 * 1024;
 
@@ -167,6 +170,8 @@ struct Worker {
     outbox: Outbox,
     /// Answers to the worker's own requests that may still be in the outbox.
     owed: usize,
+    /// When a worker that has nothing else to do must have read the answers owed to it.
+    behind: Option<Instant>,
     /// When a worker that has closed its standard input is given up.
     deaf: Option<Instant>,
     output: Output,
@@ -206,6 +211,7 @@ impl Worker {
             stdin,
             outbox,
             owed: 0,
+            behind: None,
             deaf: None,
             output,
             life,
@@ -247,7 +253,9 @@ impl Worker {
             Life::Serving(_) => None,
             Life::Draining { due, .. } => *due,
         };
-        self.calls.next_due().into_iter().chain(of_life).chain(self.deaf).min()
+        // With a call, that one's deadline counts.
+        let behind = self.behind.filter(|_| self.calls.is_empty());
+        self.calls.next_due().into_iter().chain(of_life).chain(self.deaf).chain(behind).min()
     }
 
     async fn handle(&mut self, event: Event) -> ControlFlow<End> {
@@ -335,9 +343,9 @@ impl Worker {
             Heard::Message(Incoming::Request { id }) => {
                 self.owed += 1;
                 if self.owed > MAX_OWED_ANSWERS {
-                    let what = "it sends requests, and does not read the answers".to_owned();
-                    return ControlFlow::Break(End::Broke(what));
+                    return ControlFlow::Break(End::Broke(UNREAD_ANSWERS.to_owned()));
                 }
+                self.behind.get_or_insert(Instant::now() + self.settings.kill_grace);
                 if self.stdin.is_some() {
                     rpc::send_method_not_found(&mut self.outbox, &id);
                 }
@@ -387,6 +395,7 @@ impl Worker {
             return;
         }
         self.owed = 0;
+        self.behind = None;
         if std::mem::take(&mut self.taking) {
             self.reporter.report(Report::Taken).await;
         }
@@ -427,6 +436,9 @@ impl Worker {
         }
         if self.deaf.is_some_and(|due| due <= now) {
             return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
+        }
+        if self.calls.is_empty() && self.behind.is_some_and(|due| due <= now) {
+            return ControlFlow::Break(End::Broke(UNREAD_ANSWERS.to_owned()));
         }
         let Some(call) = self.calls.overdue(now) else { return ControlFlow::Continue(()) };
         if call.job.is_answered() {
