@@ -21,7 +21,7 @@ pub(super) struct Member {
 }
 
 enum State {
-    /// It has not answered `initialize` yet. What is sent is kept for later.
+    /// It has not answered `initialize` yet. Dropping the sender tells it to end.
     Starting(mpsc::Sender<Job>),
     Ready(Ready),
     /// It was told to end, or is about to.

@@ -435,7 +435,7 @@ impl Actor {
         let soon: usize = self.soon(now).map(|(_, calls)| calls).sum();
         let waiting = self.queue.len().saturating_sub(soon);
         let for_calls = again + waiting.div_ceil(self.concurrency);
-        // While calls fail at once there is none to start a worker for.
+        // While calls fail at once none of them waits, and only this brings a worker up again.
         let replace = usize::from(self.replace || self.down().is_some());
         let for_calls = for_calls.max(replace).saturating_sub(self.starting());
         let for_minimum = if self.refill_at <= now {
