@@ -182,10 +182,9 @@ impl HookCall {
         let document = match self.subject {
             Subject::Domain(_) if checks == Checks::None => Document::unchecked(output),
             Subject::Domain(_) => {
-                let document = Document::text(member, output)?;
-                xml::check_domain(document.as_str())
+                xml::check_domain(document::read_text(member, &output)?)
                     .map_err(|fault| BadDocument::new(member, fault.to_string()))?;
-                document
+                Document::unchecked(output)
             }
             Subject::CloudInitData(_) => Document::json_object(member, &output)?,
         };
