@@ -24,11 +24,15 @@ mod targets;
 
 use std::fs;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use crate::documents::{Documents, Expected};
+use crate::load::Load;
 use crate::options::{Action, Options};
+use crate::stats::Summary;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -46,6 +50,19 @@ fn run(options: &Options) -> Result<ExitCode> {
     match &options.action {
         Some(Action::Floor { socket }) => runtime.block_on(floor::serve(socket))?,
         Some(Action::ReturnWorker) => return_worker::run()?,
+        Some(Action::Drive { socket, size, calls, clients, connection }) => {
+            let load = Load {
+                socket: socket.clone(),
+                documents: Documents::of_size(usize::try_from(size.as_u64())?)?,
+                expected: Expected::Any,
+                connection: *connection,
+                clients: *clients,
+                time: Duration::ZERO,
+                least_calls: *calls,
+            };
+            let summary = Summary::of(&[runtime.block_on(load.run(std::process::id()))?]);
+            println!("{} calls, p50 {} ms", summary.calls, markdown::number(summary.p50_ms));
+        }
         Some(Action::Box { calls }) => {
             let outcome = runtime.block_on(boxed::run(&options.parts()?, *calls))?;
             let boxed::Outcome::Measured(rows) = outcome else { return Ok(ExitCode::SUCCESS) };

@@ -88,6 +88,23 @@ pub enum Action {
         #[arg(long, default_value = "100")]
         calls: usize,
     },
+    /// Calls a server that runs already, for profilers to look at
+    Drive {
+        /// Its socket
+        socket: PathBuf,
+        /// The length of the domain
+        #[arg(long, default_value = "8kB")]
+        size: bytesize::ByteSize,
+        /// How many calls each client makes
+        #[arg(long, default_value = "1000")]
+        calls: usize,
+        /// Clients at once
+        #[arg(long, default_value = "1")]
+        clients: usize,
+        /// How clients connect
+        #[arg(long, value_enum, default_value = "dialled")]
+        connection: Connection,
+    },
     /// Serves as the floor
     #[command(hide = true)]
     Floor { socket: PathBuf },
