@@ -1,0 +1,14 @@
+import os
+from pathlib import Path
+
+import pytest
+
+import api
+
+
+@pytest.fixture(scope="session")
+def shim():
+    """The program under test: $SIDECAR_SHIM, which `.ci/manifests` sets."""
+    path = Path(os.environ.get("SIDECAR_SHIM", api.ROOT / "target/debug/sidecar-shim"))
+    assert path.is_file(), f"{path} is not there: run .ci/manifests, or cargo build"
+    return path.resolve()
