@@ -115,7 +115,8 @@ def test_the_daemons_socket_is_in_the_directory_of_the_host():
 def test_the_probes_ask_the_socket_that_is_served():
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         command = SHIM[name]["exec"]["command"]
-        assert command == ["/sidecar-shim", "health", "--socket", option("--plugin-socket")]
+        assert command[:2] == ["/sidecar-shim", "health"]
+        assert command[-2:] == ["--socket", option("--plugin-socket")]
 
 
 def test_the_daemons_pod_has_no_more_rights_than_it_needs():
@@ -151,7 +152,8 @@ def test_quantities_are_what_kubernetes_reads():
 
 
 def test_images_have_a_version():
-    images = re.findall(r"registry\.example/[^\s\",]+", "".join(map(str, DOCUMENTS.values())))
+    texts = [path.read_text() for path in api.MANIFESTS.glob("*.yaml")]
+    images = [image for text in texts for image in re.findall(r"registry\.example/[^\s\"]+", text)]
     assert images
     for image in images:
-        assert re.fullmatch(r"registry\.example/[a-z/-]+:[0-9][0-9.]*'?\]?", image), image
+        assert re.fullmatch(r"registry\.example/[a-z/-]+:[0-9.]+", image), image

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -23,12 +24,12 @@ DEADLINE = 30
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_SHIM_")}
 
 
-def vmi_of(file, tmp_path):
+def vmi_of(file, directory):
     """A file with the VM of a manifest, as its instance."""
     template = api.the(file, "VirtualMachine")["spec"]["template"]
     vmi = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", **template}
     vmi["metadata"].update(name=file, namespace="vms")
-    path = tmp_path / "vmi.json"
+    path = directory / "vmi.json"
     path.write_text(json.dumps(vmi))
     return path
 
@@ -67,9 +68,9 @@ def test_every_image_has_its_dockerfile_and_every_dockerfile_its_image():
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_the_shim_knows_the_arguments(shim, name, tmp_path):
+def test_the_shim_knows_the_arguments(shim, name, directory):
     image = IMAGES[name_of(CONTAINERS[name]["image"])]
-    command = image.command(shim, tmp_path, CONTAINERS[name]["args"])
+    command = image.command(shim, directory, CONTAINERS[name]["args"])
     for each in (command, *([str(shim), *probe[1:]] for probe in containers.probes(CONTAINERS[name]))):
         # The help is given when the arguments before it make sense.
         assert run([*each, "--help"]).returncode == 0, each
@@ -88,54 +89,53 @@ def test_variables_of_the_shim_are_options(shim, name):
             assert f"[env: {variable['name']}=" in known
 
 
-def test_the_script_of_the_config_map_is_the_example(shim, tmp_path):
+def test_the_script_of_the_config_map_is_the_example():
     config = api.the("legacy-configmap", "ConfigMap")
     assert config["data"] == {"onDefineDomain": (api.ROOT / "examples/shell/onDefineDomain").read_text()}
 
 
-def test_the_script_of_the_config_map_runs(shim, tmp_path):
+def test_the_script_of_the_config_map_runs(shim, directory):
     (sidecar,) = api.hook_sidecars(api.the("legacy-configmap", "VirtualMachine"))
-    script = tmp_path / Path(sidecar["configMap"]["hookPath"]).name
+    script = directory / Path(sidecar["configMap"]["hookPath"]).name
     script.write_text(api.the("legacy-configmap", "ConfigMap")["data"][sidecar["configMap"]["key"]])
     script.chmod(0o555)
-    environment = {**ENVIRONMENT, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    called = run([shim, "call", "onDefineDomain", "--vmi", vmi_of("legacy-configmap", tmp_path)], env=environment)
+    environment = {**ENVIRONMENT, "PATH": f"{directory}:{os.environ['PATH']}"}
+    called = run([shim, "call", "onDefineDomain", "--vmi", vmi_of("legacy-configmap", directory)], env=environment)
     assert called.returncode == 0, called.stderr
     assert manufacturer(called.stdout) == ["Copper Lantern Works"]
 
 
-def test_the_legacy_image_answers(shim, tmp_path):
+def test_the_legacy_image_answers(shim, directory):
     container = CONTAINERS["legacy-image"]
-    command = IMAGES[name_of(container["image"])].command(shim, tmp_path, container["args"])
-    sockets = tmp_path / "sockets"
+    command = IMAGES[name_of(container["image"])].command(shim, directory, container["args"])
+    sockets = directory / "sockets"
     sockets.mkdir()
     with running([*command, "--socket-dir", str(sockets)], sockets / "*.sock") as socket:
-        called = run([shim, "call", "onDefineDomain", "--socket", socket, "--vmi", vmi_of("legacy-image", tmp_path)])
+        called = run([shim, "call", "onDefineDomain", "--socket", socket, "--vmi", vmi_of("legacy-image", directory)])
     assert called.returncode == 0, called.stderr
     assert manufacturer(called.stdout) == ["Copper Lantern Works"]
 
 
-def serving(shim, name, tmp_path):
+def serving(shim, name, directory):
     """The command line of a container that serves the Plugins API, its socket, and its probes, all with the
-    socket below tmp_path: the kubelet makes the directory that is mounted, so it is there."""
+    socket in a directory of this machine: the kubelet makes the directory that is mounted, so it is there."""
     container = CONTAINERS[name]
     (mount,) = container["volumeMounts"]
-    directory = tmp_path / "mounted"
-    directory.mkdir()
+    mounted, files = directory / "mounted", directory / "image"
+    mounted.mkdir()
+    files.mkdir()
 
     def here(words):
-        return [word.replace(mount["mountPath"], str(directory)) for word in words]
+        return [word.replace(mount["mountPath"], str(mounted)) for word in words]
 
-    files = tmp_path / "image"
-    files.mkdir()
     command = IMAGES[name_of(container["image"])].command(shim, files, here(container["args"]))
     probes = [[str(shim), *here(probe)[1:]] for probe in containers.probes(container)]
-    return command, directory / "hook.sock", probes
+    return command, mounted / "hook.sock", probes
 
 
-def test_the_injected_sidecar_answers_its_probe_and_virt_launcher(shim, tmp_path):
-    command, socket, probes = serving(shim, "plugin-domain", tmp_path)
-    vmi = vmi_of("plugin-domain", tmp_path)
+def test_the_injected_sidecar_answers_its_probe_and_virt_launcher(shim, directory):
+    command, socket, probes = serving(shim, "plugin-domain", directory)
+    vmi = vmi_of("plugin-domain", directory)
     assert len(probes) == 1
     assert run(probes[0]).returncode != 0, "nothing is served yet"
     with running(command, socket):
@@ -147,8 +147,8 @@ def test_the_injected_sidecar_answers_its_probe_and_virt_launcher(shim, tmp_path
     assert run(probes[0]).returncode != 0, "nothing is served any more"
 
 
-def test_the_daemon_answers_its_probes_and_virt_handler(shim, tmp_path):
-    command, socket, probes = serving(shim, "plugin-node", tmp_path)
+def test_the_daemon_answers_its_probes_and_virt_handler(shim, directory):
+    command, socket, probes = serving(shim, "plugin-node", directory)
     environment = {each["name"]: each["value"] for each in CONTAINERS["plugin-node"]["env"]}
     (hook,) = api.the("plugin-node", "Plugin")["spec"]["nodeHooks"]
     assert len(probes) == 3
@@ -162,7 +162,7 @@ def test_the_daemon_answers_its_probes_and_virt_handler(shim, tmp_path):
             called = run([shim, "call", method, "--socket", socket, "--node", "node-a"])
             assert called.returncode == 0, called.stderr
         # What the VM asks for is more than the administrator's limit, and the owner is told.
-        vmi = tmp_path / "vmi.json"
+        vmi = directory / "vmi.json"
         annotations = {"memlock.example/limit": "1Ti"}
         metadata = {"name": "sample-vm", "namespace": "vms", "annotations": annotations}
         vmi.write_text(json.dumps({"metadata": metadata}))
@@ -171,8 +171,23 @@ def test_the_daemon_answers_its_probes_and_virt_handler(shim, tmp_path):
         assert environment["MEMLOCK_MAX"] in refused.stderr
 
 
-def test_the_daemon_is_given_the_time_that_it_takes_to_end():
+def test_the_daemon_is_given_the_time_that_it_takes_to_end(shim):
+    described = run([shim, "--help"]).stdout
+    container = CONTAINERS["plugin-node"]
+    seconds = 0
+    for option in ("--shutdown-grace", "--kill-grace"):
+        assert option not in container["args"]
+        seconds += int(re.search(rf"{option} <TIME>.*?\[default: (\d+)s\]", described, re.DOTALL).group(1))
     spec = api.the("plugin-node", "DaemonSet")["spec"]["template"]["spec"]
-    # --shutdown-grace and --kill-grace as they are by default, which the arguments leave so.
-    assert not {"--shutdown-grace", "--kill-grace"} & set(CONTAINERS["plugin-node"]["args"])
-    assert spec["terminationGracePeriodSeconds"] > 25 + 2
+    assert spec["terminationGracePeriodSeconds"] > seconds
+
+
+def test_a_probe_lasts_longer_than_the_program_that_it_runs(shim):
+    described = run([shim, "health", "--help"]).stdout
+    default = int(re.search(r"--timeout <TIME>.*?\[default: (\d+)s\]", described, re.DOTALL).group(1))
+    for container in (CONTAINERS["plugin-domain"], CONTAINERS["plugin-node"]):
+        for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if name in container:
+                command = container[name]["exec"]["command"]
+                inner = int(command[command.index("--timeout") + 1][:-1]) if "--timeout" in command else default
+                assert container[name]["timeoutSeconds"] > inner

@@ -17,6 +17,7 @@ mod connections;
 mod contract;
 mod exec;
 mod lifetime;
+mod node_hook_example;
 mod options;
 mod orphans;
 mod other_clients;
