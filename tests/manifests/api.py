@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -84,3 +85,14 @@ def hook_sidecars(machine):
     sidecars = json.loads(text)
     jsonschema.Draft202012Validator(schema("hooksidecars.json")).validate(sidecars)
     return sidecars
+
+
+UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 1e-3, "": 1, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def quantity(text):
+    """The number that a quantity stands for. Raises ValueError for one that Kubernetes does not read."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|m|k|M|G|)", text)
+    if found is None:
+        raise ValueError(f"not a quantity: {text}")
+    return float(found[1]) * UNITS[found[2]]

@@ -3,14 +3,14 @@
 import copy
 
 import pytest
-import yaml
 
 import api
+from containers import launcher_pod
 from policy import Policy, PolicyError, selects
 
 MANIFEST = api.the("plugin-domain", "MutatingAdmissionPolicy")
 PLUGIN = api.the("plugin-domain", "Plugin")
-POD = yaml.load((api.ROOT / "tests/manifests/virt-launcher-pod.yaml").read_text(), api.Loader)
+POD = launcher_pod()
 ANNOTATION = "smbios.vm.kubevirt.io/baseBoardManufacturer"
 SOCKET = "/var/run/kubevirt-plugin/smbios/hook.sock"
 

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 import pytest
 
 import api
+from api import quantity
 
 DOCUMENTS = api.documents()
 MACHINES = {name: each for name, each in DOCUMENTS.items() if each["kind"] == "VirtualMachine"}
@@ -13,15 +14,6 @@ PLUGINS = {name: each for name, each in DOCUMENTS.items() if each["kind"] == "Pl
 DAEMON = api.the("plugin-node", "DaemonSet")
 POD = DAEMON["spec"]["template"]["spec"]
 (SHIM,) = POD["containers"]
-
-UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 1e-3, "": 1, "k": 1e3, "M": 1e6, "G": 1e9}
-
-
-def quantity(text):
-    """The number that a quantity stands for. Raises for one that Kubernetes does not read."""
-    number, unit = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|m|k|M|G|)", text).groups()
-    return float(number) * UNITS[unit]
-
 
 def option(name):
     """The value of one of the shim's options in the DaemonSet."""
@@ -140,14 +132,16 @@ def test_memory_is_enough_for_all_workers_and_no_request_is_over_its_limit():
     resources = SHIM["resources"]
     for name, wanted in resources["requests"].items():
         assert quantity(wanted) <= quantity(resources["limits"].get(name, wanted))
-    assert quantity(resources["limits"]["memory"]) >= 2**20
+    # A worker that takes too much fails alone, before the container does.
+    worker = quantity(option("--worker-memory").removesuffix("B"))
+    assert quantity(resources["limits"]["memory"]) >= int(option("--max-workers")) * worker + 16 * 2**20
 
 
 def test_quantities_are_what_kubernetes_reads():
     for text in ("64Mi", "10m", "1.5Gi", "200"):
         assert quantity(text) > 0
     for text in ("64MB", "64mib", "x", "", "1 Gi"):
-        with pytest.raises(AttributeError):
+        with pytest.raises(ValueError):
             quantity(text)
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ import pytest
 
 import api
 import containers
+from api import quantity
 from image import Image, images, name_of
 
 CONTAINERS = containers.all_of_them()
@@ -53,7 +55,7 @@ def running(command, socket, **environment):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < end, "no socket"
             time.sleep(0.02)
-        yield found[0]
+        yield process, found[0]
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, log
@@ -110,7 +112,7 @@ def test_the_legacy_image_answers(shim, directory):
     command = IMAGES[name_of(container["image"])].command(shim, directory, container["args"])
     sockets = directory / "sockets"
     sockets.mkdir()
-    with running([*command, "--socket-dir", str(sockets)], sockets / "*.sock") as socket:
+    with running([*command, "--socket-dir", str(sockets)], sockets / "*.sock") as (_, socket):
         called = run([shim, "call", "onDefineDomain", "--socket", socket, "--vmi", vmi_of("legacy-image", directory)])
     assert called.returncode == 0, called.stderr
     assert manufacturer(called.stdout) == ["Copper Lantern Works"]
@@ -133,15 +135,25 @@ def serving(shim, name, directory):
     return command, mounted / "hook.sock", probes
 
 
+def memory(process):
+    """The most that the shim and its workers have taken so far, in bytes: shared pages count for each, so it
+    is more than what a container's limit is compared with."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    status = [Path(f"/proc/{pid}/status").read_text() for pid in (process.pid, *children)]
+    return sum(int(re.search(r"VmHWM:\s+(\d+) kB", each).group(1)) * 1024 for each in status)
+
+
 def test_the_injected_sidecar_answers_its_probe_and_virt_launcher(shim, directory):
     command, socket, probes = serving(shim, "plugin-domain", directory)
     vmi = vmi_of("plugin-domain", directory)
     assert len(probes) == 1
     assert run(probes[0]).returncode != 0, "nothing is served yet"
-    with running(command, socket):
+    with running(command, socket) as (process, _):
         assert run(probes[0]).returncode == 0
         call = [shim, "call", "onDefineDomain", "--socket", socket, "--context", "Boot", "--vmi", vmi]
         called = run(call)
+        assert memory(process) < quantity(CONTAINERS["plugin-domain"]["resources"]["limits"]["memory"])
     assert called.returncode == 0, called.stderr
     assert manufacturer(called.stdout) == ["Copper Lantern Works"]
     assert run(probes[0]).returncode != 0, "nothing is served any more"
@@ -152,7 +164,7 @@ def test_the_daemon_answers_its_probes_and_virt_handler(shim, directory):
     environment = {each["name"]: each["value"] for each in CONTAINERS["plugin-node"]["env"]}
     (hook,) = api.the("plugin-node", "Plugin")["spec"]["nodeHooks"]
     assert len(probes) == 3
-    with running(command, socket, **environment):
+    with running(command, socket, **environment) as (process, _):
         for probe in probes:
             assert run(probe).returncode == 0, probe
         assert socket.stat().st_mode & 0o777 == 0o600
@@ -161,6 +173,11 @@ def test_the_daemon_answers_its_probes_and_virt_handler(shim, directory):
             # The sample VM has no annotation for this hook, so there is nothing to do.
             called = run([shim, "call", method, "--socket", socket, "--node", "node-a"])
             assert called.returncode == 0, called.stderr
+        # Many VMs at once.
+        with ThreadPoolExecutor(64) as clients:
+            called = list(clients.map(lambda _: run([shim, "call", "preVMStart", "--socket", socket]), range(64)))
+        assert [each.stderr for each in called if each.returncode != 0] == []
+        assert memory(process) < quantity(CONTAINERS["plugin-node"]["resources"]["limits"]["memory"])
         # What the VM asks for is more than the administrator's limit, and the owner is told.
         vmi = directory / "vmi.json"
         annotations = {"memlock.example/limit": "1Ti"}
