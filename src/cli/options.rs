@@ -276,7 +276,7 @@ impl Options {
             }
         };
         let spec = match (self.mode, self.command_line(words)?) {
-            (Mode::Exec, None) => Spec::Exec(self.in_path(None)),
+            (Mode::Exec, None) => Spec::Exec(self.in_path()),
             (Mode::Exec, Some(_)) => {
                 return Err(usage(
                     "a worker makes sense with --mode persistent only; exec mode runs the programs \
@@ -289,7 +289,7 @@ impl Options {
                 ));
             }
             (Mode::Persistent, Some(command)) => Spec::Persistent(command),
-            (Mode::Persistent, None) => Spec::PersistentInPath(self.in_path(None)),
+            (Mode::Persistent, None) => Spec::PersistentInPath(self.in_path()),
         };
         let limits = self.limits()?;
         Ok(ServeConfig {
@@ -302,9 +302,16 @@ impl Options {
         })
     }
 
-    /// The programs to look for in `$PATH`, those of a hook that was asked for by name among them.
-    pub(super) fn in_path(&self, hook: Option<&HookName>) -> InPath {
-        InPath { more: self.node_hooks.iter().chain(hook).cloned().collect() }
+    /// The programs to look for in `$PATH`.
+    pub(super) fn in_path(&self) -> InPath {
+        InPath { more: self.node_hooks.clone() }
+    }
+
+    /// Whether a program may be named after this hook.
+    pub(super) fn knows(&self, hook: &HookName) -> bool {
+        !hook.is_node_hook()
+            || HookName::NODE_HOOKS.contains(hook)
+            || self.node_hooks.contains(hook)
     }
 
     /// How hooks are run.
