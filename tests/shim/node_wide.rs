@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use crate::support::{LIMIT, Meeting, Shim, children, path_with, script};
+use crate::support::{LIMIT, Meeting, Shim, children, descriptors, path_with, script};
 
 /// A call that is on its way.
 type Call = JoinHandle<Result<(), Status>>;
@@ -91,8 +91,14 @@ async fn the_hanging_hook_of_one_vm_does_not_stall_the_others() {
 async fn sixty_four_clients_are_answered_by_four_workers_in_the_order_in_which_they_came() {
     const CLIENTS: usize = 64;
     const WORKERS: usize = 4;
-    let args = ["--max-workers", "4", "--min-workers", "4"];
+    let args = ["--max-workers", "4", "--min-workers", "4", "--log-level", "debug"];
     let mut shim = Shim::plugin_worker("--hooks preVMStart", &args).await;
+    // The first was started before it served.
+    for _ in 1..WORKERS {
+        shim.log_line("worker started").await;
+    }
+    let pid = shim.pid().as_raw().unsigned_abs().into();
+    let before = descriptors(pid);
     let meet = |meeting: &Meeting| json!({"do": "meet", "path": meeting.0});
     let busy = keep_busy(&shim, WORKERS, meet).await;
     for _ in 0..WORKERS {
@@ -123,9 +129,14 @@ async fn sixty_four_clients_are_answered_by_four_workers_in_the_order_in_which_t
         // one each.
         assert!(at + WORKERS > *number, "{number} was the {at}th: {order:?}");
     }
-    // Nothing is left but the workers.
-    let pid = shim.pid().as_raw().unsigned_abs().into();
+    // Nothing is left but the workers, once the connections are closed.
     assert_eq!(children(pid).len(), WORKERS);
+    let closed = async {
+        while descriptors(pid) > before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, closed).await.expect("descriptors are left over");
     shim.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(shim.ended().await.code(), Some(0));
     assert!(!shim.log_text().contains("call failed"), "{}", shim.log_text());

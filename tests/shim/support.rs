@@ -471,3 +471,8 @@ pub fn stat(pid: u64) -> Option<(char, u64)> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u64) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
