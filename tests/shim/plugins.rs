@@ -177,8 +177,8 @@ async fn hook_points_that_come_later_are_programs_if_they_are_named() {
     assert!(!shim.dir.path().join("mark").exists());
     for (names, expected) in [
         ("preVMSnapshot,preNothing", "--node-hooks names preNothing: there is no program"),
-        ("onDefineDomain", "it is not a node hook"),
-        ("../sh", "it is not a node hook"),
+        ("onDefineDomain", "is not a node hook"),
+        ("../sh", "is not a node hook"),
     ] {
         let mut shim = Shim::spawn(&["--node-hooks", names], |command, dir| {
             script(&dir.join("bin"), "preVMSnapshot", MARK);
