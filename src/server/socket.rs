@@ -81,7 +81,10 @@ impl Socket {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        std::fs::create_dir_all(directory).map_err(|error| StartError::SocketPath {
+            path: path.clone(),
+            why: format!("its directory cannot be made: {error}"),
+        })?;
         // Of two shims that start at once, one would remove the other's new socket for the old one.
         let lock = lock(directory).await.map_err(failed)?;
         if let Some(why) = clear(&path).await {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus as HealthStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
@@ -43,9 +43,21 @@ pub enum ClientError {
     #[error("{code:?}: {message}")]
     Status {
         /// The status code.
-        code: tonic::Code,
+        code: Code,
         /// Its text.
         message: String,
+    },
+    /// Somebody answers, and does not know the method.
+    #[error(
+        "{socket} does not serve {method}: is it a socket of the other API? Hook sidecars serve \
+         Info and Callbacks; plugins serve DomainHookService (`call --context`), NodeHookService and \
+         Health"
+    )]
+    OtherApi {
+        /// The socket.
+        socket: String,
+        /// What it was asked for.
+        method: String,
     },
     /// `Info` offers nothing that this client knows.
     #[error("the sidecar offers none of the versions v1alpha1 to v1alpha3")]
@@ -77,7 +89,11 @@ pub struct ServerHealth {
 }
 
 /// One connection.
-pub struct Client(Channel);
+pub struct Client {
+    channel: Channel,
+    /// Where to, for errors.
+    socket: String,
+}
 
 impl Client {
     /// Connects to a socket.
@@ -96,7 +112,7 @@ impl Client {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 failed(cause.unwrap_or_else(|| error.to_string()))
             })?;
-        Ok(Self(channel))
+        Ok(Self { channel, socket: path })
     }
 
     /// Asks what the sidecar offers.
@@ -201,12 +217,20 @@ impl Client {
         P: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
-        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(params);
         request.set_timeout(timeout);
         let codec = tonic_prost::ProstCodec::default();
-        Ok(grpc.unary(request, path, codec).await?.into_inner())
+        match grpc.unary(request, path.clone(), codec).await {
+            Ok(response) => Ok(response.into_inner()),
+            // A hook that is not served is told in words. A method is not.
+            Err(status) if status.code() == Code::Unimplemented && status.message().is_empty() => {
+                let (socket, method) = (self.socket.clone(), path.path()[1..].to_owned());
+                Err(ClientError::OtherApi { socket, method })
+            }
+            Err(status) => Err(status.into()),
+        }
     }
 }
 
