@@ -50,10 +50,16 @@ impl Call {
     }
 
     /// The VirtualMachineInstance as Kubernetes JSON, always an object. What is not there is
-    /// `Null`: `call.vmi()["metadata"]["annotations"]["a"].as_str()`.
+    /// `Null`: `call.vmi()["spec"]["domain"]["cpu"]["cores"].as_u64()` is a number or `None`.
     #[must_use]
     pub fn vmi(&self) -> &Value {
         &self.vmi
+    }
+
+    /// An annotation of the VM, which is how its owner talks to a hook.
+    #[must_use]
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.vmi["metadata"]["annotations"][name].as_str()
     }
 
     /// Which try this is: 1, or 2 after a worker has died over the call or asked for another try.
