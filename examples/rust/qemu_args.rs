@@ -15,7 +15,6 @@ fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
     let args: Option<Vec<String>> = serde_json::from_str(annotation).ok();
     let args = args.filter(|args| args.iter().all(|arg| xml::is_plain(arg)));
     let args = args.ok_or(Refusal::new(why))?;
-
     let (document, mut changes) = (xml::parse(domain)?, Changes::of(domain));
     let there = document.descendants().filter(|node| node.has_tag_name((QEMU, "arg")));
     let there: Vec<_> = there.filter_map(|arg| arg.attribute("value")).collect();

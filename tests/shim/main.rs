@@ -24,3 +24,4 @@ mod persistent;
 mod pool;
 mod pressure;
 mod protocol_page;
+mod rust_examples;

@@ -20,7 +20,7 @@ fn start(name: Option<&str>, arguments: &[&OsStr], context: Option<&str>) -> Out
     let link = dir.path().join(name.unwrap_or("a-program"));
     symlink(program, &link).unwrap();
     let mut command = Command::new(link);
-    command.args(arguments).env_remove("KUBEVIRT_HOOK_PROTOCOL");
+    command.args(arguments).env_remove("KUBEVIRT_HOOK_PROTOCOL").env_remove("RUST_BACKTRACE");
     match context {
         Some(context) => command.env("KUBEVIRT_HOOK_CONTEXT", context),
         None => command.env_remove("KUBEVIRT_HOOK_CONTEXT"),

@@ -86,3 +86,21 @@ fn without_the_shim_what_is_printed_does_not_get_into_the_result() {
     );
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn a_worker_whose_answers_nobody_reads_says_so_and_fails() {
+    let mut child = Command::new(support::program("children"))
+        .env("KUBEVIRT_HOOK_PROTOCOL", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let message = frame(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"}));
+    child.stdin.take().unwrap().write_all(&message).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.starts_with("children: cannot write to the shim: Broken pipe"), "{log}");
+    assert_eq!(output.status.code(), Some(1));
+}
