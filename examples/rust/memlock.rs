@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use kubevirt_hook::{Call, Refusal, Result, Worker};
-use rlimit::{Resource, prlimit};
+use rlimit::{prlimit, Resource};
 
 fn main() -> ExitCode {
     let worker = Worker::new("memlock").version("1.0.0").node_hook("preVMStart", raise_limit);

@@ -5,7 +5,8 @@ use std::process::Output;
 
 use tokio::process::Command;
 
-use crate::support::{DOMAIN, Shim, binary, example, file, path_with, script, worker};
+use crate::rust_examples::example;
+use crate::support::{DOMAIN, Shim, binary, file, path_with, script, worker};
 
 const MANUFACTURER: &str = "Copper Lantern Works";
 
@@ -53,7 +54,6 @@ async fn every_example_sets_the_manufacturer_and_is_idempotent() {
     let (smbios, bare) = (file("examples/python/smbios.py"), file("examples/python/bare.py"));
     let (smbios, bare) = (smbios.to_str().unwrap(), bare.to_str().unwrap());
     let (rust, shell) = (example("smbios"), file("examples/shell/onDefineDomain"));
-    let rust = rust.to_str().unwrap();
     for worker in [
         &["--mode", "persistent", "--", "python3", smbios][..],
         &["--mode", "persistent", "--", "python3", bare],

@@ -10,7 +10,8 @@ use rlimit::Resource;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{binary, example, file, path_with};
+use crate::rust_examples::example;
+use crate::support::{binary, file, path_with};
 
 const POD: &str = "e2a7c64d-0b1f-4f83-95d8-3c6b7e90a241";
 const OTHER_POD: &str = "77e05d0f-6c0a-4e0c-b6d7-1e5b6a2d9f10";
@@ -97,7 +98,7 @@ struct How {
 
 impl How {
     fn all() -> Vec<Self> {
-        let programs = [file("examples/python/memlock.py"), example("memlock")];
+        let programs = [file("examples/python/memlock.py"), example("memlock").into()];
         let modes = ["persistent", "exec"];
         programs
             .into_iter()

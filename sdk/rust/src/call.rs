@@ -50,10 +50,16 @@ impl Call {
     }
 
     /// The VirtualMachineInstance as Kubernetes JSON, always an object. What is not there is
-    /// `Null`: `call.vmi()["metadata"]["annotations"]["a"].as_str()`.
+    /// `Null`: `call.vmi()["spec"]["domain"]["cpu"]["cores"].as_u64()` is a number or `None`.
     #[must_use]
     pub fn vmi(&self) -> &Value {
         &self.vmi
+    }
+
+    /// An annotation of the VM, which is how its owner talks to a hook.
+    #[must_use]
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.vmi["metadata"]["annotations"][name].as_str()
     }
 
     /// Which try this is: 1, or 2 after a worker has died over the call or asked for another try.
@@ -164,5 +170,33 @@ impl Cancellation {
     pub(crate) fn cancel(&self) {
         *self.0 .0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0 .1.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_with_the_cancellation_or_with_its_time() {
+        let cancellation = Cancellation::default();
+        assert!(!cancellation.is_cancelled() && cancellation.check().is_ok());
+        assert!(cancellation.wait(Duration::from_millis(1)).is_ok());
+        let clone = cancellation.clone();
+        let waiting = std::thread::spawn(move || clone.wait(Duration::from_secs(3600)));
+        cancellation.cancel();
+        assert_eq!(waiting.join().unwrap(), Err(Cancelled));
+        assert_eq!(cancellation.check(), Err(Cancelled));
+        assert_eq!(cancellation.wait(Duration::ZERO), Err(Cancelled));
+    }
+
+    #[test]
+    fn a_call_has_what_is_left_until_its_deadline() {
+        let mut call = Call::new("onDefineDomain", Value::Null);
+        assert_eq!(call.remaining(), None);
+        call.deadline = Some(Instant::now());
+        assert_eq!(call.remaining(), Some(Duration::ZERO));
+        call.deadline = Instant::now().checked_add(Duration::from_secs(3600));
+        assert!(call.remaining().unwrap() > Duration::from_secs(3000));
     }
 }

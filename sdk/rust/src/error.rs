@@ -133,3 +133,24 @@ pub(crate) fn clip(text: &str) -> &str {
     }
     &text[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(clip("short"), "short");
+        let long = "é".repeat(MAX_TEXT_BYTES);
+        assert_eq!(clip(&long).len(), MAX_TEXT_BYTES);
+        assert_eq!(clip(&long[2..]).len(), MAX_TEXT_BYTES);
+        assert_eq!(clip(&format!("a{long}")).len(), MAX_TEXT_BYTES - 1);
+    }
+
+    #[test]
+    fn an_error_that_nobody_wrote_for_the_owner_is_not_told() {
+        let failure = Failure::of_hook(&std::io::Error::other("secret"));
+        assert_eq!((failure.code, &failure.message), (-32603, &Failure::FAULT.message));
+        assert!(!failure.message.contains("secret"));
+    }
+}

@@ -13,6 +13,8 @@ mod output;
 mod serve;
 mod stdio;
 mod worker;
+#[cfg(feature = "xml")]
+pub mod xml;
 
 pub use call::{Call, Cancellation, Level};
 pub use error::{Cancelled, InvalidParams, Refusal};

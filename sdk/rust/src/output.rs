@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
@@ -14,12 +13,13 @@ use crate::frame;
 /// The way to the shim. Messages of several threads do not mix.
 pub(crate) struct Output {
     writer: Mutex<Box<dyn Write + Send>>,
-    broken: AtomicBool,
+    /// Why a message could not be written. Then nobody reads any more.
+    fault: OnceLock<io::Error>,
 }
 
 impl Output {
     pub(crate) fn new(writer: impl Write + Send + 'static) -> Self {
-        Self { writer: Mutex::new(Box::new(writer)), broken: AtomicBool::new(false) }
+        Self { writer: Mutex::new(Box::new(writer)), fault: OnceLock::new() }
     }
 
     /// Answers a request. `result` is JSON text; `domain` is attached.
@@ -57,19 +57,18 @@ impl Output {
         );
     }
 
-    /// Whether a message could not be written. Then nobody reads any more.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
+    /// Why a message could not be written, if one could not.
+    pub(crate) fn fault(&self) -> Option<&io::Error> {
+        self.fault.get()
     }
 
     fn send(&self, json: &str, attached: Option<&[u8]>) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_broken() {
+        if self.fault.get().is_some() {
             return; // half a message may stand there
         }
         if let Err(error) = frame::write(&mut **writer, json, attached) {
-            self.broken.store(true, Ordering::Relaxed);
-            complain(format_args!("cannot write to the shim: {error}"));
+            let _ = self.fault.set(error);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! in the pipe.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -19,15 +19,15 @@ use crate::message::{self, Message};
 use crate::output::{quoted, Log, Output};
 use crate::worker::Worker;
 
-/// Answers everything up to end-of-file. An error is what could not be read.
+/// Answers everything up to end-of-file. An error says what could not be read or written.
 pub(crate) fn serve(
     worker: &Worker<'_>,
     input: impl Read + Send,
-    output: Arc<Output>,
-) -> io::Result<()> {
+    output: &Arc<Output>,
+) -> Result<(), String> {
     let session = Session {
         worker,
-        output,
+        output: output.clone(),
         input: Mutex::new(Input { stream: input, end: None, attaches: false }),
         open: Mutex::default(),
     };
@@ -35,13 +35,16 @@ pub(crate) fn serve(
         for _ in 0..worker.concurrency {
             let thread = thread::Builder::new().name("hook".to_owned());
             if let Err(error) = thread.spawn_scoped(scope, || session.work()) {
-                lock(&session.input).end = Some(Err(error));
+                lock(&session.input).end = Some(Err(format!("cannot start a thread: {error}")));
                 break;
             }
         }
         session.work();
     });
     let input = session.input.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = output.fault() {
+        return Err(format!("cannot write to the shim: {error}"));
+    }
     input.end.unwrap_or(Ok(()))
 }
 
@@ -56,7 +59,7 @@ struct Session<'s, R> {
 struct Input<R> {
     stream: R,
     /// Why nothing more is read.
-    end: Option<io::Result<()>>,
+    end: Option<Result<(), String>>,
     /// Whether the shim takes attachments, as it said at first.
     attaches: bool,
 }
@@ -81,16 +84,16 @@ impl<R: Read> Session<'_, R> {
         let mut input = lock(&self.input);
         while input.end.is_none() {
             match message::read(&mut input.stream) {
-                _ if self.output.is_broken() => {
-                    input.end = Some(Err(io::Error::from(io::ErrorKind::BrokenPipe)));
-                }
+                _ if self.output.fault().is_some() => input.end = Some(Ok(())),
                 Ok(Some(message)) => {
                     if let Some(request) = self.sort(message, &mut input.attaches) {
                         return Some(request);
                     }
                 }
                 Ok(None) => input.end = Some(Ok(())),
-                Err(error) => input.end = Some(Err(error)),
+                Err(error) => {
+                    input.end = Some(Err(format!("cannot read from the shim: {error}")));
+                }
             }
         }
         None

@@ -3,6 +3,7 @@
 use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::env;
+use std::io::BufReader;
 use std::panic;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -165,15 +166,15 @@ impl<'h> Worker<'h> {
         let output = Arc::new(Output::new(output));
         #[cfg(feature = "log")]
         self.install_logger(Some(output.clone()));
-        match stdio::take_input()
-            .and_then(|input| serve::serve(&self, std::io::BufReader::new(input), output))
-        {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                complain(format_args!("{}: standard input: {error}", self.name));
-                ExitCode::FAILURE
-            }
+        let served = match stdio::take_input() {
+            Ok(input) => serve::serve(&self, BufReader::new(input), &output),
+            Err(error) => Err(format!("cannot take standard input: {error}")),
+        };
+        if let Err(reason) = served {
+            complain(format_args!("{}: {reason}", self.name));
+            return ExitCode::FAILURE;
         }
+        ExitCode::SUCCESS
     }
 
     #[cfg(feature = "log")]
@@ -194,4 +195,58 @@ fn print_backtraces() {
         print(panic);
         complain(Backtrace::force_capture());
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker() -> Worker<'static> {
+        Worker::new("test").on_define_domain(|_, _| Ok(None))
+    }
+
+    #[test]
+    fn every_name_that_the_protocol_takes_can_be_a_node_hooks() {
+        let longest = "a".repeat(63);
+        let names = ["preVMStart", "x", "later2", &longest];
+        let worker =
+            names.iter().fold(worker(), |worker, name| worker.node_hook(name, |_, _| Ok(())));
+        assert_eq!(worker.hooks.len(), 5);
+    }
+
+    #[test]
+    fn other_names_and_second_hooks_are_mistakes() {
+        let too_long = "a".repeat(64);
+        let names = [
+            "",
+            "PreVMStart",
+            "pre-start",
+            "é",
+            "2later",
+            "initialize",
+            "onDefineDomain",
+            &too_long,
+        ];
+        for name in names {
+            let node_hook = panic::catch_unwind(|| worker().node_hook(name, |_, _| Ok(())));
+            assert!(node_hook.is_err(), "{name:?}");
+        }
+        let second = panic::catch_unwind(|| worker().on_define_domain(|_, _| Ok(None)));
+        assert!(second.is_err());
+    }
+
+    #[test]
+    fn concurrency_is_what_the_shim_takes() {
+        assert_eq!(worker().concurrency(64).concurrency, 64);
+        for calls in [0, 65] {
+            assert!(panic::catch_unwind(|| worker().concurrency(calls)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_hook_may_borrow() {
+        let answer = String::from("<domain/>");
+        let worker = Worker::new("test").on_define_domain(|_, _| Ok(Some(answer.clone())));
+        assert_eq!(worker.hooks.len(), 1);
+    }
 }

@@ -1,6 +1,8 @@
 //! Runs the vector worker through every session of `protocol/vectors`.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, unreachable_pub, reason = "a test may panic")]
+
+mod support;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,14 +23,6 @@ fn sessions() -> Vec<PathBuf> {
         entries.filter(|path| path.extension().is_some_and(|it| it == "json")).collect();
     assert!(sessions.len() >= 40, "there are only {} sessions", sessions.len());
     sessions
-}
-
-/// The program that `cargo test` has built beside this one.
-fn worker() -> Command {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().parent().unwrap().join("examples/vectors");
-    assert!(path.exists(), "{} is not built; run `cargo test`", path.display());
-    Command::new(path)
 }
 
 #[test]
@@ -52,7 +46,7 @@ fn play(session: &Path, chunk: usize) {
     let input = std::fs::read(session.with_extension("in")).unwrap();
     let wanted = std::fs::read(session.with_extension("out")).unwrap();
     let must_fail = facts["exit"] == "failure";
-    let mut child = worker()
+    let mut child = Command::new(support::program("vectors"))
         .env("KUBEVIRT_HOOK_PROTOCOL", "1")
         .env("VECTORS_CONCURRENCY", facts["concurrency"].to_string())
         .stdin(Stdio::piped())
