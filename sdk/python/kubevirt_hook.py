@@ -270,6 +270,7 @@ def _move_stdout() -> int:
     output = os.dup(1)
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()  # Python 3.9 would write it twice
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     return output
 
@@ -376,7 +377,7 @@ def _shim_handler(channel: _Channel) -> logging.Handler:
         def emit(self, record: logging.LogRecord) -> None:
             try:
                 text = _plain(self.format(record))
-                if channel.left:
+                if channel.forked:
                     print(text, file=sys.stderr)
                     return
                 names = {logging.ERROR: "error", logging.WARNING: "warning", logging.INFO: "info"}
@@ -411,20 +412,16 @@ class _Channel:
     """
 
     def __init__(self) -> None:
-        self._null = os.open(os.devnull, os.O_RDONLY)
-        self._input = os.dup(0)
-        self._stream = open(self._input, "rb")
-        os.dup2(self._null, 0)
+        self._stream = open(os.dup(0), "rb")
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
         self._output = _move_stdout()
-        self._lock = allocate_lock()
-        self.left = False
-        os.register_at_fork(after_in_child=self._leave)
+        self._lock, self._process = allocate_lock(), os.getpid()
 
-    def _leave(self) -> None:
-        """A child process has no part in this: it reads end-of-file, and cannot write."""
-        self.left, self._lock = True, allocate_lock()
-        os.dup2(self._null, self._input, inheritable=False)
-        os.dup2(self._null, self._output, inheritable=False)
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child that a hook has forked. It has no part in the conversation."""
+        return os.getpid() != self._process
 
     def messages(self) -> Iterator[tuple[Json, Documents]]:
         """Every message until end-of-file, with its attachments."""
@@ -470,6 +467,8 @@ class _Channel:
 
     def write(self, frames: list[bytes]) -> None:
         """Sends one message, whole."""
+        if self.forked:
+            raise OSError("a child process came back from a hook")
         parts = [part for frame in frames for part in (len(frame).to_bytes(4, "big"), frame)]
         with self._lock:
             sent = os.writev(self._output, parts)
