@@ -33,8 +33,10 @@ def raise_limit(vmi, node):
 
 def is_virtqemud(path, pods):
     try:
+        if (path / "comm").read_text() != "virtqemud\n":
+            return False
         cgroup = (path / "cgroup").read_text().replace("_", "-")  # systemd's names have no hyphens
-        return (path / "comm").read_text() == "virtqemud\n" and any(pod in cgroup for pod in pods)
+        return any(pod in cgroup for pod in pods)
     except OSError:  # it has ended
         return False
 

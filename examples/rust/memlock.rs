@@ -45,10 +45,12 @@ fn virtqemuds(pods: &[String]) -> Result<Vec<i32>> {
         let path = process?.path();
         // One that cannot be read has ended.
         let read = |name| fs::read_to_string(path.join(name)).unwrap_or_default();
-        let pid = path.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok());
+        if read("comm") != "virtqemud\n" {
+            continue;
+        }
         let cgroup = read("cgroup").replace('_', "-"); // systemd's names have no hyphens
-        if read("comm") == "virtqemud\n" && pods.iter().any(|pod| cgroup.contains(pod)) {
-            found.extend(pid);
+        if pods.iter().any(|pod| cgroup.contains(pod)) {
+            found.extend(path.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok()));
         }
     }
     Ok(found)

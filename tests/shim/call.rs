@@ -57,9 +57,9 @@ async fn every_example_sets_the_manufacturer_and_is_idempotent() {
     for worker in [
         &["--mode", "persistent", "--", "python3", smbios][..],
         &["--mode", "persistent", "--", "python3", bare],
-        &["--mode", "persistent", "--", rust],
+        &["--mode", "persistent", "--", &rust],
         &["--mode", "exec", "--", "python3", smbios],
-        &["--", rust],
+        &["--", &rust],
         &["--", shell.to_str().unwrap()],
     ] {
         let args = [&["onDefineDomain"], worker].concat();

@@ -18,6 +18,7 @@ mod contract;
 mod exec;
 mod health;
 mod lifetime;
+mod migrating_page;
 mod node_hook_example;
 mod node_wide;
 mod options;
