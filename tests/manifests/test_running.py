@@ -16,13 +16,12 @@ import pytest
 import api
 import containers
 from api import quantity
-from image import Image, images, name_of
+from image import images, name_of
 
 CONTAINERS = containers.all_of_them()
-# The shim's own image has nothing but its entry point.
-IMAGES = {"sidecar-shim": Image('ENTRYPOINT ["/sidecar-shim"]'), **images()}
+IMAGES = images()
 DEADLINE = 30
-# What a user may have set, and what the test of another program has.
+# Without what a user has set for another shim.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_SHIM_")}
 
 
