@@ -200,9 +200,12 @@ class Hook:
     def _invoke(self, call: Call, vmi: Json, subject: Any) -> Any:
         """What the hook makes of its subject; `None` where that stays as it is."""
         member, function = self._functions[call.hook]
-        _running.set(call)
-        self._connect_logging()  # the first call may have imported it
-        result = function(vmi, subject)
+        self._connect_logging()  # an earlier call may have imported it
+        before = _running.set(call)
+        try:
+            result = function(vmi, subject)
+        finally:
+            _running.reset(before)
         allowed = type(None) if member == "nodeName" else MEMBERS[member][2]
         if result is not None and not isinstance(result, allowed):
             wanted = "None" if member == "nodeName" else f"a {allowed.__name__} or None"
@@ -249,9 +252,8 @@ def _document(member: str, value: Any) -> Any:
         except (ValueError, RecursionError):
             value = None
     if not isinstance(value, wanted):
-        raise InvalidParams(
-            f"{member} is missing or not {'a string' if wanted is str else 'an object'}"
-        )
+        kind = "a string" if wanted is str else "an object"
+        raise InvalidParams(f"{member} is missing or not {kind}")
     return value
 
 
@@ -306,9 +308,8 @@ def _run_once(hook: Hook, argv: list[str]) -> int:
     call = Call(name, None, {"context": os.environ.get("KUBEVIRT_HOOK_CONTEXT")})
     member = hook._functions[name][0]
     try:
-        result = hook._invoke(
-            call, _document("vmi", given["vmi"]), _document(member, given[member])
-        )
+        vmi, subject = _document("vmi", given["vmi"]), _document(member, given[member])
+        result = hook._invoke(call, vmi, subject)
         data = given[member] if result is None else _result_bytes(result)
     except (Refused, InvalidParams, Cancelled) as error:
         print(f"{hook.name}: {_plain(str(error) or 'the call was cancelled')}", file=sys.stderr)
@@ -371,6 +372,8 @@ def _stderr_handler() -> logging.Handler:
 def _shim_handler(channel: _Channel) -> logging.Handler:
     import logging
 
+    names = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
+
     class ShimHandler(logging.Handler):
         """Sends records to the shim, each with the call that it belongs to."""
 
@@ -380,12 +383,10 @@ def _shim_handler(channel: _Channel) -> logging.Handler:
                 if channel.forked:
                     print(text, file=sys.stderr)
                     return
-                names = {logging.ERROR: "error", logging.WARNING: "warning", logging.INFO: "info"}
-                level = next(
-                    (name for number, name in names.items() if record.levelno >= number), "debug"
-                )
+                levels = (name for number, name in names if record.levelno >= number)
                 call = _running.get(None)
-                params = {"level": level, "message": text, **({"id": call.id} if call else {})}
+                said = {"level": next(levels, "debug"), "message": text}
+                params = {**said, "id": call.id} if call else said
                 channel.write(_frames({"method": "$/log", "params": params}))
             except Exception:
                 self.handleError(record)
@@ -430,9 +431,8 @@ class _Channel:
                 message = _decode(payload.decode())
             except (ValueError, RecursionError) as error:
                 # Of the error's text nothing is shown: it may quote a document.
-                raise _ProtocolError(
-                    f"a message that is not JSON ({type(error).__name__})"
-                ) from None
+                kind = type(error).__name__
+                raise _ProtocolError(f"a message that is not JSON ({kind})") from None
             del payload
             if not isinstance(message, dict):
                 raise _ProtocolError("a message that is not an object")
@@ -529,7 +529,7 @@ class _Worker:
 
     def _take(self, message: Json, attached: Documents) -> None:
         method, params, ident = message.get("method"), message.get("params"), message.get("id")
-        if method is None or "id" not in message:
+        if not isinstance(method, str) or "id" not in message:
             if method == "$/cancelRequest" and isinstance(params, dict):
                 self._cancel(params.get("id"))
         elif method == "initialize":
@@ -538,9 +538,8 @@ class _Worker:
             error = {"code": METHOD_NOT_FOUND, "message": "unknown method"}
             self._channel.write(_frames({"id": ident, "error": error}))
         else:
-            call = Call(
-                method, ident, params.get("invocation") if isinstance(params, dict) else None
-            )
+            invocation = params.get("invocation") if isinstance(params, dict) else None
+            call = Call(method, ident, invocation)
             self._open[call.id] = call
             if self._threads:
                 self._threads.submit(self._call, ident, call, params, attached)
@@ -582,10 +581,8 @@ class _Worker:
         member = self._hook._functions[call.hook][0]
         given = {**params, **attached}
         attached.clear()  # no document is kept twice
-        vmi, subject = (
-            _document("vmi", given.pop("vmi", None)),
-            _document(member, given.pop(member, None)),
-        )
+        vmi = _document("vmi", given.pop("vmi", None))
+        subject = _document(member, given.pop(member, None))
         result = self._hook._invoke(call, vmi, subject)
         if result is None:
             return [{} if member == "nodeName" else {"unchanged": True}]
@@ -602,9 +599,8 @@ class _Worker:
             names = {"attachments": ["domain"]} if attached else {}
             frames = _frames({"id": ident, "result": result, **names}, *attached)
         except (Exception, SystemExit) as error:
-            frames = _frames(
-                {"id": ident, "error": _error(Cancelled() if call and call._cancelled else error)}
-            )
+            answer = _error(Cancelled() if call and call._cancelled else error)
+            frames = _frames({"id": ident, "error": answer})
         if call:
             self._open.pop(call.id, None)
         self._channel.write(frames)

@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{LIMIT, binary, file};
+use crate::support::{LIMIT, binary, file, path_with};
 
 /// One of `examples/rust`, which `cargo test` has built.
 pub fn example(name: &str) -> String {
@@ -256,6 +256,27 @@ async fn cloud_init_adds_a_part_to_user_data_of_any_kind() {
     CLOUD_INIT.refuses("timezone: Etc/UTC", &sample, "its first line has to be").await;
     let mime = r#"{"UserData":"MIME-Version: 1.0\n"}"#;
     CLOUD_INIT.refuses(part, mime, "nothing can be added to user data of this form").await;
+}
+
+/// Installed under the name of its hook, a program needs no other configuration.
+#[tokio::test]
+async fn a_link_in_path_is_the_hook_that_it_is_named_after() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(example("iommu"), dir.path().join("onDefineDomain")).unwrap();
+    let vmi = dir.path().join("vmi.json");
+    let annotations = json!({"iommu.vm.kubevirt.io/model": "intel"});
+    std::fs::write(&vmi, json!({"metadata": {"annotations": annotations}}).to_string()).unwrap();
+    let mut results = Vec::new();
+    for mode in ["persistent", "exec"] {
+        let mut command = Command::new(binary());
+        command.args(["call", "onDefineDomain", "--mode", mode, "--vmi"]).arg(&vmi);
+        command.env("PATH", path_with(dir.path())).kill_on_drop(true);
+        let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        results.push(String::from_utf8(output.stdout).unwrap());
+    }
+    assert!(results[0].contains("<iommu model=\"intel\">"), "{}", results[0]);
+    assert_eq!(results[0], results[1]);
 }
 
 #[test]

@@ -20,6 +20,9 @@ const CONTEXT: &str = "KUBEVIRT_HOOK_CONTEXT";
 
 /// Runs the hook that the arguments are for, and tells the exit status.
 pub(crate) fn run(worker: &Worker<'_>, arguments: &[OsString], mut output: File) -> ExitCode {
+    if matches!(arguments, [_, only] if only == "--help" || only == "-h") {
+        return print(worker, &mut output, &format!("{}\n", usage(worker)));
+    }
     let once = match Once::parse(worker, arguments) {
         Ok(once) => once,
         Err(reason) => {
@@ -27,14 +30,17 @@ pub(crate) fn run(worker: &Worker<'_>, arguments: &[OsString], mut output: File)
             return ExitCode::from(2);
         }
     };
-    let printed = match once.run() {
-        Ok(printed) => printed,
+    match once.run() {
+        Ok(result) => print(worker, &mut output, &result),
         Err(failure) => {
             complain(format_args!("{}: {}", worker.name, failure.message));
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    match output.write_all(printed.as_bytes()) {
+    }
+}
+
+fn print(worker: &Worker<'_>, output: &mut File, text: &str) -> ExitCode {
+    match output.write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(format_args!("{}: cannot write the result: {error}", worker.name));
@@ -63,6 +69,7 @@ impl<'w, 'h> Once<'w, 'h> {
         let program = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
         let name = match kind {
             _ if worker.hooks.contains_key(program) => program,
+            _ if [ON_DEFINE_DOMAIN, PRE_CLOUD_INIT_ISO].contains(&program) => program,
             Kind::Domain => ON_DEFINE_DOMAIN,
             Kind::CloudInit => PRE_CLOUD_INIT_ISO,
             Kind::Node => {

@@ -96,7 +96,9 @@ pub(crate) enum Log {
 impl Log {
     pub(crate) fn write(&self, level: Level, message: &str) {
         match self {
-            Self::Stderr => complain(format_args!("{}: {}", level.as_str(), clip(message))),
+            Self::Stderr => {
+                complain(format_args!("{}: {}", level.as_str().to_uppercase(), clip(message)));
+            }
             Self::Shim(output, id) => output.log(level, message, Some(id)),
         }
     }

@@ -37,7 +37,10 @@ pub fn parse(xml: &str) -> Result<Document<'_>, InvalidParams> {
     Document::parse(xml).map_err(|error| {
         // The error's own text names elements and entities.
         let at = error.pos();
-        InvalidParams::new(format!("not well-formed XML, at line {}, column {}", at.row, at.col))
+        InvalidParams::new(format!(
+            "the document is not well-formed XML: line {}, column {}",
+            at.row, at.col
+        ))
     })
 }
 
@@ -374,7 +377,7 @@ mod tests {
     fn of_a_document_that_cannot_be_read_an_error_tells_the_place_alone() {
         let broken = DOMAIN.replace("</os>", "</secret>");
         let error = set_text(&broken, "os", "").unwrap_err().to_string();
-        assert_eq!(error, "not well-formed XML, at line 6, column 2");
+        assert_eq!(error, "the document is not well-formed XML: line 6, column 2");
         assert!(parse("<!DOCTYPE domain [<!ENTITY a 'b'>]><domain>&a;</domain>").is_err());
     }
 

@@ -80,6 +80,24 @@ fn the_name_that_it_is_started_by_decides_and_otherwise_the_options() {
     assert!(failure(&unnamed, 2).contains("has to be started by its name"));
     // A name that is no hook's is like any other.
     assert_eq!(result(&run(Some("preVMStop"), &Value::Null, "--domain", DOMAIN)), DOMAIN);
+    let children = support::program("children");
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("preCloudInitIso");
+    symlink(children, &link).unwrap();
+    let mut command = Command::new(link);
+    command.args(["--vmi", "{}", "--domain", "<domain/>"]).env_remove("KUBEVIRT_HOOK_PROTOCOL");
+    let output = command.output().unwrap();
+    assert!(failure(&output, 2).contains("this program has no hook preCloudInitIso"));
+}
+
+#[test]
+fn who_asks_for_the_usage_gets_it() {
+    for option in ["--help", "-h"] {
+        let usage = "usage:\n  onDefineDomain --vmi JSON --domain XML\n  \
+            preCloudInitIso --vmi JSON --cloud-init JSON\n  preVMStart --vmi JSON --node NAME\n\
+            or as a worker of sidecar-shim --mode persistent\n";
+        assert_eq!(result(&start(None, &[OsStr::new(option)], None)), usage);
+    }
 }
 
 #[test]
@@ -148,5 +166,5 @@ fn lines_of_the_log_go_to_standard_error() {
     let vector = json!({"do": "log", "level": "warning", "text": "look here"});
     let output = run(None, &vector, "--domain", DOMAIN);
     assert_eq!(result(&output), DOMAIN);
-    assert_eq!(log(&output), "warning: look here\n");
+    assert_eq!(log(&output), "WARNING: look here\n");
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kubevirt_hook::serde_json::Value;
-use kubevirt_hook::{Call, InvalidParams, Refusal, Result, Worker};
+use kubevirt_hook::{Call, InvalidParams, Level, Refusal, Result, Worker};
 
 /// What a vector wants: the new text, or none for no change.
 fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Option<String>> {
@@ -50,22 +50,19 @@ fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Opt
     }
 }
 
-#[cfg(feature = "log")]
-fn log(_: &Call, level: &str, text: &str) {
-    let level = if level == "warning" { "warn" } else { level };
-    log::log!(level.parse().unwrap(), "{text}");
-}
-
-#[cfg(not(feature = "log"))]
+/// Both ways to the log: the call's own, and the `log` crate's.
 fn log(call: &Call, level: &str, text: &str) {
-    use kubevirt_hook::Level::{Debug, Error, Info, Warning};
-    let levels = [Debug, Info, Warning, Error];
-    call.log(levels.into_iter().find(|it| it.as_str() == level).unwrap(), text);
+    match level {
+        "debug" => call.log(Level::Debug, text),
+        "info" => log::info!("{text}"),
+        "warning" => log::warn!("{text}"),
+        _ => call.log(Level::Error, text),
+    }
 }
 
 fn main() -> ExitCode {
     let concurrency = std::env::var("VECTORS_CONCURRENCY").map_or(1, |text| text.parse().unwrap());
-    let worker = Worker::new("vectors")
+    Worker::new("vectors")
         .version("1.0.0")
         .concurrency(concurrency)
         .node_hook("preVMStart", |call, node| {
@@ -78,8 +75,7 @@ fn main() -> ExitCode {
                 data["UserData"] = text.into();
                 data
             }))
-        });
-    #[cfg(feature = "log")]
-    let worker = worker.logger(log::LevelFilter::Debug);
-    worker.run()
+        })
+        .logger(log::LevelFilter::Debug)
+        .run()
 }
