@@ -126,7 +126,7 @@ def quality_of_service(pod):
     containers = pod["spec"]["containers"] + pod["spec"].get("initContainers", [])
     limits = [each.get("resources", {}).get("limits", {}) for each in containers]
     requests = [each.get("resources", {}).get("requests", {}) for each in containers]
-    pairs = [(name, want, most) for name in ("cpu", "memory") for want, most in zip(requests, limits)]
+    pairs = [(name, want, most) for name in ("cpu", "memory") for want, most in zip(requests, limits, strict=True)]
     if all(name in most and want.get(name, most[name]) == most[name] for name, want, most in pairs):
         return "Guaranteed"
     return "Burstable" if any(name in each for name, *both in pairs for each in both) else "BestEffort"
