@@ -2,12 +2,13 @@
 
     python_server.py SOCKET HOOK
 
-HOOK is the file of the example hook, whose edit is made here, too. The modules of the wire are those
+HOOK is the file of the example hook, whose function `define` makes the same edit here. The modules of the wire are those
 that `grpc_tools.protoc` makes of proto/, on PYTHONPATH.
 """
 
 import importlib.util
 import json
+import os
 import signal
 import sys
 from concurrent import futures
@@ -23,6 +24,8 @@ THREADS = 10
 
 
 def load(path):
+    # It finds its SDK beside itself.
+    sys.path.insert(0, os.path.dirname(path))
     spec = importlib.util.spec_from_file_location("hook", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -50,7 +53,7 @@ def main():
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS), options=unlimited)
     info_pb2_grpc.add_InfoServicer_to_server(Info(), server)
-    v1alpha3_pb2_grpc.add_CallbacksServicer_to_server(Callbacks(load(hook).on_define_domain), server)
+    v1alpha3_pb2_grpc.add_CallbacksServicer_to_server(Callbacks(load(hook).define), server)
     server.add_insecure_port(f"unix:{socket}")
     signal.signal(signal.SIGTERM, lambda *_: server.stop(None))
     server.start()

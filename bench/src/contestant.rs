@@ -38,8 +38,9 @@ impl Language {
 /// What serves the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A gRPC server in Rust that returns each domain at once.
-    Floor,
+    /// A gRPC server in Rust that returns each domain at once, with the library's defaults or with the
+    /// shim's windows.
+    Floor { tuned: bool },
     /// The shim with a worker that returns each domain; its checks on or off.
     Return { checked: bool },
     /// The shim with a worker.
@@ -58,7 +59,8 @@ impl Kind {
     /// Its name in the results, and for `--only`.
     pub fn id(&self) -> String {
         match self {
-            Self::Floor => "floor".to_owned(),
+            Self::Floor { tuned: false } => "floor".to_owned(),
+            Self::Floor { tuned: true } => "floor-tuned".to_owned(),
             Self::Return { checked: true } => "return".to_owned(),
             Self::Return { checked: false } => "return-unchecked".to_owned(),
             Self::Persistent(language) => format!("persistent-{}", language.name().to_lowercase()),
@@ -72,7 +74,8 @@ impl Kind {
     /// Its name for people.
     pub fn label(&self) -> String {
         match self {
-            Self::Floor => "floor: a bare Rust server".to_owned(),
+            Self::Floor { tuned: false } => "floor: a bare server in Rust".to_owned(),
+            Self::Floor { tuned: true } => "floor, with the shim's windows".to_owned(),
             Self::Return { checked: true } => "persistent, returned as it came".to_owned(),
             Self::Return { checked: false } => "the same with `--validate none`".to_owned(),
             Self::Persistent(language) => format!("persistent, {} hook", language.name()),
@@ -86,7 +89,7 @@ impl Kind {
     /// What has to come back.
     pub fn expected(&self) -> Expected {
         match self {
-            Self::Floor | Self::Return { .. } => Expected::Same,
+            Self::Floor { .. } | Self::Return { .. } => Expected::Same,
             _ => Expected::Edited,
         }
     }
@@ -165,9 +168,10 @@ impl Parts {
     pub fn launch(&self, kind: &Kind, directory: &Path) -> Result<Launch> {
         let socket_dir = directory.to_owned();
         let command = match kind {
-            Kind::Floor => {
+            Kind::Floor { tuned } => {
                 let mut command = Command::new(&self.bench);
                 command.arg("floor").arg(directory.join("floor.sock"));
+                command.args(tuned.then_some("--tuned"));
                 command
             }
             Kind::Return { checked } => {

@@ -16,7 +16,8 @@ use tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-/// The windows that the shim asks for too: the library's own cost milliseconds for each megabyte.
+/// The windows that the shim asks for: with the library's own, of 64 kB, a long document waits for
+/// updates on its way.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// The longest HTTP/2 frame, as the shim's.
@@ -52,15 +53,15 @@ impl Callbacks for Echo {
     }
 }
 
-/// Serves until it is killed.
-pub async fn serve(socket: &Path) -> Result<()> {
+/// Serves until it is killed, with the library's defaults or, `tuned`, with the shim's windows.
+pub async fn serve(socket: &Path, tuned: bool) -> Result<()> {
     let callbacks = CallbacksServer::new(Echo)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_frame_size(HTTP2_FRAME_BYTES)
+        .initial_stream_window_size(tuned.then_some(WINDOW_BYTES))
+        .initial_connection_window_size(tuned.then_some(WINDOW_BYTES))
+        .max_frame_size(tuned.then_some(HTTP2_FRAME_BYTES))
         .add_service(callbacks)
         .serve_with_incoming(Incoming(UnixListener::bind(socket)?))
         .await?;

@@ -48,7 +48,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     // One thread, as the shim has: the other core is the server's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &options.action {
-        Some(Action::Floor { socket }) => runtime.block_on(floor::serve(socket))?,
+        Some(Action::Floor { socket, tuned }) => runtime.block_on(floor::serve(socket, *tuned))?,
         Some(Action::ReturnWorker) => return_worker::run()?,
         Some(Action::Drive { socket, size, calls, clients, connection }) => {
             let load = Load {

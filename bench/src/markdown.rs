@@ -28,6 +28,7 @@ pub fn tables(results: &Results) -> Vec<Table> {
         table("sizes-dialled", sizes(results, Connection::Dialled)),
         table("sizes-kept", sizes(results, Connection::Kept)),
         table("clients", clients(results)),
+        table("stages", stages(results)),
         table("targets", targets(results)),
     ]
 }
@@ -79,9 +80,7 @@ fn ordinary(results: &Results) -> String {
 
 /// One client, all lengths.
 fn sizes(results: &Results, connection: Connection) -> String {
-    let mut sizes: Vec<usize> = results.cells.iter().map(|cell| cell.bytes).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
+    let sizes = sizes_of(results);
     by(
         results,
         &sizes,
@@ -113,6 +112,46 @@ fn clients(results: &Results) -> String {
         results.cell(id, ORDINARY_BYTES, *clients, *connection)
     };
     by(results, &columns, name, find, |cell| format!("{:.0}", cell.summary.calls_per_s))
+}
+
+/// Where the time of a call goes: each step is what one contestant takes more than another.
+fn stages(results: &Results) -> String {
+    use Connection::{Dialled, Kept};
+    let steps = [
+        ("connecting", ("floor-tuned", Dialled), Some(("floor-tuned", Kept))),
+        ("gRPC there and back, the client's part included", ("floor-tuned", Kept), None),
+        (
+            "to a worker and back: queue, pipes, messages, log",
+            ("return-unchecked", Kept),
+            Some(("floor-tuned", Kept)),
+        ),
+        ("the check of the answer", ("return", Kept), Some(("return-unchecked", Kept))),
+        ("the edit, in Rust", ("persistent-rust", Kept), Some(("return", Kept))),
+        ("the edit, in Go", ("persistent-go", Kept), Some(("return", Kept))),
+        ("the edit, in Python", ("persistent-python", Kept), Some(("return", Kept))),
+    ];
+    let sizes = sizes_of(results);
+    let mut text = row(std::iter::once("step".to_owned()).chain(sizes.iter().copied().map(bytes)));
+    text += &row(std::iter::once("---").chain(sizes.iter().map(|_| "--:")));
+    for (step, whole, part) in steps {
+        let cells = sizes.iter().map(|size| {
+            let p50 =
+                |(id, connection)| Some(results.cell(id, *size, 1, connection)?.summary.p50_ms);
+            let rest = part.map_or(Some(0.0), p50);
+            let step = p50(whole).zip(rest).map(|(whole, rest)| whole - rest);
+            step.map_or_else(dash, |ms| format!("{} ms", number(ms)))
+        });
+        text += &row(std::iter::once(step.to_owned()).chain(cells));
+    }
+    text
+}
+
+/// All lengths of domains, the shortest first.
+fn sizes_of(results: &Results) -> Vec<usize> {
+    let mut sizes: Vec<usize> = results.cells.iter().map(|cell| cell.bytes).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
 }
 
 /// A table with a row for each contestant.

@@ -107,7 +107,11 @@ pub enum Action {
     },
     /// Serves as the floor
     #[command(hide = true)]
-    Floor { socket: PathBuf },
+    Floor {
+        socket: PathBuf,
+        #[arg(long)]
+        tuned: bool,
+    },
     /// Is a worker that returns every domain
     #[command(hide = true)]
     ReturnWorker,
