@@ -102,7 +102,8 @@ pub enum CallError {
     },
     /// The caller names a hook point after which no hook can be named.
     #[error(
-        "hook point {point:?} is not served here: a node hook's name is a word of letters and digits"
+        "hook point {point:?} is not served here: that of a node hook is a word of letters and digits, \
+         at most 63, and none of OnDefineDomain, PreCloudInitIso and Initialize"
     )]
     NoSuchHook {
         /// The name, or its beginning.
