@@ -19,6 +19,8 @@ mod examples;
 mod exec;
 mod health;
 mod lifetime;
+mod migrating_page;
+mod node_hook_example;
 mod node_wide;
 mod options;
 mod orphans;
