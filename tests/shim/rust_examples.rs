@@ -118,7 +118,8 @@ async fn boot_disk_puts_the_named_disks_first_and_the_rest_behind() {
     let added = |alias: &str, order: u32| format!("{alias}\n\t\t\t<boot order=\"{order}\"/>");
     let wanted = with(&domain, &[(seed, &added(seed, 1))]);
     assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk"), &domain).await, wanted);
-    let wanted = with(&domain, &[(seed, &added(seed, 1)), (root, &added(root, 2))]);
+    let backing = "</backingStore>"; // the root disk's, and its last element
+    let wanted = with(&domain, &[(seed, &added(seed, 1)), (backing, &added(backing, 2))]);
     assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk, rootdisk"), &domain).await, wanted);
 
     // With orders of its own, in numbers that do not sort as text, and with an <os> of before.
