@@ -1,6 +1,8 @@
 //! The characters of a document. XML has no place for control characters other than tab, line feed and
 //! carriage return, nor for two that are none.
 
+use std::ops::Range;
+
 use super::Found;
 
 /// Bytes that are looked at together.
@@ -9,33 +11,44 @@ const WORD_BYTES: usize = 8;
 /// Finds the first such character.
 pub(super) fn check(text: &str) -> Result<(), Found> {
     let bytes = text.as_bytes();
-    let is_bad = |at: usize| match bytes[at] {
+    let mut at = 0;
+    while let Some(word) = bytes[at..].first_chunk() {
+        if !is_plain_ascii(*word) {
+            check_bytes(bytes, at..at + WORD_BYTES)?;
+        }
+        at += WORD_BYTES;
+    }
+    check_bytes(bytes, at..bytes.len())
+}
+
+/// Whether all bytes of a word are ASCII that XML takes. They are compared at once: with a top bit
+/// that ASCII leaves free, no sum reaches into the byte beside it.
+fn is_plain_ascii(word: [u8; WORD_BYTES]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const TOP: u64 = EACH * 0x80;
+    let word = u64::from_ne_bytes(word);
+    if word & TOP != 0 {
+        return false;
+    }
+    let printable = word + EACH * (0x80 - 0x20);
+    let is_not = |byte: u8| (word ^ (EACH * u64::from(byte))) + EACH * 0x7f;
+    let space = !(is_not(b'\t') & is_not(b'\n') & is_not(b'\r'));
+    (printable | space) & TOP == TOP
+}
+
+fn check_bytes(bytes: &[u8], mut range: Range<usize>) -> Result<(), Found> {
+    let is_bad = |at: &usize| match bytes[*at] {
         byte if is_control(byte) => true,
         // How U+FFFE and U+FFFF begin.
-        0xef => {
-            bytes[at..].starts_with(b"\xef\xbf\xbe") || bytes[at..].starts_with(b"\xef\xbf\xbf")
-        }
+        0xef => matches!(bytes.get(*at..*at + 3), Some([_, 0xbf, 0xbe | 0xbf])),
         _ => false,
     };
-    let (words, _) = bytes.as_chunks::<WORD_BYTES>();
-    let last = (words.len() * WORD_BYTES)..bytes.len();
-    let suspects = words.iter().enumerate().filter(|(_, word)| !is_printable_ascii(**word));
-    let suspects = suspects.flat_map(|(index, _)| index * WORD_BYTES..(index + 1) * WORD_BYTES);
-    let Some(at) = suspects.chain(last).find(|at| is_bad(*at)) else { return Ok(()) };
+    let Some(at) = range.find(is_bad) else { return Ok(()) };
     let what = match bytes[at] {
         0xef => "U+FFFE or U+FFFF, which are no characters".to_owned(),
         control => format!("control character {control:#04x}"),
     };
     Err(Found(what, at))
-}
-
-/// Whether a word holds neither control characters nor anything beyond ASCII: all its bytes are
-/// compared at once.
-fn is_printable_ascii(word: [u8; WORD_BYTES]) -> bool {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_ne_bytes(word);
-    // Taking the first printable one away borrows the top bit where a byte is below it.
-    (word.wrapping_sub(EACH * 0x20) | word) & (EACH * 0x80) == 0
 }
 
 fn is_control(byte: u8) -> bool {
@@ -54,6 +67,10 @@ mod tests {
                 let Err(Found(_, at)) = check(&text) else { panic!("{text:?}") };
                 assert_eq!(at, 2 * before);
             }
+        }
+        for byte in 0..=0x1f_u8 {
+            let text = format!("1234567{}", char::from(byte));
+            assert_eq!(check(&text).is_ok(), !is_control(byte), "{text:?}");
         }
         for good in ["\t\n\r ~\u{7f}", "\u{80}\u{fffd}\u{feff}\u{ff0c}\u{1f600}"] {
             assert!(check(&good.repeat(9)).is_ok(), "{good:?}");
