@@ -138,8 +138,12 @@ impl Options {
     /// What is to be measured.
     pub fn plan(&self) -> Result<Plan> {
         let parts = self.parts()?;
-        let mut kinds =
-            vec![Kind::Floor, Kind::Return { checked: false }, Kind::Return { checked: true }];
+        let mut kinds = vec![
+            Kind::Floor { tuned: false },
+            Kind::Floor { tuned: true },
+            Kind::Return { checked: false },
+            Kind::Return { checked: true },
+        ];
         let languages = Language::ALL.into_iter();
         let languages: Vec<_> = languages
             .filter(|language| *language != Language::Go || parts.go_hook.is_some())
