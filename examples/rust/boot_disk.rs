@@ -1,35 +1,35 @@
-//! Boots the VM from the disk that its annotation names. What came before it comes right after.
+//! Boots a VM from the disks that its annotation names, such as "installer, rootdisk": names of
+//! spec.domain.devices.disks. What else can boot comes behind.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use kubevirt_hook::xml::{self, roxmltree::Node, Changes};
 use kubevirt_hook::{Call, Refusal, Result, Worker};
 
-const ANNOTATION: &str = "boot.vm.kubevirt.io/disk";
+const ANNOTATION: &str = "bootdisk.vm.kubevirt.io/order";
 
 fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
-    let Some(name) = call.annotation(ANNOTATION) else { return Ok(None) };
-    let (document, mut changes) = (xml::parse(domain)?, Changes::of(domain));
-    let alias = format!("ua-{name}"); // as KubeVirt names disks
-    let named = |node: Node| node.has_tag_name("alias") && node.attribute("name") == Some(&alias);
-    let mut disks = document.descendants().filter(|node| node.has_tag_name("disk"));
-    let disk = disks.find(|disk| disk.children().any(named));
-    let disk = disk.ok_or(Refusal::new(format!("annotation {ANNOTATION}: no such disk")))?;
-
-    let order = |boot: Node| boot.attribute("order")?.parse::<u32>().ok();
-    let own = disk.children().find(|node| node.has_tag_name("boot"));
-    let before = own.and_then(order).unwrap_or(u32::MAX);
-    for boot in document.descendants().filter(|node| node.has_tag_name("boot")) {
-        match order(boot) {
-            // <boot dev='hd'/> of <os>, which libvirt does not take beside orders.
-            None => changes.remove(boot),
-            Some(_) if own == Some(boot) => changes.set_attribute(boot, "order", "1"),
-            Some(n) if n < before => changes.set_attribute(boot, "order", &(n + 1).to_string()),
-            Some(_) => {}
+    let Some(names) = call.annotation(ANNOTATION) else { return Ok(None) };
+    let (tree, mut changes) = (xml::parse(domain)?, Changes::of(domain));
+    let all = |path| xml::find(tree.root_element(), path).into_iter().flat_map(|it| it.children());
+    // KubeVirt puts "ua-" before the name of a disk to make its alias.
+    let alias = |device| xml::find(device, "alias")?.attribute("name");
+    let disks = all("devices").filter(|device| device.has_tag_name("disk"));
+    let mut disks: BTreeMap<_, _> = disks.filter_map(|disk| Some((alias(disk)?, disk))).collect();
+    let first = names.split(',').map(|name| disks.remove(&*format!("ua-{}", name.trim())));
+    let why = format!("annotation {ANNOTATION}: name disks of the VM, and each of them once");
+    let first = first.collect::<Option<Vec<_>>>().ok_or(Refusal::new(why))?;
+    // libvirt takes either an order or the boot elements of <os>.
+    all("os").filter(|it| it.has_tag_name("boot")).for_each(|it| changes.remove(it));
+    let order = |device: &Node| xml::find(*device, "boot")?.attribute("order")?.parse::<u32>().ok();
+    let rest = all("devices").filter(|it| order(it).is_some() && !first.contains(it));
+    let mut rest: Vec<_> = rest.collect();
+    rest.sort_by_key(order);
+    for (device, number) in first.iter().copied().chain(rest).zip(1..) {
+        match xml::find(device, "boot") {
+            Some(boot) => changes.set_attribute(boot, "order", &format!("{number}")),
+            None => changes.append(device, &format!("<boot order=\"{number}\"/>")),
         }
-    }
-    if own.is_none() {
-        changes.append(disk, "<boot order=\"1\"/>");
     }
     Ok(Some(changes.apply()))
 }
