@@ -278,6 +278,7 @@ fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value],
                             Some(json!(std::str::from_utf8(&bytes).unwrap()))
                         }
                         Answered::Output(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
+                        Answered::Done => panic!("{name}: no call here is a node hook's"),
                     };
                     assert_eq!(answer, wanted, "{name}");
                 }
