@@ -1,35 +1,35 @@
-//! Boots the VM from the disk that its annotation names. What came before it comes right after.
+//! Boots a VM from the disks that its annotation names, such as "installer, rootdisk": names of
+//! spec.domain.devices.disks. What else can boot comes behind.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use kubevirt_hook::xml::{self, roxmltree::Node, Changes};
 use kubevirt_hook::{Call, Refusal, Result, Worker};
 
-const ANNOTATION: &str = "boot.vm.kubevirt.io/disk";
+const ANNOTATION: &str = "bootdisk.vm.kubevirt.io/order";
 
 fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
-    let Some(name) = call.annotation(ANNOTATION) else { return Ok(None) };
+    let Some(names) = call.annotation(ANNOTATION) else { return Ok(None) };
     let (document, mut changes) = (xml::parse(domain)?, Changes::of(domain));
-    let alias = format!("ua-{name}"); // as KubeVirt names disks
-    let named = |node: Node| node.has_tag_name("alias") && node.attribute("name") == Some(&alias);
-    let mut disks = document.descendants().filter(|node| node.has_tag_name("disk"));
-    let disk = disks.find(|disk| disk.children().any(named));
-    let disk = disk.ok_or(Refusal::new(format!("annotation {ANNOTATION}: no such disk")))?;
-
-    let order = |boot: Node| boot.attribute("order")?.parse::<u32>().ok();
-    let own = disk.children().find(|node| node.has_tag_name("boot"));
-    let before = own.and_then(order).unwrap_or(u32::MAX);
-    for boot in document.descendants().filter(|node| node.has_tag_name("boot")) {
-        match order(boot) {
-            // <boot dev='hd'/> of <os>, which libvirt does not take beside orders.
-            None => changes.remove(boot),
-            Some(_) if own == Some(boot) => changes.set_attribute(boot, "order", "1"),
-            Some(n) if n < before => changes.set_attribute(boot, "order", &(n + 1).to_string()),
-            Some(_) => {}
+    let all = |name| document.descendants().filter(move |node: &Node| node.has_tag_name(name));
+    // KubeVirt puts "ua-" before the name of a disk to make its alias.
+    let aliases = all("alias").filter_map(|it| Some((it.attribute("name")?, it.parent()?)));
+    let mut disks: BTreeMap<_, _> = aliases.filter(|it| it.1.has_tag_name("disk")).collect();
+    let first = names.split(',').map(|name| disks.remove(&*format!("ua-{}", name.trim())));
+    let why = format!("annotation {ANNOTATION}: name disks of the VM, and each of them once");
+    let first = first.collect::<Option<Vec<_>>>().ok_or(Refusal::new(why))?;
+    let order = |boot: &Node| boot.attribute("order").and_then(|text| text.parse::<u32>().ok());
+    // Without an order it is one of <os>. libvirt takes either those or an order.
+    all("boot").filter(|boot| order(boot).is_none()).for_each(|boot| changes.remove(boot));
+    let mut boots: Vec<_> = all("boot").filter(|boot| order(boot).is_some()).collect();
+    boots.sort_by_key(order);
+    let rest = boots.iter().filter_map(Node::parent).filter(|device| !first.contains(device));
+    for (device, number) in first.iter().copied().chain(rest).zip(1..) {
+        match boots.iter().find(|boot| boot.parent() == Some(device)) {
+            Some(boot) => changes.set_attribute(*boot, "order", &format!("{number}")),
+            None => changes.append(device, &format!("<boot order=\"{number}\"/>")),
         }
-    }
-    if own.is_none() {
-        changes.append(disk, "<boot order=\"1\"/>");
     }
     Ok(Some(changes.apply()))
 }

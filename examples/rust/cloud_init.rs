@@ -1,34 +1,33 @@
-//! Adds a part to the VM's cloud-init user data, from its annotation: a script, or configuration such
-//! as `#cloud-config` with `timezone: Etc/UTC` in the next line.
+//! Sets the time zone of a guest through cloud-init, to the VM's annotation: Europe/Lisbon, say.
 
 use std::process::ExitCode;
 
-use kubevirt_hook::serde_json::{self, json, Value};
-use kubevirt_hook::{Call, Refusal, Result, Worker};
+use kubevirt_hook::{serde_json::Value, Call, Refusal, Result, Worker};
 
-const ANNOTATION: &str = "cloud-init.vm.kubevirt.io/user-data";
-/// A list of parts, in YAML, and so in JSON.
-const ARCHIVE: &str = "#cloud-config-archive\n";
+const ANNOTATION: &str = "timezone.vm.kubevirt.io/name";
 
 fn pre_cloud_init_iso(call: &Call, mut data: Value) -> Result<Option<Value>> {
-    let Some(part) = call.annotation(ANNOTATION) else { return Ok(None) };
-    if !part.starts_with('#') {
-        let why = format!("annotation {ANNOTATION}: its first line has to be #cloud-config or so");
-        return Err(Refusal::new(why).into());
+    let Some(name) = call.annotation(ANNOTATION) else { return Ok(None) };
+    let refuse = |why| Refusal::new(format!("annotation {ANNOTATION}: {why}"));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_+-".contains(c);
+    if !name.split('/').all(|part| !part.is_empty() && part.chars().all(is_name)) {
+        return Err(refuse("not the name of a time zone").into());
     }
-    let old = data["UserData"].as_str().unwrap_or_default();
-    let parts: Option<Vec<Value>> = match old.strip_prefix(ARCHIVE) {
-        Some(parts) => serde_json::from_str(parts).ok(),
-        None if old.is_empty() => Some(vec![]),
-        None => old.starts_with('#').then(|| vec![old.into()]),
-    };
-    let why = format!("annotation {ANNOTATION}: nothing can be added to user data of this form");
-    let mut parts = parts.ok_or(Refusal::new(why))?;
-    if parts.iter().any(|there| there == part) {
-        return Ok(None); // a later call of the same boot, on our own result
+    let user_data = data["UserData"].as_str().filter(|text| !text.is_empty());
+    let user_data = user_data.unwrap_or("#cloud-config\n");
+    if user_data.lines().next().map(str::trim_end) != Some("#cloud-config") {
+        return Err(refuse("the user data are not #cloud-config").into());
     }
-    parts.push(part.into());
-    data["UserData"] = format!("{ARCHIVE}{}\n", json!(parts)).into();
+    // A key of the top level begins its line; everything else of the YAML stays as it is written.
+    let is_zone = |line: &str| line.starts_with("timezone:");
+    let wanted = format!("timezone: {name}\n");
+    let lines = user_data.split_inclusive('\n');
+    let mut changed: String =
+        lines.map(|line| if is_zone(line) { &wanted } else { line }).collect();
+    if !user_data.lines().any(is_zone) {
+        changed = format!("{}\n{wanted}", changed.strip_suffix('\n').unwrap_or(&changed));
+    }
+    data["UserData"] = changed.into();
     Ok(Some(data))
 }
 

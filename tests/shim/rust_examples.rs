@@ -107,81 +107,70 @@ async fn smbios_sets_the_manufacturer() {
     SMBIOS.refuses("a\nb", &domain, "a character that SMBIOS cannot hold").await;
 }
 
-const BOOT_DISK: Hook = Hook::of_domain("boot_disk", "boot.vm.kubevirt.io/disk");
+const BOOT_DISK: Hook = Hook::of_domain("boot_disk", "bootdisk.vm.kubevirt.io/order");
 
 #[tokio::test]
-async fn boot_disk_comes_first_and_the_others_keep_their_order() {
+async fn boot_disk_puts_the_named_disks_first_and_the_rest_behind() {
     let domain = sample("domain.xml");
-    let first = "\n\t\t\t<boot order=\"1\"/>";
-    let (root, seed) =
-        ("<alias name=\"ua-rootdisk\"></alias>", "<alias name=\"ua-cloudinitdisk\"></alias>");
-    let wanted = with(&domain, &[(seed, &format!("{seed}{first}"))]);
+    let (nic, root) =
+        ("<alias name=\"ua-default\"></alias>", "<alias name=\"ua-rootdisk\"></alias>");
+    let seed = "<alias name=\"ua-cloudinitdisk\"></alias>";
+    let added = |alias: &str, order: u32| format!("{alias}\n\t\t\t<boot order=\"{order}\"/>");
+    let wanted = with(&domain, &[(seed, &added(seed, 1))]);
     assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk"), &domain).await, wanted);
+    let backing = "</backingStore>"; // the root disk's, and its last element
+    let wanted = with(&domain, &[(seed, &added(seed, 1)), (backing, &added(backing, 2))]);
+    assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk, rootdisk"), &domain).await, wanted);
 
-    let (nic, rom) = ("<alias name=\"ua-default\"></alias>", "\n\t\t\t<boot order=\"2\"></boot>");
+    // With orders of its own, in numbers that do not sort as text, and with an <os> of before.
+    let there = |alias: &str, order: u32| format!("<boot order=\"{order}\"></boot>{alias}");
     let ordered = with(
         &domain,
         &[
-            (root, &format!("<boot order=\"1\"></boot>{root}")),
-            (nic, &format!("{nic}{rom}")),
-            (seed, &format!("{seed}<boot order=\"3\"></boot>")),
+            (nic, &there(nic, 10)),
+            (root, &there(root, 9)),
             ("hvm</type>", "hvm</type>\n\t\t<boot dev=\"hd\"></boot>"),
         ],
     );
-    let wanted = with(
-        &domain,
-        &[
-            (root, &format!("<boot order=\"2\"></boot>{root}")),
-            (nic, &format!("{nic}\n\t\t\t<boot order=\"3\"></boot>")),
-            (seed, &format!("{seed}<boot order=\"1\"></boot>")),
-        ],
-    );
+    let wanted =
+        with(&domain, &[(nic, &there(nic, 3)), (root, &there(root, 2)), (seed, &added(seed, 1))]);
     assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk"), &ordered).await, wanted);
-    assert_eq!(
-        BOOT_DISK.changes(Some("rootdisk"), &wanted).await,
-        with(
-            &ordered,
-            &[
-                ("\n\t\t<boot dev=\"hd\"></boot>", ""),
-                ("order=\"2\"", "order=\"3\""),
-                (&format!("{seed}<boot order=\"3\">"), &format!("{seed}<boot order=\"2\">"))
-            ]
-        )
-    );
+
     assert_eq!(BOOT_DISK.changes(None, &ordered).await, ordered);
-    BOOT_DISK.refuses("datadisk", &domain, "no such disk").await;
+    for value in ["datadisk", "rootdisk,rootdisk", "", "default"] {
+        BOOT_DISK.refuses(value, &domain, "name disks of the VM, and each of them once").await;
+    }
 }
 
-const QEMU_ARGS: Hook = Hook::of_domain("qemu_args", "qemu.vm.kubevirt.io/args");
+const QEMU_ARGUMENTS: Hook = Hook::of_domain("qemu_arguments", "qemu.vm.kubevirt.io/options");
 
 #[tokio::test]
-async fn qemu_args_are_added_once_and_their_namespace_too() {
+async fn qemu_arguments_are_added_once_and_their_namespace_too() {
     let domain = sample("domain.xml");
-    let args = r#"["-fw_cfg", "name=opt/org.example/site,string=a\"<b>&c"]"#;
-    let elements = "<qemu:arg value=\"-fw_cfg\"/>\
-        <qemu:arg value=\"name=opt/org.example/site,string=a&quot;&lt;b&gt;&amp;c\"/>";
-    let line = format!("</iothreads>\n\t<qemu:commandline>{elements}</qemu:commandline>");
-    let wanted = with(&domain, &[("</iothreads>", &line)]);
-    assert_eq!(QEMU_ARGS.changes(Some(args), &domain).await, wanted);
+    let options = r#"{"-rtc": "base=localtime", "-global": "a.b=\"<&>"}"#;
+    let global = "<qemu:arg value=\"-global\"/><qemu:arg value=\"a.b=&quot;&lt;&amp;&gt;\"/>";
+    let rtc = "<qemu:arg value=\"-rtc\"/><qemu:arg value=\"base=localtime\"/>";
+    let line =
+        |inside: &str| format!("</iothreads>\n\t<qemu:commandline>{inside}</qemu:commandline>");
+    let wanted = with(&domain, &[("</iothreads>", &line(&format!("{global}{rtc}")))]);
+    assert_eq!(QEMU_ARGUMENTS.changes(Some(options), &domain).await, wanted);
 
     let namespace = " xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\"";
     let plain = with(&domain, &[(namespace, "")]);
-    assert_eq!(QEMU_ARGS.changes(Some(args), &plain).await, wanted);
+    assert_eq!(QEMU_ARGUMENTS.changes(Some(options), &plain).await, wanted);
 
-    // Behind those that are there.
-    let there =
-        "</iothreads><qemu:commandline>\n\t\t<qemu:arg value=\"-x\"/>\n\t</qemu:commandline>";
-    let more = format!(
-        "</iothreads><qemu:commandline>\n\t\t<qemu:arg value=\"-x\"/>\n\t\t{elements}\n\t</qemu:commandline>"
-    );
-    let before = with(&domain, &[("</iothreads>", there)]);
-    let wanted = with(&domain, &[("</iothreads>", &more)]);
-    assert_eq!(QEMU_ARGS.changes(Some(args), &before).await, wanted);
+    // Behind those that are there, and only what is missing.
+    let there = format!("\n\t\t<qemu:arg value=\"-x\"/>{rtc}\n\t");
+    let before = with(&domain, &[("</iothreads>", &line(&there))]);
+    let more = format!("\n\t\t<qemu:arg value=\"-x\"/>{rtc}{global}\n\t");
+    let wanted = with(&domain, &[("</iothreads>", &line(&more))]);
+    assert_eq!(QEMU_ARGUMENTS.changes(Some(options), &before).await, wanted);
 
-    assert_eq!(QEMU_ARGS.changes(Some("[]"), &plain).await, plain);
-    assert_eq!(QEMU_ARGS.changes(None, &plain).await, plain);
-    for value in ["-fw_cfg", "[1]", r#"["a\u0000"]"#] {
-        QEMU_ARGS.refuses(value, &domain, "not a JSON array of strings in plain text").await;
+    assert_eq!(QEMU_ARGUMENTS.changes(Some("{}"), &plain).await, plain);
+    assert_eq!(QEMU_ARGUMENTS.changes(None, &plain).await, plain);
+    for value in ["-rtc", "[]", r#"{"-rtc":7}"#, r#"{"-drive":"x"}"#, r#"{"-rtc":"a\u0000"}"#] {
+        let reason = "not a JSON object of texts for [\"-boot\", \"-global\", \"-rtc\"] alone";
+        QEMU_ARGUMENTS.refuses(value, &domain, reason).await;
     }
 }
 
@@ -190,14 +179,12 @@ const IOMMU: Hook = Hook::of_domain("iommu", "iommu.vm.kubevirt.io/model");
 #[tokio::test]
 async fn iommu_brings_its_interrupt_remapping() {
     let domain = sample("domain.xml");
+    let driver = "<driver intremap=\"on\" caching_mode=\"on\"></driver>";
     let wanted = with(
         &domain,
         &[
             ("<acpi></acpi>", "<acpi></acpi>\n\t\t<ioapic driver=\"qemu\"></ioapic>"),
-            (
-                "</rng>",
-                "</rng>\n\t\t<iommu model=\"intel\"><driver intremap=\"on\"></driver></iommu>",
-            ),
+            ("</rng>", &format!("</rng>\n\t\t<iommu model=\"intel\">{driver}</iommu>")),
         ],
     );
     assert_eq!(IOMMU.changes(Some("intel"), &domain).await, wanted);
@@ -209,53 +196,56 @@ async fn iommu_brings_its_interrupt_remapping() {
             ("</rng>", "</rng><iommu model='virtio'><driver eim='on'/></iommu>"),
         ],
     );
+    let driver = "<driver eim='on' intremap=\"on\" caching_mode=\"on\"/>";
     let wanted = with(
         &domain,
         &[
             ("<acpi></acpi>", "<acpi></acpi><ioapic driver='qemu'/>"),
-            ("</rng>", "</rng><iommu model='intel'><driver eim='on' intremap=\"on\"/></iommu>"),
+            ("</rng>", &format!("</rng><iommu model='intel'>{driver}</iommu>")),
         ],
     );
     assert_eq!(IOMMU.changes(Some("intel"), &before).await, wanted);
     assert_eq!(IOMMU.changes(None, &domain).await, domain);
-    IOMMU.refuses("smmuv3", &domain, "the only model here is \"intel\"").await;
+    let reason = "intel on machine type q35 is all there is";
+    IOMMU.refuses("smmuv3", &domain, reason).await;
+    let old = with(&domain, &[("machine=\"q35\"", "machine=\"pc-i440fx-9.0\"")]);
+    IOMMU.refuses("intel", &old, reason).await;
 }
 
 const CLOUD_INIT: Hook = Hook {
     example: "cloud_init",
     name: "preCloudInitIso",
-    annotation: "cloud-init.vm.kubevirt.io/user-data",
+    annotation: "timezone.vm.kubevirt.io/name",
 };
 
-/// The parts of user data that the example has put together.
-fn parts(data: &str) -> Value {
-    let data: Value = serde_json::from_str(data).unwrap();
-    let archive = data["UserData"].as_str().unwrap();
-    serde_json::from_str(archive.strip_prefix("#cloud-config-archive\n").unwrap()).unwrap()
-}
-
 #[tokio::test]
-async fn cloud_init_adds_a_part_to_user_data_of_any_kind() {
+async fn cloud_init_sets_the_time_zone_and_leaves_the_rest() {
     let sample = sample("cloud-init.json");
-    let before: Value = serde_json::from_str(&sample).unwrap();
-    let part = "#cloud-config\ntimezone: \"Etc/UTC\"\n";
-    let result = CLOUD_INIT.changes(Some(part), &sample).await;
-    assert_eq!(parts(&result), json!([before["UserData"], part]));
-    let mut rest: Value = serde_json::from_str(&result).unwrap();
-    rest["UserData"] = before["UserData"].clone();
-    assert_eq!(rest, before);
-
-    // A second hook of the kind adds a third part.
-    let script = "#!/bin/sh\necho done\n";
-    let result = CLOUD_INIT.changes(Some(script), &result).await;
-    assert_eq!(parts(&result), json!([before["UserData"], part, script]));
-
-    let none = r#"{"DataSource":"noCloud","UserData":""}"#;
-    assert_eq!(parts(&CLOUD_INIT.changes(Some(part), none).await), json!([part]));
+    let with_user_data = |text: &str| {
+        let mut data: Value = serde_json::from_str(&sample).unwrap();
+        data["UserData"] = text.into();
+        data.to_string()
+    };
+    for (before, after) in [
+        ("#cloud-config\ntimezone: UTC\na: b\n", "#cloud-config\ntimezone: Europe/Lisbon\na: b\n"),
+        ("#cloud-config\na: b", "#cloud-config\na: b\ntimezone: Europe/Lisbon\n"),
+        (
+            "#cloud-config\r\nb:\n  timezone: x\n",
+            "#cloud-config\r\nb:\n  timezone: x\ntimezone: Europe/Lisbon\n",
+        ),
+        ("", "#cloud-config\ntimezone: Europe/Lisbon\n"),
+    ] {
+        let result = CLOUD_INIT.changes(Some("Europe/Lisbon"), &with_user_data(before)).await;
+        assert_eq!(result, with_user_data(after), "{before:?}");
+    }
+    // As it came, and not as it would be written here.
+    assert_eq!(CLOUD_INIT.changes(Some("Etc/UTC"), &sample).await, sample);
     assert_eq!(CLOUD_INIT.changes(None, &sample).await, sample);
-    CLOUD_INIT.refuses("timezone: Etc/UTC", &sample, "its first line has to be").await;
-    let mime = r#"{"UserData":"MIME-Version: 1.0\n"}"#;
-    CLOUD_INIT.refuses(part, mime, "nothing can be added to user data of this form").await;
+    for name in ["", "/", "Etc/", "UTC\nruncmd: [halt]", "Ü"] {
+        CLOUD_INIT.refuses(name, &sample, "not the name of a time zone").await;
+    }
+    let script = with_user_data("#!/bin/sh\n");
+    CLOUD_INIT.refuses("UTC", &script, "the user data are not #cloud-config").await;
 }
 
 /// Installed under the name of its hook, a program needs no other configuration.

@@ -79,9 +79,9 @@ impl Hook<'_> {
                 Some(changed) if changed != domain => Reply::Domain(changed),
                 _ => Reply::Unchanged,
             },
-            (Self::CloudInit(run), Subject::CloudInit(data)) => match run(call, data)? {
-                Some(changed) => Reply::CloudInit(changed),
-                None => Reply::Unchanged,
+            (Self::CloudInit(run), Subject::CloudInit(data)) => match run(call, data.clone())? {
+                Some(changed) if changed != data => Reply::CloudInit(changed),
+                _ => Reply::Unchanged,
             },
             (Self::Node(run), Subject::Node(node)) => {
                 run(call, &node)?;

@@ -125,8 +125,14 @@ impl<'d> Changes<'d> {
         Self { xml, pieces: Vec::new() }
     }
 
-    /// Sets an attribute of an element. The name is written as it is given; one that declares a
-    /// namespace (`xmlns:qemu`) must not be there yet.
+    /// Declares a namespace at an element, unless its prefix is known there already.
+    pub fn declare(&mut self, node: Node<'_, '_>, prefix: &str, uri: &str) {
+        if node.lookup_namespace_uri(Some(prefix)).is_none() {
+            self.set_attribute(node, &format!("xmlns:{prefix}"), uri);
+        }
+    }
+
+    /// Sets an attribute of an element. The name is written as it is given.
     pub fn set_attribute(&mut self, node: Node<'_, '_>, name: &str, value: &str) {
         match node.attribute_node(name) {
             Some(there) if there.value() == value => {}
@@ -312,7 +318,8 @@ mod tests {
         let changed = set_attribute(DOMAIN, "wide", "c", "").unwrap();
         assert_replaced(&changed, "<wide b='' />", "<wide b='' c=\"\" />");
         let changed = change(|document, changes| {
-            changes.set_attribute(document.root_element(), "xmlns:n", "urn:n");
+            changes.declare(document.root_element(), "n", "urn:n");
+            changes.declare(document.root_element(), "q", "urn:known");
         });
         assert_replaced(&changed, "\"a>b\" >", "\"a>b\" xmlns:n=\"urn:n\" >");
     }
