@@ -1,4 +1,5 @@
-//! The caller's side of the hook API: what virt-launcher does to a socket. `call` uses it.
+//! The caller's side of the hook APIs: what virt-launcher, virt-handler and a probe do to a socket.
+//! `call` and `health` use it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,8 +9,14 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
+use tonic_health::pb::health_check_response::ServingStatus as HealthStatus;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::proto::info::{InfoParams, InfoResult};
+use super::proto::plugins::{
+    ExecuteNodeHookRequest, ExecuteNodeHookResponse, MutateDomainRequest, MutateDomainResponse,
+    NodeContext, SidecarContext,
+};
 use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
 };
@@ -58,6 +65,15 @@ pub struct Offer {
     pub version: ApiVersion,
     /// Names of its hook points.
     pub hook_points: Vec<String>,
+}
+
+/// How a shim says that it is.
+#[derive(Debug)]
+pub struct ServerHealth {
+    /// Whether it answers calls.
+    pub serving: bool,
+    /// Its own word for that.
+    pub status: String,
 }
 
 /// One connection.
@@ -123,6 +139,56 @@ impl Client {
         let path = callback(version, "PreCloudInitIso");
         let result: PreCloudInitIsoResult = self.unary(path, params, timeout).await?;
         Ok(result.cloud_init_data)
+    }
+
+    /// Calls `MutateDomain` of the Plugins API, and returns the domain.
+    pub async fn mutate_domain(
+        &self,
+        vmi: Bytes,
+        domain: Bytes,
+        context: String,
+        timeout: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let request = MutateDomainRequest {
+            domain_type: "libvirt".to_owned(),
+            domain,
+            vmi,
+            sidecar_context: Some(SidecarContext { invocation_context: context }),
+        };
+        let path = PathAndQuery::from_static(
+            "/kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain",
+        );
+        let response: MutateDomainResponse = self.unary(path, request, timeout).await?;
+        Ok(response.domain)
+    }
+
+    /// Calls `ExecuteNodeHook` of the Plugins API.
+    pub async fn execute_node_hook(
+        &self,
+        hook_point: String,
+        vmi: Bytes,
+        node_name: String,
+        timeout: Duration,
+    ) -> Result<(), ClientError> {
+        let node_context = Some(NodeContext { node_name });
+        let request = ExecuteNodeHookRequest { hook_point, vmi, node_context };
+        let path = PathAndQuery::from_static(
+            "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook",
+        );
+        let ExecuteNodeHookResponse {} = self.unary(path, request, timeout).await?;
+        Ok(())
+    }
+
+    /// Asks after the health of the whole server.
+    pub async fn health(&self, timeout: Duration) -> Result<ServerHealth, ClientError> {
+        let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let request = HealthCheckRequest::default();
+        let answer: HealthCheckResponse = self.unary(path, request, timeout).await?;
+        let status = answer.status();
+        Ok(ServerHealth {
+            serving: status == HealthStatus::Serving,
+            status: status.as_str_name().to_owned(),
+        })
     }
 
     async fn unary<P, R>(

@@ -192,6 +192,7 @@ impl Worker {
             command: &command,
             documents: &[],
             protocol: Some(rpc::PROTOCOL_VERSION),
+            context: None,
             stdin: true,
             hook: None,
             memory: settings.worker_memory,
