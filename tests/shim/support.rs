@@ -37,6 +37,14 @@ pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// A Rust example, which `cargo test` has built.
+pub fn rust_example(name: &str) -> String {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is not built; run `cargo test`", path.display());
+    path.display().to_string()
+}
+
 /// The fixture worker's command, with arguments.
 pub fn worker(args: &str) -> String {
     format!("{} '{}' {args}", *PYTHON, file("tests/fixtures/worker.py").display())

@@ -161,10 +161,11 @@ impl Peer {
         self.send(&wire(send));
     }
 
-    /// Sends a piece, and waits until the worker has read it; or long enough, if it waits for more.
-    pub(super) async fn send_piece(&mut self, piece: &[u8], patience: Duration) {
+    /// Sends a piece, and waits until the worker has read it. `false` if it has not in that time: it may
+    /// wait for more.
+    pub(super) async fn send_piece(&mut self, piece: &[u8], patience: Duration) -> bool {
         self.probe.send(piece);
-        let _ = timeout(patience, self.probe.taken()).await;
+        timeout(patience, self.probe.taken()).await.is_ok()
     }
 
     /// Closes the worker's standard input, when all that was sent is in the pipe.
@@ -253,12 +254,17 @@ impl Peer {
                     let text = format!("a second answer to request {id}");
                     self.notes.borrow_mut().answered_twice.add(text);
                 } else {
-                    return Err(self.fault(format!("an answer to request {id}, which was never sent")));
+                    return Err(
+                        self.fault(format!("an answer to request {id}, which was never sent"))
+                    );
                 }
             }
             Heard::Message(Incoming::Log(line)) => {
                 if line.unreadable {
-                    self.notes.borrow_mut().odd_messages.add(format!("a $/log, but {}", line.message));
+                    self.notes
+                        .borrow_mut()
+                        .odd_messages
+                        .add(format!("a $/log, but {}", line.message));
                 } else if !LEVELS.contains(&line.level.as_str()) {
                     let text = format!("a $/log whose level is none of {}", LEVELS.join(", "));
                     self.notes.borrow_mut().odd_messages.add(text);
@@ -347,7 +353,9 @@ impl Ending {
     fn of(error: &FrameError) -> Self {
         match error {
             FrameError::Ended => Self::Clean,
-            FrameError::Torn { .. } | FrameError::MissingAttachment => Self::Torn(error.to_string()),
+            FrameError::Torn { .. } | FrameError::MissingAttachment => {
+                Self::Torn(error.to_string())
+            }
             other => Self::Broken(other.to_string()),
         }
     }
