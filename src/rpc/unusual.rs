@@ -2,6 +2,7 @@
 //! one. `check` finds out whether a worker puts up with them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -156,7 +157,7 @@ fn escaped(json: &str) -> String {
             }
             other if inside && !other.is_ascii_alphanumeric() => {
                 for unit in other.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    let _ = write!(out, "\\u{unit:04x}");
                 }
             }
             other => out.push(other),

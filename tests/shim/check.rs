@@ -173,7 +173,7 @@ async fn fails_as_expected(faults: &[(&str, &str, &str)]) {
     let state = tempfile::tempdir().unwrap();
     let state = state.path().join("made by the first process").display().to_string();
     let fixture = file("tests/fixtures/faulty.py").display().to_string();
-    let words = [&*PYTHON, &fixture, "--fault", &names, "--state", &state];
+    let words = [&*PYTHON, "-IS", &fixture, "--fault", &names, "--state", &state];
     // Where a wait ends late because of the fault, it is a short one.
     let timeout = if names == "joined-writes" { "5s" } else { "60s" };
     let is_late = ["bad-length", "bad-json", "sigterm"].contains(&&*names);

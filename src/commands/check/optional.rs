@@ -83,9 +83,10 @@ pub(super) async fn concurrency(bench: &mut Bench) -> Verdict {
     let mut bytes = Vec::new();
     for number in 0..many {
         let mark = format!("call {number}");
-        let call = match *hook == HookName::ON_DEFINE_DOMAIN {
-            true => bench.documents.marked(hook, &mark)?,
-            false => bench.call(hook)?,
+        let call = if *hook == HookName::ON_DEFINE_DOMAIN {
+            bench.documents.marked(hook, &mark)?
+        } else {
+            bench.call(hook)?
         };
         let (id, message) = peer.call_bytes(&call)?;
         bytes.extend_from_slice(&message);

@@ -133,17 +133,17 @@ impl Peer {
     pub(super) fn call_bytes_with(
         &mut self,
         call: &HookCall,
-        send: impl FnOnce(&mut Outbox, u64, &HookCall, bool, Invocation) -> Result<(), usize>,
+        write: impl FnOnce(&mut Outbox, u64, &HookCall, bool, Invocation) -> Result<(), usize>,
     ) -> Result<(u64, Bytes), Stop> {
         let deadline_ms = u64::try_from(self.limits.answer.as_millis()).unwrap_or(u64::MAX);
         let invocation = Invocation { deadline_ms, attempt: 1 };
         let (id, attachments) = (self.last_id + 1, self.attachments());
         self.probe.begin_call();
-        let mut sent = Ok(());
+        let mut fits = Ok(());
         let bytes = self.numbered(call.hook().as_str(), id, |outbox, id| {
-            sent = send(outbox, id, call, attachments, invocation);
+            fits = write(outbox, id, call, attachments, invocation);
         });
-        match sent {
+        match fits {
             Ok(()) => Ok((id, bytes)),
             Err(length) => Err(Stop::skipped(format!(
                 "with these documents a message would be {length} bytes long, more than a frame holds"
@@ -295,13 +295,11 @@ impl Peer {
     /// Waits for the exit of a worker that has been told to end.
     pub(super) async fn ended(&mut self, told: &str) -> Result<Exit, Fault> {
         let limit = self.limits.end;
-        match self.ended_within(limit).await? {
-            Some(exit) => Ok(exit),
-            None => {
-                let limit = humantime::format_duration(limit);
-                Err(self.fault(format!("it is still running {limit} after {told}")))
-            }
+        if let Some(exit) = self.ended_within(limit).await? {
+            return Ok(exit);
         }
+        let limit = humantime::format_duration(limit);
+        Err(self.fault(format!("it is still running {limit} after {told}")))
     }
 
     /// Lets a worker go that has done well.
