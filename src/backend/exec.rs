@@ -1,6 +1,6 @@
 //! Exec mode: one process for each call, with the documents as arguments, as the Go shim does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,7 +23,7 @@ const MAX_OUTPUT_BYTES: usize = crate::frame::MAX_FRAME_BYTES;
 pub(super) struct Exec {
     programs: BTreeMap<HookName, CommandLine>,
     /// The hooks for which a program was looked for.
-    names: Vec<HookName>,
+    names: BTreeSet<HookName>,
     settings: Settings,
     slots: Arc<Semaphore>,
     waiting: Waiting,
@@ -34,7 +34,7 @@ impl Exec {
     /// Takes the hooks for which a program was looked for, and the program of each that has one.
     #[must_use]
     pub(super) fn new(
-        names: Vec<HookName>,
+        names: BTreeSet<HookName>,
         programs: BTreeMap<HookName, CommandLine>,
         settings: Settings,
     ) -> Self {

@@ -9,7 +9,7 @@ mod process;
 mod room;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -62,16 +62,17 @@ pub enum Spec {
 /// The names by which programs are found in `$PATH`: those of all hooks that KubeVirt has, and more.
 #[derive(Debug, Clone, Default)]
 pub struct InPath {
-    /// Hooks beyond those that are known. They have been asked for by name, so they must be there.
+    /// Hooks beyond those that are known. They have been asked for, so their programs must be there.
     pub more: Vec<HookName>,
 }
 
 impl InPath {
-    fn names(&self) -> impl Iterator<Item = HookName> {
-        [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO]
+    fn names(&self) -> BTreeSet<HookName> {
+        HookName::WITH_DOCUMENT
             .into_iter()
             .chain(HookName::NODE_HOOKS)
             .chain(self.more.iter().cloned())
+            .collect()
     }
 
     /// The programs that there are.
@@ -143,12 +144,10 @@ impl Backend {
     /// answered `initialize`.
     pub async fn start(spec: &Spec, settings: &Settings) -> Result<Self, StartError> {
         match spec {
-            Spec::Exec(in_path) => {
-                Ok(Self::exec(in_path.names().collect(), in_path.find()?, settings))
-            }
+            Spec::Exec(in_path) => Ok(Self::exec(in_path.names(), in_path.find()?, settings)),
             Spec::ExecOne(hook, command) => {
                 let programs = BTreeMap::from([(hook.clone(), command.clone())]);
-                Ok(Self::exec(vec![hook.clone()], programs, settings))
+                Ok(Self::exec(BTreeSet::from([hook.clone()]), programs, settings))
             }
             Spec::Persistent(command) => {
                 let pools_down = watch::Sender::default();
@@ -161,7 +160,7 @@ impl Backend {
     }
 
     fn exec(
-        names: Vec<HookName>,
+        names: BTreeSet<HookName>,
         programs: BTreeMap<HookName, CommandLine>,
         settings: &Settings,
     ) -> Self {

@@ -85,19 +85,20 @@ impl ColorChoice {
 
 impl CallArgs {
     pub(super) fn resolve(self, options: &Options) -> Result<CallConfig, StartError> {
-        let hook = HookName::parse(&self.hook).ok_or_else(|| {
+        // A worker or a running shim says by itself which hooks it has. A program would be run for
+        // whatever it is called, were it misspelt.
+        let any = options.mode() == Mode::Persistent || self.socket.is_some();
+        let hook = HookName::parse(&self.hook).filter(|hook| any || options.knows(hook));
+        let hook = hook.ok_or_else(|| {
             let name = &self.hook;
             usage(format!(
-                "{name:?} cannot be a hook: hooks are onDefineDomain, preCloudInitIso, and node hooks \
-                 such as preVMStart, which begin with a small letter"
+                "unknown hook {name:?}: hooks are onDefineDomain, preCloudInitIso, node hooks such as \
+                 preVMStart, and in exec mode those that --node-hooks names"
             ))
         })?;
         if self.context.is_some() && hook != HookName::ON_DEFINE_DOMAIN {
             return Err(usage("--context goes with onDefineDomain only"));
         }
-        // In exec mode a node hook beyond the known ones is looked for because it is called.
-        let named =
-            Some(&hook).filter(|hook| hook.is_node_hook() && !HookName::NODE_HOOKS.contains(hook));
         let target = match self.socket {
             Some(_) if !self.words.is_empty() => {
                 return Err(usage("give either --socket or a worker: a running shim has its own"));
@@ -106,9 +107,9 @@ impl CallArgs {
             None => {
                 let spec = match (options.mode(), options.command_line(self.words)?) {
                     (Mode::Exec, Some(command)) => Spec::ExecOne(hook.clone(), command),
-                    (Mode::Exec, None) => Spec::Exec(options.in_path(named)),
+                    (Mode::Exec, None) => Spec::Exec(options.in_path()),
                     (Mode::Persistent, Some(command)) => Spec::Persistent(command),
-                    (Mode::Persistent, None) => Spec::PersistentInPath(options.in_path(named)),
+                    (Mode::Persistent, None) => Spec::PersistentInPath(options.in_path()),
                 };
                 Target::Private(spec, options.limits()?)
             }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{parse_node_hook, parse_size, parse_socket_mode, parse_time, usage};
+use super::values::{
+    List, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids, usage,
+};
 use super::{TERMINATION_LOG, TERMINATION_LOG_VARIABLE};
 use crate::backend::{CommandLine, InPath, Settings, Spec};
 use crate::commands::serve::{LegacySocket, Limits, ServeConfig};
@@ -42,10 +44,9 @@ pub(super) struct Options {
         global = true,
         env = "SIDECAR_SHIM_NODE_HOOKS",
         value_name = "NAME,...",
-        value_delimiter = ',',
-        value_parser = parse_node_hook
+        value_parser = parse_node_hooks
     )]
-    node_hooks: Vec<HookName>,
+    node_hooks: Option<List<HookName>>,
 
     /// Permissions of sockets in octal, 0660 (default: what the umask leaves)
     #[arg(
@@ -64,9 +65,9 @@ pub(super) struct Options {
         global = true,
         env = "SIDECAR_SHIM_ALLOW_UID",
         value_name = "UID,...",
-        value_delimiter = ','
+        value_parser = parse_uids
     )]
-    allow_uid: Option<Vec<u32>>,
+    allow_uid: Option<List<u32>>,
 
     /// Directory in which the socket of the hook sidecars' API is created
     #[arg(
@@ -276,35 +277,46 @@ impl Options {
             }
         };
         let spec = match (self.mode, self.command_line(words)?) {
-            (Mode::Exec, None) => Spec::Exec(self.in_path(None)),
+            (Mode::Exec, None) => Spec::Exec(self.in_path()),
             (Mode::Exec, Some(_)) => {
                 return Err(usage(
                     "a worker makes sense with --mode persistent only; exec mode runs the programs \
                      in $PATH that are named after the hooks",
                 ));
             }
-            (Mode::Persistent, Some(_)) if !self.node_hooks.is_empty() => {
+            (Mode::Persistent, Some(_)) if !self.node_hooks().is_empty() => {
                 return Err(usage(
                     "--node-hooks names programs in $PATH; a worker says by itself which hooks it has",
                 ));
             }
             (Mode::Persistent, Some(command)) => Spec::Persistent(command),
-            (Mode::Persistent, None) => Spec::PersistentInPath(self.in_path(None)),
+            (Mode::Persistent, None) => Spec::PersistentInPath(self.in_path()),
         };
         let limits = self.limits()?;
         Ok(ServeConfig {
             legacy,
             plugin_socket: self.plugin_socket,
             socket_mode: self.socket_mode,
-            peers: Peers { uids: self.allow_uid },
+            peers: Peers { uids: self.allow_uid.map(|list| list.0) },
             spec,
             limits,
         })
     }
 
-    /// The programs to look for in `$PATH`, those of a hook that was asked for by name among them.
-    pub(super) fn in_path(&self, hook: Option<&HookName>) -> InPath {
-        InPath { more: self.node_hooks.iter().chain(hook).cloned().collect() }
+    /// The programs to look for in `$PATH`.
+    pub(super) fn in_path(&self) -> InPath {
+        InPath { more: self.node_hooks().to_vec() }
+    }
+
+    /// Whether a program may be named after this hook.
+    pub(super) fn knows(&self, hook: &HookName) -> bool {
+        !hook.is_node_hook()
+            || HookName::NODE_HOOKS.contains(hook)
+            || self.node_hooks().contains(hook)
+    }
+
+    fn node_hooks(&self) -> &[HookName] {
+        self.node_hooks.as_ref().map_or(&[], |list| &list.0)
     }
 
     /// How hooks are run.

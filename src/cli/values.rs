@@ -42,8 +42,30 @@ pub(super) fn parse_socket_mode(text: &str) -> Result<SocketMode, String> {
         .ok_or_else(|| "it is not permissions: those are octal digits, 0660".to_owned())
 }
 
-/// Takes the name of a hook point (`PreVMStart`) or of its hook (`preVMStart`).
-pub(super) fn parse_node_hook(text: &str) -> Result<HookName, String> {
-    HookName::of_node_hook_point(text)
-        .ok_or_else(|| "it is not a node hook: those are words like preVMStart".to_owned())
+/// Values with commas between. Like every option it is given once, or the last one holds; given as
+/// nothing, it takes an earlier one back.
+#[derive(Clone, Default)]
+pub(super) struct List<T>(pub(super) Vec<T>);
+
+fn parse_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<List<T>, String> {
+    let words = text.split(',').filter(|_| !text.is_empty());
+    words.map(|word| parse(word.trim())).collect::<Result<_, _>>().map(List)
+}
+
+/// Takes names of hook points (`PreVMStart`) or of their hooks (`preVMStart`).
+pub(super) fn parse_node_hooks(text: &str) -> Result<List<HookName>, String> {
+    parse_list(text, |word| {
+        HookName::of_node_hook_point(word)
+            .ok_or_else(|| format!("{word:?} is not a node hook: those are words like preVMStart"))
+    })
+}
+
+/// Takes numbers of users. None at all would let everybody in, which nobody means who writes it.
+pub(super) fn parse_uids(text: &str) -> Result<List<u32>, String> {
+    if text.is_empty() {
+        return Err("it names no user; without the option, the permissions decide".to_owned());
+    }
+    parse_list(text, |word| {
+        word.parse().map_err(|_| format!("{word:?} is not the number of a user, such as 107"))
+    })
 }

@@ -1,6 +1,8 @@
 //! The caller's side of the hook APIs: what virt-launcher, virt-handler and a probe do to a socket.
 //! `call` and `health` use it.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus as HealthStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
@@ -43,9 +45,34 @@ pub enum ClientError {
     #[error("{code:?}: {message}")]
     Status {
         /// The status code.
-        code: tonic::Code,
+        code: Code,
         /// Its text.
         message: String,
+    },
+    /// Nobody answers any more.
+    #[error(
+        "{socket} closed the connection without an answer ({cause}): whoever listens there has ended, or \
+         its --allow-uid does not name this user, {user}"
+    )]
+    Lost {
+        /// The socket.
+        socket: String,
+        /// What was seen of it.
+        cause: String,
+        /// The number of the user who asked.
+        user: u32,
+    },
+    /// Somebody answers, and does not know the method.
+    #[error(
+        "{socket} does not serve {method}: is it a socket of the other API? Hook sidecars serve \
+         Info and Callbacks; plugins serve DomainHookService (`call --context`), NodeHookService and \
+         Health"
+    )]
+    OtherApi {
+        /// The socket.
+        socket: String,
+        /// What it was asked for.
+        method: String,
     },
     /// `Info` offers nothing that this client knows.
     #[error("the sidecar offers none of the versions v1alpha1 to v1alpha3")]
@@ -77,7 +104,11 @@ pub struct ServerHealth {
 }
 
 /// One connection.
-pub struct Client(Channel);
+pub struct Client {
+    channel: Channel,
+    /// Where to, for errors.
+    socket: String,
+}
 
 impl Client {
     /// Connects to a socket.
@@ -93,10 +124,16 @@ impl Client {
             .connect()
             .await
             .map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                failed(cause.unwrap_or_else(|| error.to_string()))
+                let cause = innermost(&error);
+                match cause.downcast_ref().map(io::Error::kind) {
+                    Some(ErrorKind::WouldBlock) => {
+                        failed("too many connections wait there to be accepted".to_owned())
+                    }
+                    Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => lost(&path, cause),
+                    _ => failed(cause.to_string()),
+                }
             })?;
-        Ok(Self(channel))
+        Ok(Self { channel, socket: path })
     }
 
     /// Asks what the sidecar offers.
@@ -201,13 +238,38 @@ impl Client {
         P: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
-        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(params);
         request.set_timeout(timeout);
         let codec = tonic_prost::ProstCodec::default();
-        Ok(grpc.unary(request, path, codec).await?.into_inner())
+        match grpc.unary(request, path.clone(), codec).await {
+            Ok(response) => Ok(response.into_inner()),
+            // A hook that is not served is told in words. A method is not.
+            Err(status) if status.code() == Code::Unimplemented && status.message().is_empty() => {
+                let (socket, method) = (self.socket.clone(), path.path()[1..].to_owned());
+                Err(ClientError::OtherApi { socket, method })
+            }
+            // A status that came from the other side has no source here.
+            Err(status) if status.code() == Code::Unknown && status.source().is_some() => {
+                Err(lost(&self.socket, innermost(&status)))
+            }
+            Err(status) => Err(status.into()),
+        }
     }
+}
+
+fn lost(socket: &str, cause: &dyn Error) -> ClientError {
+    let (socket, cause) = (socket.to_owned(), cause.to_string());
+    ClientError::Lost { socket, cause, user: rustix::process::geteuid().as_raw() }
+}
+
+/// The first cause of an error: those above it, of connections, say nothing more.
+fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }
 
 /// The path of a method. Its messages are the same in every version that has it.

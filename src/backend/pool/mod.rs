@@ -288,7 +288,7 @@ impl Actor {
             }
             Report::Freed { again } => {
                 self.restart.answered();
-                self.queue_again(again);
+                self.queue_again(again.map(|job| *job));
                 if let Some(member) = self.members.get_mut(&id) {
                     member.freed();
                     if member.is_worn_out(self.settings.max_requests) {

@@ -64,7 +64,7 @@ pub(super) enum Report {
     /// One of its calls is over.
     Freed {
         /// The worker asks that the call be tried elsewhere.
-        again: Option<Job>,
+        again: Option<Box<Job>>,
     },
     /// It is being ended, which takes a while.
     Leaving {
@@ -400,7 +400,7 @@ impl Worker {
         }
         let settled: Vec<_> = self.calls.take_settled().collect();
         for call in settled {
-            let again = call.again();
+            let again = call.again().map(Box::new);
             self.reporter.report(Report::Freed { again }).await;
         }
     }

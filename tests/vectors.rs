@@ -1,0 +1,321 @@
+//! The test vectors of the protocol, held against what the shim reads and writes.
+
+#![expect(
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "a test may panic, and starts a process"
+)]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use bytes::{Buf, Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use sidecar_shim::frame::{FrameDecoder, FrameError, Item, Outbox};
+use sidecar_shim::hook::{HookCall, HookName};
+use sidecar_shim::rpc::{
+    Answered, Declared, ErrorObject, Incoming, Invocation, MessageReader, Outcome, read_answer,
+    send_call, send_cancel, send_initialize,
+};
+use tokio_util::codec::Decoder;
+
+fn directory(kind: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("protocol/vectors").join(kind)
+}
+
+/// The vectors of one kind: their names, and what is said of them.
+fn vectors(kind: &str) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory(kind)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            found.push((name, serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()));
+        }
+    }
+    assert!(found.len() > 10, "{} vectors in {kind}", found.len());
+    found.sort_by(|(left, _), (right, _)| left.cmp(right));
+    found
+}
+
+fn bytes(kind: &str, name: &str, extension: &str) -> Vec<u8> {
+    std::fs::read(directory(kind).join(format!("{name}.{extension}"))).unwrap()
+}
+
+/// What the shim finds in a stream that arrives in these pieces.
+fn items<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Item>, Option<FrameError>) {
+    let mut decoder = FrameDecoder::default();
+    let (mut buffer, mut items) = (BytesMut::new(), Vec::new());
+    let mut pieces = pieces.into_iter();
+    loop {
+        let piece = pieces.next();
+        buffer.extend_from_slice(piece.unwrap_or_default());
+        loop {
+            let item = match piece {
+                Some(_) => decoder.decode(&mut buffer),
+                None => decoder.decode_eof(&mut buffer),
+            };
+            match item {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) if piece.is_none() => return (items, None),
+                Ok(None) => break,
+                Err(error) => return (items, Some(error)),
+            }
+        }
+    }
+}
+
+/// Bytes as the vectors show them.
+fn shown(bytes: &[u8]) -> Value {
+    std::str::from_utf8(bytes).map_or_else(
+        |_| {
+            let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({"hex": digits.join(" ")})
+        },
+        |text| json!({"text": text}),
+    )
+}
+
+#[test]
+fn the_files_are_as_their_script_writes_them() {
+    let script = directory("").join("generate.py");
+    let check = Command::new("python3").arg("-B").arg(script).arg("--check").output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
+#[test]
+fn frames_are_found_however_the_stream_was_split() {
+    for (name, facts) in vectors("frames") {
+        let expected = match facts.get("shim") {
+            Some(shim) => shim.clone(),
+            None => json!({"items": facts["payloads"], "fault": facts["fault"]}),
+        };
+        let stream = bytes("frames", &name, "bin");
+        for size in [stream.len().max(1), 1] {
+            let (items, error) = items(stream.chunks(size));
+            let fault = error.map(|error| match error {
+                FrameError::Empty => "length",
+                FrameError::Torn { .. } => "torn",
+                other => panic!("{name}: {other}"),
+            });
+            let items: Vec<_> = items
+                .iter()
+                .map(|item| match item {
+                    Item::Frame(frame) => shown(frame),
+                    Item::Stray(stray) => json!({"stray": stray.bytes}),
+                })
+                .collect();
+            assert_eq!(json!({"items": items, "fault": fault}), expected, "{name}");
+        }
+    }
+}
+
+/// A call as it stands in a vector, its documents untouched.
+#[derive(Deserialize)]
+struct Call<'a> {
+    id: u64,
+    method: String,
+    #[serde(borrow)]
+    params: Params<'a>,
+    #[serde(default)]
+    attachments: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Params<'a> {
+    #[serde(borrow)]
+    vmi: Option<&'a RawValue>,
+    domain: Option<String>,
+    #[serde(borrow)]
+    cloud_init_data: Option<&'a RawValue>,
+    node_name: Option<String>,
+    invocation: Option<Value>,
+}
+
+impl Call<'_> {
+    /// The shim's own form of the call. `None` where it would not send such a one.
+    fn hook_call(&self, attached: Option<&Bytes>) -> Option<HookCall> {
+        let raw = |value: Option<&RawValue>| value.map(|raw| Bytes::from(raw.get().to_owned()));
+        let vmi = raw(self.params.vmi)?;
+        let call = match self.method.as_str() {
+            "onDefineDomain" => {
+                let inline = self.params.domain.clone().map(Bytes::from);
+                HookCall::on_define_domain(&vmi, "domain", inline.or(attached.cloned())?)
+            }
+            "preCloudInitIso" => {
+                HookCall::pre_cloud_init_iso(&vmi, &raw(self.params.cloud_init_data)?)
+            }
+            name => {
+                let hook = HookName::parse(name).filter(HookName::is_node_hook)?;
+                HookCall::node_hook(hook, &vmi, self.params.node_name.clone()?)
+            }
+        };
+        let context = self.params.invocation.as_ref().and_then(|said| said["context"].as_str());
+        call.and_then(|call| call.in_context(context.unwrap_or_default().to_owned())).ok()
+    }
+
+    fn invocation(&self) -> Invocation {
+        let invocation = self.params.invocation.as_ref().unwrap();
+        Invocation {
+            deadline_ms: invocation["deadlineMs"].as_u64().unwrap(),
+            attempt: u32::try_from(invocation["attempt"].as_u64().unwrap()).unwrap(),
+        }
+    }
+}
+
+/// What the shim sends in the place of the message that begins with `frame`; `None` if it sends no
+/// such message.
+fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Option<Outbox> {
+    let mut outbox = Outbox::default();
+    let message: Value = serde_json::from_slice(frame).unwrap();
+    match message["method"].as_str()? {
+        "initialize" => send_initialize(&mut outbox, message["id"].as_u64()?),
+        "$/cancelRequest" => send_cancel(&mut outbox, message["params"]["id"].as_u64()?),
+        _ => {
+            let call: Call<'_> = serde_json::from_slice(frame).unwrap();
+            let hook_call = call.hook_call(attached)?;
+            send_call(&mut outbox, call.id, &hook_call, takes_attachments, call.invocation())
+                .unwrap();
+        }
+    }
+    Some(outbox)
+}
+
+/// The frames of a stream that has nothing but frames.
+fn frames(stream: &[u8]) -> Vec<Bytes> {
+    let (items, error) = items([stream]);
+    assert!(error.is_none(), "{error:?}");
+    let frames = items.into_iter().map(|item| match item {
+        Item::Frame(frame) => frame,
+        Item::Stray(stray) => panic!("{stray:?}"),
+    });
+    frames.collect()
+}
+
+#[test]
+fn the_shim_writes_what_the_vector_worker_reads() {
+    let mut compared = 0;
+    for (name, facts) in vectors("sessions") {
+        if facts["shim"] != true {
+            continue;
+        }
+        let input = frames(&bytes("sessions", &name, "in"));
+        let takes_attachments = facts["out"][0]["result"]["capabilities"]["attachments"] == true;
+        let mut rest = input.iter();
+        while let Some(frame) = rest.next() {
+            let message: Value = serde_json::from_slice(frame).unwrap();
+            let attached = message["attachments"].is_array().then(|| rest.next().unwrap());
+            let Some(mut outbox) = sent(frame, attached, takes_attachments) else { continue };
+            let sent = frames(&outbox.copy_to_bytes(outbox.remaining()));
+            let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+            let json = String::from_utf8(sent[0].to_vec()).unwrap();
+            assert_eq!(json.replace(&version, "\"version\":\"0.1.0\""), *frame, "{name}");
+            assert_eq!(sent.get(1), attached, "{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 50, "{compared} messages");
+}
+
+/// The call with this id, in the shim's own form. `None` where it would not send such a one.
+fn find_call(input: &[Bytes], id: u64) -> Option<HookCall> {
+    let at = input.iter().position(|frame| {
+        serde_json::from_slice::<Value>(frame)
+            .is_ok_and(|it| it["id"] == id && it.get("method").is_some())
+    })?;
+    let call: Call<'_> = serde_json::from_slice(&input[at]).ok()?;
+    let attached = call.attachments.iter().position(|name| name == "domain");
+    call.hook_call(attached.map(|index| &input[at + 1 + index]))
+}
+
+/// A worker's error as it stands in a vector.
+fn error_object(error: &ErrorObject) -> Value {
+    let mut object = json!({"code": error.code, "message": error.message});
+    if error.retryable() {
+        object["data"] = json!({"retryable": true});
+    }
+    object
+}
+
+/// Compares one message of the worker, as the shim reads it, with its place in the vector.
+fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value], input: &[Bytes]) {
+    match incoming {
+        Incoming::Log(line) => {
+            let line = json!({"level": line.level, "message": line.message, "id": line.id});
+            assert_eq!(line, expected["params"], "{name}");
+        }
+        Incoming::Response { id, outcome } => {
+            assert_eq!(json!(id), expected["id"], "{name}");
+            match outcome {
+                Outcome::Error(error)
+                    if expected["error"]["data"].get("protocolVersions").is_some() =>
+                {
+                    assert_eq!(error.code, expected["error"]["code"], "{name}");
+                    let text = Declared::read(&Outcome::Error(error)).unwrap_err().to_string();
+                    assert!(text.contains("protocol versions [1]"), "{name}: {text}");
+                }
+                Outcome::Error(error) => {
+                    assert_eq!(error_object(&error), expected["error"], "{name}");
+                }
+                result if id == 1 => {
+                    let declared = Declared::read(&result).unwrap();
+                    assert!(declared.attachments && declared.cancel, "{name}");
+                    assert_eq!(
+                        expected["result"]["capabilities"]["concurrency"],
+                        declared.concurrency
+                    );
+                }
+                Outcome::Result(parts) => {
+                    let Some(call) = find_call(input, id) else { return };
+                    let is_domain = *call.hook() == HookName::ON_DEFINE_DOMAIN;
+                    let member = if is_domain { "domain" } else { "cloudInitData" };
+                    let wanted = match (&expected["result"][member], attached) {
+                        (Value::Null, []) => None,
+                        (Value::Null, [attachment]) => Some(attachment["text"].clone()),
+                        (inline, []) => Some(inline.clone()),
+                        _ => panic!("{name}: {expected}"),
+                    };
+                    let answer = match read_answer(&call, &parts).unwrap() {
+                        Answered::Unchanged | Answered::Done => None,
+                        Answered::Output(bytes) if is_domain => {
+                            Some(json!(std::str::from_utf8(&bytes).unwrap()))
+                        }
+                        Answered::Output(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
+                    };
+                    assert_eq!(answer, wanted, "{name}");
+                }
+            }
+        }
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_shim_reads_what_the_vector_worker_writes() {
+    for (name, facts) in vectors("sessions") {
+        // The input of some sessions is broken at its end.
+        let input: Vec<_> = items([&bytes("sessions", &name, "in")[..]])
+            .0
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::Frame(frame) => Some(frame),
+                Item::Stray(_) => None,
+            })
+            .collect();
+        let mut reader = MessageReader::default();
+        let mut expected = facts["out"].as_array().unwrap().iter().peekable();
+        for frame in frames(&bytes("sessions", &name, "out")) {
+            let Some(incoming) = reader.take(frame).unwrap() else { continue };
+            let message = expected.next().unwrap();
+            let mut attached = Vec::new();
+            while let Some(value) = expected.next_if(|value| value.get("jsonrpc").is_none()) {
+                attached.push(value.clone());
+            }
+            compare(&name, incoming, message, &attached, &input);
+        }
+        assert!(!reader.in_message() && expected.next().is_none(), "{name}");
+    }
+}
