@@ -55,19 +55,20 @@ async fn every_example_sets_the_manufacturer_and_is_idempotent() {
     let (smbios, bare) = (smbios.to_str().unwrap(), bare.to_str().unwrap());
     let (rust, shell) = (example("smbios"), file("examples/shell/onDefineDomain"));
     let perl = file("examples/perl/smbios.pl");
-    let mut workers = vec![
+    let perl = perl.to_str().unwrap();
+    let has_perl = has_perl("the worker in Perl");
+    for worker in [
         &["--mode", "persistent", "--", "python3", smbios][..],
         &["--mode", "persistent", "--", "python3", bare],
+        &["--mode", "persistent", "--", "perl", perl],
         &["--mode", "persistent", "--", &rust],
         &["--mode", "exec", "--", "python3", smbios],
         &["--", &rust],
         &["--", shell.to_str().unwrap()],
-    ];
-    let in_perl = ["--mode", "persistent", "--", "perl", perl.to_str().unwrap()];
-    if has_perl("the worker in Perl") {
-        workers.push(&in_perl);
-    }
-    for worker in workers {
+    ] {
+        if worker.contains(&"perl") && !has_perl {
+            continue;
+        }
         let args = [&["onDefineDomain"], worker].concat();
         let first = call(&args, |_| {}).await;
         assert_is_set(&first);

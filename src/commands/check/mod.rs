@@ -1,4 +1,4 @@
-//! Tries a worker: does it do what `protocol.md` demands? Each [`Check`](catalog::Check) starts the
+//! Tries a worker: does it do what `protocol.md` demands? Each check starts the
 //! worker, or goes on with the process that the last one has left, sends what the protocol allows (and what
 //! it forbids), and looks at what comes back. `docs/check.md` lists them.
 //!
