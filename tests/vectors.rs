@@ -162,7 +162,7 @@ impl Call<'_> {
 
 /// What the shim sends in the place of the message that begins with `frame`; `None` if it sends no
 /// such message.
-fn sent(frame: &[u8], attached: Option<&Bytes>, attaches: bool) -> Option<Outbox> {
+fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Option<Outbox> {
     let mut outbox = Outbox::default();
     let message: Value = serde_json::from_slice(frame).unwrap();
     match message["method"].as_str()? {
@@ -171,7 +171,8 @@ fn sent(frame: &[u8], attached: Option<&Bytes>, attaches: bool) -> Option<Outbox
         _ => {
             let call: Call<'_> = serde_json::from_slice(frame).unwrap();
             let hook_call = call.hook_call(attached)?;
-            send_call(&mut outbox, call.id, &hook_call, attaches, call.invocation()).unwrap();
+            send_call(&mut outbox, call.id, &hook_call, takes_attachments, call.invocation())
+                .unwrap();
         }
     }
     Some(outbox)
@@ -196,12 +197,12 @@ fn the_shim_writes_what_the_vector_worker_reads() {
             continue;
         }
         let input = frames(&bytes("sessions", &name, "in"));
-        let attaches = facts["out"][0]["result"]["capabilities"]["attachments"] == true;
+        let takes_attachments = facts["out"][0]["result"]["capabilities"]["attachments"] == true;
         let mut rest = input.iter();
         while let Some(frame) = rest.next() {
             let message: Value = serde_json::from_slice(frame).unwrap();
             let attached = message["attachments"].is_array().then(|| rest.next().unwrap());
-            let Some(mut outbox) = sent(frame, attached, attaches) else { continue };
+            let Some(mut outbox) = sent(frame, attached, takes_attachments) else { continue };
             let sent = frames(&outbox.copy_to_bytes(outbox.remaining()));
             let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
             let json = String::from_utf8(sent[0].to_vec()).unwrap();
@@ -251,7 +252,7 @@ fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value],
                     assert!(text.contains("protocol versions [1]"), "{name}: {text}");
                 }
                 Outcome::Error(error) => {
-                    assert_eq!(error_object(&error), expected["error"], "{name}")
+                    assert_eq!(error_object(&error), expected["error"], "{name}");
                 }
                 result if id == 1 => {
                     let declared = Declared::read(&result).unwrap();

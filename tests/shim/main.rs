@@ -15,6 +15,7 @@ mod call;
 mod chaos;
 mod connections;
 mod contract;
+mod examples;
 mod exec;
 mod lifetime;
 mod options;

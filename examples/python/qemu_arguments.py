@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Gives QEMU the options of the VM's annotation qemu.vm.kubevirt.io/options, a JSON object such as
+{"-global": "ICH9-LPC.disable_s3=0"}, through libvirt's namespace for it. Only those in ALLOWED pass:
+with others, such as -drive, whoever may annotate a VM could reach into its pod."""
+import json
+from xml.dom import minidom
+
+from kubevirt_hook import Hook, Refused
+
+ANNOTATION = "qemu.vm.kubevirt.io/options"
+ALLOWED = ("-boot", "-global", "-rtc")
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+hook = Hook("qemu-arguments", "1.0.0")
+
+@hook.on_define_domain
+def define(vmi, domain):
+    annotation = (vmi["metadata"].get("annotations") or {}).get(ANNOTATION)
+    if annotation is None:
+        return None
+    try:
+        options = list(json.loads(annotation).items())
+    except (AttributeError, ValueError):
+        raise Refused(f"annotation {ANNOTATION}: not a JSON object") from None
+    if not all(name in ALLOWED and isinstance(value, str) for name, value in options):
+        raise Refused(f"annotation {ANNOTATION}: texts, and for {', '.join(ALLOWED)} only")
+    document = minidom.parseString(domain)
+    root = document.documentElement
+    root.setAttribute("xmlns:qemu", QEMU)
+    lines = root.getElementsByTagNameNS(QEMU, "commandline")
+    line = lines[0] if lines else root.appendChild(document.createElement("qemu:commandline"))
+    present = [node.getAttribute("value") for node in line.getElementsByTagNameNS(QEMU, "arg")]
+    for option in options:
+        if option not in zip(present, present[1:]):
+            for value in option:
+                line.appendChild(document.createElement("qemu:arg")).setAttribute("value", value)
+    return "\n".join(node.toxml() for node in document.childNodes)
+
+if __name__ == "__main__":
+    hook.run()

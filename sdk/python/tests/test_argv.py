@@ -1,0 +1,266 @@
+"""Argv style: one process for each call, as under the Go shim and `--mode exec`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from support import LIMIT, SDK, Worker, environment, frame, run
+
+FIXTURE = SDK / "tests" / "fixture.py"
+PROGRAM = f"""#!{sys.executable}
+import sys
+sys.path.append({str(SDK / "tests")!r})
+from fixture import hook
+hook.run()
+"""
+
+
+class Argv(unittest.TestCase):
+    def setUp(self):
+        """The fixture as an executable in a directory of its own, as an image has it."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = directory.name
+        self.program = os.path.join(self.directory, "my-hook")
+        with open(self.program, "w", encoding="utf-8") as file:
+            file.write(PROGRAM)
+        os.chmod(self.program, 0o755)
+
+    def link(self, name):
+        path = os.path.join(self.directory, name)
+        os.symlink("my-hook", path)
+        return path
+
+    def ends(self, ended, status, output=b"", log=""):
+        self.assertEqual((ended.returncode, ended.stdout), (status, output), ended.stderr.decode())
+        self.assertIn(log, ended.stderr.decode())
+
+
+class Names(Argv):
+    def test_the_flags_say_which_hook(self):
+        define = {"run": "result = f'{hook.call.hook} {subject}'"}
+        vmi, domain = ["--vmi", json.dumps(define)], ["--domain", "<domain/>"]
+        for arguments in (vmi + domain, domain + vmi):
+            self.ends(run([self.program, *arguments]), 0, b"onDefineDomain <domain/>")
+        cloud_init = {"run": "result = {hook.call.hook: subject}"}
+        vmi, data = ["--vmi", json.dumps(cloud_init)], ["--cloud-init", ' {"UserData": "\\u00e9"} ']
+        for arguments in (vmi + data, data + vmi):
+            self.ends(
+                run([self.program, *arguments]), 0, '{"preCloudInitIso":{"UserData":"é"}}'.encode()
+            )
+
+    def test_the_name_says_which_hook(self):
+        vmi = json.dumps({"run": "print(hook.call.hook, subject)"})
+        for name, flag, value, output in (
+            ("onDefineDomain", "--domain", "<domain/>", b"<domain/>"),
+            ("preCloudInitIso", "--cloud-init", " {} ", b" {} "),
+            ("preVMStart", "--node", "node-a", b""),
+        ):
+            ended = run([self.link(name), "--vmi", vmi, flag, value])
+            self.ends(ended, 0, output, f"{name} {value if flag != '--cloud-init' else {}}\n")
+
+    def test_command_lines_that_name_no_call(self):
+        define = [self.link("onDefineDomain")]
+        cloud_init = [self.link("preCloudInitIso")]
+        node, other = [self.link("preVMStart")], [self.link("postVMStart")]
+        for command, said in (
+            ([self.program], "onDefineDomain takes --vmi JSON --domain XML"),
+            ([self.program, "--vmi", "{}"], "onDefineDomain takes --vmi JSON --domain XML"),
+            ([self.program, "--domain", "<domain/>"], "onDefineDomain takes"),
+            ([self.program, "--vmi", "{}", "--domain"], "--domain has no value"),
+            ([self.program, "--vmi", "{}", "--vmi", "{}"], "--vmi comes twice"),
+            (
+                [self.program, "{}", "--vmi"],
+                "argument 1 is none of --vmi, --domain, --cloud-init, --node",
+            ),
+            ([self.program, "--vmi", "{}", "s3cr3t", "--domain"], "argument 3 is none of"),
+            ([self.program, "--vmi", "{}", "--node", "a"], "--node does not say which hook"),
+            ([*other, "--vmi", "{}", "--node", "a"], "--node does not say which hook"),
+            ([*define, "--vmi", "{}", "--cloud-init", "{}"], "onDefineDomain takes"),
+            ([*define, "--vmi", "{}", "--domain", "x", "--node", "a"], "onDefineDomain takes"),
+            (
+                [*cloud_init, "--vmi", "{}", "--domain", "x"],
+                "preCloudInitIso takes --vmi JSON --cloud-init JSON",
+            ),
+            ([*node, "--vmi", "{}", "--domain", "x"], "preVMStart takes --vmi JSON --node NAME"),
+        ):
+            with self.subTest(command[1:]):
+                ended = run(command)
+                self.ends(ended, 2, log=f"fixture: {said}")
+                self.assertIn(
+                    "\nusage: onDefineDomain --vmi JSON --domain XML\n", ended.stderr.decode()
+                )
+                self.assertNotIn("s3cr3t", ended.stderr.decode())
+
+    def test_a_name_of_a_hook_that_is_not_there(self):
+        program = "from kubevirt_hook import Hook\nhook = Hook('h')\nhook.on_node('preVMStart')(print)\nhook.run()"
+        for name, flag in ("onDefineDomain", "--domain"), ("h", "--domain"):
+            path = os.path.join(self.directory, name)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(program)
+            self.ends(
+                run([sys.executable, path, "--vmi", "{}", flag, "x"]),
+                2,
+                log="onDefineDomain is not one of its hooks",
+            )
+
+    def test_help(self):
+        ended = run([self.program, "--help"])
+        self.assertEqual((ended.returncode, ended.stderr), (0, b""))
+        for line in ("onDefineDomain --vmi JSON --domain XML", "preVMStart --vmi JSON --node NAME"):
+            self.assertIn(line, ended.stdout.decode())
+
+
+class Endings(Argv):
+    def call(self, code, domain="<domain/>", **more):
+        return run([self.program, "--vmi", json.dumps({"run": code}), "--domain", domain], **more)
+
+    def test_failures(self):
+        for code, log in (
+            (
+                "raise Refused('disk vda\\udc80 is not allowed')",
+                "fixture: disk vda\\udc80 is not allowed\n",
+            ),
+            ("from kubevirt_hook import InvalidParams; raise InvalidParams('no')", "fixture: no\n"),
+            (
+                "from kubevirt_hook import Cancelled; raise Cancelled",
+                "fixture: the call was cancelled\n",
+            ),
+            ("1 / 0", "ZeroDivisionError: division by zero\n"),
+            ("sys.exit(0)", "SystemExit: 0\n"),
+            ("result = b''", "onDefineDomain has to return a str or None, not a bytes\n"),
+            ("result = '\\udc80'", "surrogates not allowed\n"),
+        ):
+            with self.subTest(code):
+                ended = self.call(code)
+                self.ends(ended, 1)
+                self.assertTrue(ended.stderr.decode().endswith(log), ended.stderr)
+
+    def test_documents_that_cannot_be_used(self):
+        for arguments, log in (
+            (["--vmi", "[]", "--domain", "x"], "vmi is missing or not an object"),
+            (["--vmi", "{", "--domain", "x"], "vmi is missing or not an object"),
+            (["--vmi", "{}", "--domain", b"s3cr3t\xff"], "domain is not UTF-8"),
+            (["--vmi", "{}", "--cloud-init", "NaN"], "cloudInitData is missing or not an object"),
+        ):
+            with self.subTest(arguments):
+                ended = run([self.program, *arguments])
+                self.ends(ended, 1, log=f"fixture: {log}\n")
+                self.assertNotIn("s3cr3t", ended.stderr.decode())
+
+    def test_only_the_document_goes_to_standard_output(self):
+        for code in ("print('x')", "echo('x')", "os.write(1, b'x')"):
+            self.ends(self.call(code), 0, b"<domain/>", "printed at import, ")
+            self.ends(self.call(code), 0, b"<domain/>", "x")
+
+    def test_log_lines(self):
+        ended = self.call("hook.log.warning('w'); hook.log.info('i'); hook.log.debug('d')")
+        self.ends(ended, 0, b"<domain/>", "WARNING: w\nINFO: i\n")
+
+    def test_what_a_call_says_of_itself(self):
+        code = "c = hook.call; result = f'{c.id} {c.attempt} {c.context} {c.remaining()} {c.cancelled}'"
+        self.ends(self.call(code), 0, b"None 1 None None False")
+        self.ends(self.call(code, KUBEVIRT_HOOK_CONTEXT="Boot"), 0, b"None 1 Boot None False")
+
+    def test_output_that_nobody_reads(self):
+        command = [
+            self.program,
+            "--vmi",
+            '{"run": "result = subject * 200_000"}',
+            "--domain",
+            "<domain/>",
+        ]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        process.stdout.close()
+        self.assertIn(b"Broken pipe", process.stderr.read())
+        process.stderr.close()
+        self.assertEqual(process.wait(LIMIT), 1)
+
+    def test_sigterm_ends_it_at_once(self):
+        code = json.dumps({"run": "print('begun', flush=True); time.sleep(3600)"})
+        command = [self.program, "--vmi", code, "--domain", "<domain/>"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        while b"begun" not in process.stderr.readline():
+            pass
+        process.terminate()
+        output, _ = process.communicate(timeout=LIMIT)
+        self.assertEqual((process.returncode, output), (-signal.SIGTERM, b""))
+
+
+class BothModes(Argv):
+    """Whatever the document and the locale: the same bytes."""
+
+    DOMAINS = (
+        "<domain/>",
+        "",
+        " \n<domain>\r\n\ttext\r</domain>\n\n ",
+        "\ufeff<domain>\u00a0é€😀\u2028\x7f</domain>",
+        "<domain>\ufffe\uffff\x01\x1f\\u00e9\"'&amp;</domain>",
+    )
+    LOCALES = (
+        {"LC_ALL": "C.UTF-8"},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+    )
+
+    def argv(self, vmi, flag, value, **locale):
+        arguments = ["--vmi", json.dumps(vmi), flag, value]
+        return run(
+            [
+                self.program,
+                *[text if isinstance(text, bytes) else text.encode() for text in arguments],
+            ],
+            **locale,
+        )
+
+    def test_domains(self):
+        for code in ("", "result = subject + '<!-- é😀 -->\\n'", "result = ''"):
+            for locale in self.LOCALES:
+                with Worker(FIXTURE, **locale) as worker:
+                    for domain in self.DOMAINS:
+                        with self.subTest(code, domain=domain, **locale):
+                            ended = self.argv({"run": code}, "--domain", domain, **locale)
+                            self.assertEqual(ended.returncode, 0, ended.stderr)
+                            answer = worker.call({"run": code}, domain)
+                            wanted = domain if "unchanged" in answer else answer["domain"]
+                            self.assertEqual(ended.stdout, wanted.encode())
+
+    def test_cloud_init_data(self):
+        data = ' {"UserData" : "\\u00e9\\ud83d\\ude00 \\u2028", "b": 1.50, "a": [1e3, 12345678901234567890], "half": "\\ud800"}\n'
+        for code in ("", "result = subject", "result = {**subject, 'é': 'é\\n'}"):
+            for locale in self.LOCALES:
+                with self.subTest(code, **locale):
+                    ended = self.argv({"run": code}, "--cloud-init", data, **locale)
+                    self.assertEqual(ended.returncode, 0, ended.stderr)
+                    self.assertEqual(ended.stdout, self.persistent(code, data, locale))
+
+    def persistent(self, code, data, locale):
+        """What the shim makes of a worker's answer: the bytes of the member, as they stand there."""
+        vmi = json.dumps({"run": code})
+        message = '{"jsonrpc":"2.0","id":1,"method":"preCloudInitIso","params":{"vmi":%s,"cloudInitData":%s}}'
+        done = subprocess.run(
+            [sys.executable, FIXTURE],
+            input=frame((message % (vmi, data)).encode()),
+            capture_output=True,
+            timeout=LIMIT,
+            check=True,
+            env=environment(KUBEVIRT_HOOK_PROTOCOL="1", **locale),
+        )
+        answer = done.stdout[4:]
+        if answer == b'{"jsonrpc":"2.0","id":1,"result":{"unchanged":true}}':
+            return data.encode()
+        head, tail = b'{"jsonrpc":"2.0","id":1,"result":{"cloudInitData":', b"}}"
+        self.assertTrue(answer.startswith(head) and answer.endswith(tail), answer)
+        return answer[len(head) : -len(tail)]
+
+
+if __name__ == "__main__":
+    unittest.main()

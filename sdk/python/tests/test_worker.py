@@ -1,0 +1,362 @@
+"""A worker and the mistakes that are made with one."""
+
+import os
+import signal
+import sys
+import tempfile
+import unittest
+
+from support import LIMIT, SDK, Worker, run
+
+sys.path.insert(0, str(SDK))
+
+from kubevirt_hook import MAX_FRAME_BYTES, Hook
+
+FIXTURE = SDK / "tests" / "fixture.py"
+FAULT = {"code": -32603, "message": "a fault in the hook's code; its log has the trace"}
+UNCHANGED = {"unchanged": True}
+
+
+class Registration(unittest.TestCase):
+    def test_one_function_for_each_hook(self):
+        hook = Hook("h")
+        for register in (
+            hook.on_define_domain,
+            hook.pre_cloud_init_iso,
+            hook.on_node("preVMStart"),
+        ):
+            self.assertIs(register(print), print, "a decorated function stays what it is")
+            with self.assertRaisesRegex(ValueError, "two functions for"):
+                register(print)
+
+    def test_names_of_node_hooks_are_plain_words(self):
+        for name in (
+            "",
+            "PreVMStart",
+            "pre-start",
+            "é",
+            "preé",
+            "a" * 64,
+            "initialize",
+            "$/log",
+            "onDefineDomain",
+        ):
+            with (
+                self.subTest(name),
+                self.assertRaisesRegex(ValueError, "not the name of a node hook"),
+            ):
+                Hook("h").on_node(name)
+
+    def test_concurrency_has_limits(self):
+        for number in (0, 65):
+            with self.assertRaisesRegex(ValueError, "from 1 to 64"):
+                Hook("h", concurrency=number)
+
+    def test_a_program_without_hooks_says_so(self):
+        program = "from kubevirt_hook import Hook\nHook('empty').run()"
+        for more in ({}, {"KUBEVIRT_HOOK_PROTOCOL": "1"}):
+            ended = run([sys.executable, "-c", program], **more)
+            self.assertEqual(
+                (ended.returncode, ended.stderr), (1, b"empty: no hooks are registered\n")
+            )
+
+    def test_little_is_imported(self):
+        heavy = {
+            "argparse",
+            "asyncio",
+            "dataclasses",
+            "inspect",
+            "logging",
+            "queue",
+            "subprocess",
+            "threading",
+            "typing",
+        }
+        program = (
+            "import sys, json; before = set(sys.modules); "
+            "import kubevirt_hook; print(*set(sys.modules) - before)"
+        )
+        # Isolated, so that nothing of the environment's imports is counted.
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.append({str(SDK)!r}); {program}",
+        ]
+        imported = set(run(command).stdout.decode().split())
+        self.assertIn("kubevirt_hook", imported)
+        self.assertEqual(heavy & imported, set())
+
+
+class Misuse(unittest.TestCase):
+    def check(self, code, result=UNCHANGED, log="", **call):
+        """The answer to one call and what the log holds then; the worker goes on, and ends well."""
+        with Worker(FIXTURE) as worker:
+            self.assertEqual(worker.call({"run": code}, **call), result)
+            self.assertEqual(worker.call({}), UNCHANGED)
+            status, rest, seen = worker.end()
+            self.assertEqual((status, rest), (0, b""), seen)
+            self.assertIn(log, seen)
+            return seen
+
+    def test_what_is_printed_is_logged(self):
+        self.check("print('from the hook')", log="printed at import, from the hook\n")
+        self.check("sys.stdout.write('no line break')", log="no line break")
+        self.check("os.write(1, b'to the descriptor')", log="to the descriptor")
+        self.check("echo('from a child')", log="from a child\n")
+        self.check("print('\\udc80')", log="\\udc80")
+
+    def test_children_cannot_take_messages(self):
+        self.check(
+            "result = subprocess.run('cat', stdout=subprocess.PIPE).stdout.decode()", {"domain": ""}
+        )
+        self.check("result = sys.stdin.read()", {"domain": ""})
+
+    def test_children_have_neither_the_variable_nor_the_pipes(self):
+        code = "result = subprocess.getoutput('env; ls -l /proc/self/fd')"
+        with Worker(FIXTURE) as worker:
+            seen = worker.call({"run": code})["domain"]
+        self.assertIn("PYTHONPATH=", seen)
+        self.assertNotIn("KUBEVIRT_HOOK_PROTOCOL", seen)
+        # Standard output and error of the child itself.
+        self.assertEqual(seen.count("pipe:"), 2, seen)
+
+    def test_a_child_that_comes_back_from_the_hook_says_nothing(self):
+        self.check("os.fork()", log="fixture: a child process came back from a hook\n")
+        self.check(
+            "if os.fork() == 0: hook.log.warning('from a fork'); os._exit(0)\nos.wait()",
+            log="from a fork\n",
+        )
+
+    def test_results_of_a_wrong_type(self):
+        define = "onDefineDomain has to return a str or None, not a "
+        self.check("result = b'<domain/>'", FAULT, define + "bytes")
+        self.check("async def later(): pass\nresult = later()", FAULT, define + "coroutine")
+        cloud_init = {"method": "preCloudInitIso", "cloudInitData": {}}
+        self.check(
+            "result = '{}'",
+            FAULT,
+            "preCloudInitIso has to return a dict or None, not a str",
+            **cloud_init,
+        )
+        node = {"method": "preVMStart", "nodeName": "a"}
+        self.check("result = True", FAULT, "preVMStart has to return None, not a bool", **node)
+        self.check("pass", {}, **node)
+
+    def test_results_that_json_cannot_hold(self):
+        cloud_init = {"method": "preCloudInitIso", "cloudInitData": {}}
+        self.check(
+            "result = {'UserData': b''}", FAULT, "bytes is not JSON serializable", **cloud_init
+        )
+        self.check("result = {'UserData': float('nan')}", FAULT, "not JSON compliant", **cloud_init)
+        self.check("result = {}; result['a'] = result", FAULT, "Circular reference", **cloud_init)
+
+    def test_halves_of_surrogate_pairs(self):
+        self.check("result = '<domain>\\udc80</domain>'", FAULT, "surrogates not allowed")
+        self.check("raise Refused('a\\udc80b')", {"code": -32000, "message": "a\\udc80b"})
+        data = {"UserData": "é\udc80"}
+        cloud_init = {"method": "preCloudInitIso", "cloudInitData": data}
+        self.check("result = subject", {"cloudInitData": data}, **cloud_init)
+
+    def test_exceptions_of_every_kind(self):
+        self.check("raise ValueError('s3cr3t')", FAULT, "ValueError: s3cr3t")
+        self.check("sys.exit(0)", FAULT, "SystemExit: 0")
+        self.check("sys.exit('over')", FAULT, "SystemExit: over")
+        self.check("def f(): f()\nf()", FAULT, "RecursionError")
+        self.check(
+            "raise Refused('no', retryable=True)",
+            {"code": -32000, "message": "no", "data": {"retryable": True}},
+        )
+        long = {"code": -32000, "message": "é" * 8192}
+        self.check("raise Refused('é' * 10_000_000)", long)
+
+    def test_an_exit_that_nothing_can_stop(self):
+        with Worker(FIXTURE) as worker:
+            worker.start_call({"run": "os._exit(3)"})
+            self.assertIsNone(worker.receive())
+            self.assertEqual(worker.end()[0], 3)
+
+    def test_the_shim_goes_away(self):
+        for number in (1, 2):
+            with Worker(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker:
+                worker.process.stdout.close()
+                worker.start_call({"run": "result = subject * 100_000"})
+                self.assertEqual(worker.process.wait(LIMIT), 1)
+                self.assertIn(b"Broken pipe", worker.process.stderr.read())
+
+
+class Signals(unittest.TestCase):
+    def test_sigterm_ends_it_at_once(self):
+        for code in (None, "print('begun', flush=True); time.sleep(3600)"):
+            for number in (1, 2):
+                with (
+                    self.subTest(code, number=number),
+                    Worker(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker,
+                ):
+                    if code:
+                        worker.start_call({"run": code})
+                        while b"begun" not in worker.process.stderr.readline():
+                            pass
+                    worker.process.terminate()
+                    status, rest, log = worker.end()
+                    self.assertEqual((status, rest), (-signal.SIGTERM, b""), log)
+
+
+class Logging(unittest.TestCase):
+    def logged(self, code):
+        """The log lines that come before the answer to a call."""
+        with Worker(FIXTURE) as worker:
+            ident = worker.start_call({"run": code})
+            lines = []
+            while (message := worker.receive())["method" if "method" in message else "id"] != ident:
+                self.assertEqual(message["method"], "$/log")
+                lines.append(message["params"])
+            log = worker.end()[2]
+            return lines, ident, log
+
+    def test_every_logger_leads_to_the_shim(self):
+        code = (
+            "hook.log.debug('not by default'); hook.log.info('i %s', 1)\n"
+            "import logging; logging.getLogger('x').critical('c')"
+        )
+        lines, ident, _ = self.logged(code)
+        expected = [
+            {"level": "info", "message": "i 1", "id": ident},
+            {"level": "error", "message": "c", "id": ident},
+        ]
+        self.assertEqual(lines, expected)
+
+    def test_a_trace_goes_with_its_line(self):
+        lines, _, _ = self.logged(
+            "try: 1 / 0\nexcept ArithmeticError: hook.log.exception('failed')"
+        )
+        self.assertEqual(lines[0]["level"], "error")
+        self.assertTrue(lines[0]["message"].startswith("failed\nTraceback"), lines)
+        self.assertTrue(lines[0]["message"].endswith("ZeroDivisionError: division by zero"), lines)
+
+    def test_a_thread_of_the_hook_has_no_call(self):
+        code = "t = threading.Thread(target=lambda: hook.log.warning('w')); t.start(); t.join()"
+        self.assertEqual(self.logged(code)[0], [{"level": "warning", "message": "w"}])
+
+    def test_a_program_that_sets_logging_up_keeps_its_setup(self):
+        lines, _, log = self.logged(
+            "import logging; logging.basicConfig(format='mine: %(message)s'); hook.log.error('e')"
+        )
+        self.assertEqual(lines, [])
+        self.assertIn("mine: e\n", log)
+
+    def test_a_line_that_cannot_be_formatted_does_not_fail_the_call(self):
+        lines, _, log = self.logged(
+            "hook.log.warning('%d', 'x'); hook.log.warning('\\udc80' + 'y' * 10_000)"
+        )
+        self.assertIn("Logging error", log)
+        self.assertEqual([line["message"] for line in lines], ["\\udc80" + "y" * 8191])
+
+
+class Calls(unittest.TestCase):
+    def test_what_a_call_says_of_itself(self):
+        code = (
+            "c = hook.call; in_time = 59 < c.remaining() <= 60\n"
+            "result = f'{c.hook} {c.id} {c.attempt} {c.context} {c.cancelled} {in_time}'"
+        )
+        invocation = {"deadlineMs": 60000, "attempt": 2, "context": "Boot"}
+        with Worker(FIXTURE) as worker:
+            answer = worker.call({"run": code}, invocation=invocation)
+            self.assertEqual(answer, {"domain": "onDefineDomain 2 2 Boot False True"})
+            answer = worker.call({"run": "result = str(hook.call.remaining())"})
+            self.assertEqual(answer, {"domain": "None"})
+
+    def test_check_stops_a_hook_whose_time_is_over(self):
+        with Worker(FIXTURE) as worker:
+            code = "while True: hook.call.check()"
+            answer = worker.call({"run": code}, invocation={"deadlineMs": 1, "attempt": 1})
+            self.assertEqual(answer, {"code": -32800, "message": "the call was cancelled"})
+            self.assertEqual(worker.end()[2], "printed at import, ", "no trace")
+
+    def test_there_is_no_call_outside_of_hooks(self):
+        with self.assertRaises(LookupError):
+            _ = Hook("h").call
+
+    def test_the_default_declares_neither_cancellation_nor_concurrency(self):
+        with Worker(FIXTURE) as worker:
+            capabilities = {"attachments": True, "cancel": False, "concurrency": 1}
+            self.assertEqual(worker.initialized["capabilities"], capabilities)
+
+    def test_hooks_run_in_the_main_thread_unless_they_need_others(self):
+        code = "result = str(threading.current_thread() is threading.main_thread())"
+        for number, expected in (1, "True"), (2, "False"):
+            with Worker(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker:
+                self.assertEqual(worker.call({"run": code}), {"domain": expected})
+
+    def test_calls_run_at_once(self):
+        with Worker(FIXTURE, FIXTURE_CONCURRENCY="4") as worker:
+            # Nobody passes the barrier alone.
+            idents = {
+                worker.start_call(
+                    {"run": "together.wait(); result = subject + vmi['n']", "n": str(n)}
+                )
+                for n in range(4)
+            }
+            answers = [worker.receive() for _ in idents]
+            self.assertEqual({answer["id"] for answer in answers}, idents)
+            results = sorted(answer["result"]["domain"] for answer in answers)
+            self.assertEqual(results, [f"<domain/>{n}" for n in range(4)])
+            self.assertEqual(worker.end()[0], 0)
+
+    def test_every_call_that_was_read_is_answered_before_the_end(self):
+        with Worker(FIXTURE, FIXTURE_CONCURRENCY="2") as worker:
+            idents = [worker.start_call({"run": "time.sleep(0.01)"}) for _ in range(20)]
+            worker.process.stdin.close()
+            self.assertEqual(sorted(worker.receive()["id"] for _ in idents), idents)
+            self.assertIsNone(worker.receive())
+            self.assertEqual(worker.process.wait(LIMIT), 0)
+
+
+class Sizes(unittest.TestCase):
+    def test_the_longest_frame(self):
+        longest = "<" + "é" * ((MAX_FRAME_BYTES - 1) // 2)
+        self.assertEqual(len(longest.encode()), MAX_FRAME_BYTES)
+        with Worker(FIXTURE) as worker:
+            answer = worker.call({"run": "result = subject[1:] + '>'"}, longest)
+            self.assertEqual(answer["domain"], longest[1:] + ">")
+            answer = worker.call({"run": "result = subject + '>'"}, longest)
+            self.assertEqual(answer, {"code": -32000, "message": "the result does not fit a frame"})
+            self.assertEqual(worker.call({}, longest), UNCHANGED)
+        with Worker(FIXTURE, attachments=False) as worker:
+            # What JSON escapes takes more.
+            answer = worker.call(
+                {"run": "result = '\\n' * (len(subject) // 2)"}, "x" * MAX_FRAME_BYTES
+            )
+            self.assertEqual(answer, {"code": -32000, "message": "the result does not fit a frame"})
+
+    def test_memory_follows_the_size_of_a_document(self):
+        with Worker(FIXTURE) as worker:
+            code = "result = subject + '>'"
+            report = {"run": "result = str(peak())"}
+            at_rest = int(worker.call(report)["domain"])
+            size = 4 << 20
+            worker.call({"run": code}, "x" * size)
+            once = int(worker.call(report)["domain"])
+            # As bytes and as text, on the way in and on the way out, and some room.
+            self.assertLess(once - at_rest, 6 * size)
+            for _ in range(50):
+                worker.call({"run": code}, "x" * size)
+            self.assertLess(int(worker.call(report)["domain"]) - once, size)
+
+
+class Packaging(unittest.TestCase):
+    def test_one_copied_file_is_enough(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for name, source in (
+                ("kubevirt_hook.py", SDK / "kubevirt_hook.py"),
+                ("hook.py", FIXTURE),
+            ):
+                with open(os.path.join(directory, name), "wb") as copy:
+                    copy.write(source.read_bytes())
+            with Worker(os.path.join(directory, "hook.py"), PYTHONPATH="") as worker:
+                self.assertEqual(worker.call({}), UNCHANGED)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,33 @@
+"""A hook with types. CI has mypy read it, against the package as it is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubevirt_hook import Call, Hook, Refused
+
+hook = Hook("typed", "1.0.0", concurrency=2, cancel=True)
+
+
+@hook.on_define_domain
+def define(vmi: dict[str, Any], domain: str) -> str | None:
+    call: Call = hook.call
+    call.check()
+    if call.context == "MigrationTarget":
+        raise Refused("not here", retryable=call.attempt == 1)
+    hook.log.info("%s has %s s left", call.id, call.remaining())
+    return None if vmi else domain
+
+
+@hook.pre_cloud_init_iso
+def cloud_init(vmi: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "UserData": str(vmi)}
+
+
+@hook.on_node("preVMStart")
+def start(vmi: dict[str, Any], node_name: str) -> None:
+    hook.log.info("%d members on %s", len(vmi), node_name)
+
+
+if __name__ == "__main__":
+    hook.run()
