@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 4] = ["info.proto", "v1alpha1.proto", "v1alpha2.proto", "v1alpha3.proto"];
+const PROTOS: [&str; 5] =
+    ["info.proto", "v1alpha1.proto", "v1alpha2.proto", "v1alpha3.proto", "plugins_v1alpha1.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -21,6 +21,14 @@ pub enum StartError {
         /// Why it is not.
         source: std::io::Error,
     },
+    /// Something is in the way of the socket, or may not be there.
+    #[error("cannot listen on {}: {why}", path.display())]
+    SocketPath {
+        /// Where the socket was to be.
+        path: PathBuf,
+        /// What is in the way, and what to do.
+        why: String,
+    },
     /// The directory for the socket is not there.
     #[error(
         "the socket directory {} does not exist or cannot be read: {source}; \
@@ -91,6 +99,14 @@ pub enum CallError {
         hook: HookName,
         /// Why not.
         why: String,
+    },
+    /// The caller names a hook point after which no hook can be named.
+    #[error(
+        "hook point {point:?} is not served here: a node hook's name is a word of letters and digits"
+    )]
+    NoSuchHook {
+        /// The name, or its beginning.
+        point: String,
     },
     /// The hook refuses, with words for the VM's owner.
     #[error("hook {hook} refused: {message}")]

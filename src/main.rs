@@ -33,13 +33,17 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
         .build()
         .map_err(|source| StartError::System { what: "start", source })?;
     runtime.block_on(async {
-        backend::reap_orphans()?;
         match config.action {
             Action::Serve(config) => {
+                backend::reap_orphans()?;
                 commands::serve::run(*config).await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Action::Call(config) => Ok(commands::call::run(*config).await),
+            Action::Call(config) => {
+                backend::reap_orphans()?;
+                Ok(commands::call::run(*config).await)
+            }
+            Action::Health(config) => Ok(commands::health::run(config).await),
         }
     })
 }

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sidecar_shim::frame::{FrameDecoder, Item, MAX_STRAY_BYTES, Outbox};
-use sidecar_shim::hook::HookCall;
+use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
     Answered, Incoming, Invocation, MessageReader, Outcome, read_answer, send_call,
 };
@@ -209,7 +209,8 @@ fn read(frames: impl IntoIterator<Item = Bytes>) -> Result<Option<Incoming>, Str
 }
 
 fn call(domain: &str) -> HookCall {
-    HookCall::on_define_domain(&Bytes::from_static(b"{}"), domain.to_owned().into()).unwrap()
+    let vmi = Bytes::from_static(b"{}");
+    HookCall::on_define_domain(&vmi, "domain", domain.to_owned().into()).unwrap()
 }
 
 proptest! {
@@ -228,7 +229,7 @@ proptest! {
         let invocation = Invocation { deadline_ms, attempt: 1 };
         let shown = json!({"deadlineMs": deadline_ms, "attempt": 1});
 
-        let call = HookCall::on_define_domain(&vmi_text, domain.clone().into()).unwrap();
+        let call = HookCall::on_define_domain(&vmi_text, "domain", domain.clone().into()).unwrap();
         let mut outbox = Outbox::default();
         send_call(&mut outbox, 7, &call, attach, invocation).unwrap();
         let frames = sent(&mut outbox);
@@ -254,6 +255,32 @@ proptest! {
         let params = json!({"vmi": vmi, "cloudInitData": data, "invocation": shown});
         let expected =
             json!({"jsonrpc": "2.0", "id": 8, "method": "preCloudInitIso", "params": params});
+        prop_assert_eq!(message, expected);
+        prop_assert_eq!(frames.len(), 1);
+    }
+
+    #[test]
+    fn a_call_of_a_node_hook_holds_the_node_and_why_it_is_made(
+        vmi in object_of(json_value()),
+        node in text(),
+        context in "[^\0]{0,15}",
+    ) {
+        let vmi = Value::Object(vmi);
+        let hook = HookName::parse("preVMStart").unwrap();
+        let call = HookCall::node_hook(hook, &Bytes::from(vmi.to_string()), node.clone())
+            .and_then(|call| call.in_context(context.clone()))
+            .unwrap();
+        let mut outbox = Outbox::default();
+        let invocation = Invocation { deadline_ms: 5, attempt: 1 };
+        send_call(&mut outbox, 9, &call, true, invocation).unwrap();
+        let frames = sent(&mut outbox);
+        let message: Value = serde_json::from_slice(&frames[0]).unwrap();
+        let mut shown = json!({"deadlineMs": 5, "attempt": 1});
+        if !context.is_empty() {
+            shown["context"] = context.into();
+        }
+        let params = json!({"vmi": vmi, "nodeName": node, "invocation": shown});
+        let expected = json!({"jsonrpc": "2.0", "id": 9, "method": "preVMStart", "params": params});
         prop_assert_eq!(message, expected);
         prop_assert_eq!(frames.len(), 1);
     }

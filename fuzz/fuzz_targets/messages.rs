@@ -7,18 +7,21 @@ use std::sync::LazyLock;
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use sidecar_shim::frame::{FrameDecoder, Item};
-use sidecar_shim::hook::{Checks, HookCall};
+use sidecar_shim::hook::{Checks, HookCall, HookName};
 use sidecar_shim::rpc::{Answered, Declared, Incoming, MessageReader, Outcome, read_answer};
 use tokio_util::codec::Decoder;
 
 /// What a fault may not hold: the corpus has it in values.
 const SECRET: &str = "s3cr3t";
 
-static CALLS: LazyLock<[HookCall; 2]> = LazyLock::new(|| {
+static CALLS: LazyLock<[HookCall; 3]> = LazyLock::new(|| {
     let object = Bytes::from_static(b"{}");
     [
-        HookCall::on_define_domain(&object, Bytes::from_static(b"<domain/>")).expect("a call"),
+        HookCall::on_define_domain(&object, "domain", Bytes::from_static(b"<domain/>"))
+            .expect("a call"),
         HookCall::pre_cloud_init_iso(&object, &object).expect("a call"),
+        HookCall::node_hook(HookName::NODE_HOOKS[0].clone(), &object, "node".to_owned())
+            .expect("a call"),
     ]
 });
 
@@ -39,7 +42,7 @@ fuzz_target!(|stream: &[u8]| {
     }
 });
 
-/// Reads an answer as one to `initialize`, and to both hooks.
+/// Reads an answer as one to `initialize`, and to each kind of hook.
 fn check(outcome: &Outcome) {
     let declared = Declared::read(outcome);
     let Outcome::Result(parts) = outcome else { return };
@@ -52,7 +55,7 @@ fn check(outcome: &Outcome) {
                 // Its fault may name an element, which may be anything.
                 let _ = call.accept(output, Checks::WellFormed);
             }
-            Ok(Answered::Unchanged) => {}
+            Ok(Answered::Unchanged | Answered::Done) => {}
             Err(fault) => hides(&fault),
         }
     }

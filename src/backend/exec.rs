@@ -1,6 +1,6 @@
 //! Exec mode: one process for each call, with the documents as arguments, as the Go shim does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,6 +22,8 @@ const MAX_OUTPUT_BYTES: usize = crate::frame::MAX_FRAME_BYTES;
 /// Runs argv-style programs, a bounded number of them at once.
 pub(super) struct Exec {
     programs: BTreeMap<HookName, CommandLine>,
+    /// The hooks for which a program was looked for.
+    names: BTreeSet<HookName>,
     settings: Settings,
     slots: Arc<Semaphore>,
     waiting: Waiting,
@@ -29,12 +31,16 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    /// Takes the program of each hook.
+    /// Takes the hooks for which a program was looked for, and the program of each that has one.
     #[must_use]
-    pub(super) fn new(programs: BTreeMap<HookName, CommandLine>, settings: Settings) -> Self {
+    pub(super) fn new(
+        names: BTreeSet<HookName>,
+        programs: BTreeMap<HookName, CommandLine>,
+        settings: Settings,
+    ) -> Self {
         let slots = Arc::new(Semaphore::new(settings.max_workers));
         let (waiting, running) = (Waiting::default(), TaskTracker::new());
-        Self { programs, settings, slots, waiting, running }
+        Self { programs, names, settings, slots, waiting, running }
     }
 
     /// The hooks that have a program.
@@ -47,10 +53,7 @@ impl Exec {
     pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> Answer {
         let hook = call.hook().clone();
         let Some(command) = self.programs.get(&hook).cloned() else {
-            let why = match process::find_in_path(hook.as_str().as_ref()) {
-                Err(not_found) => not_found.to_string(),
-                Ok(path) => format!("{} was not there at start", path.display()),
-            };
+            let why = self.why_not_served(&hook);
             return Err(CallError::NotServed { hook, why });
         };
         let started = Instant::now();
@@ -62,6 +65,19 @@ impl Exec {
             drop(slot);
         });
         answer.await.unwrap_or(Err(CallError::Cancelled { hook }))
+    }
+
+    /// `$PATH` holds more than hooks: of a name that was not looked up at start, nothing is told.
+    fn why_not_served(&self, hook: &HookName) -> String {
+        if !self.names.contains(hook) {
+            return "exec mode runs the node hooks that it knows, and those that are named by \
+                    --node-hooks"
+                .to_owned();
+        }
+        match process::find_in_path(hook.as_str().as_ref()) {
+            Err(not_found) => not_found.to_string(),
+            Ok(path) => format!("{} was not there at start", path.display()),
+        }
     }
 
     /// Waits until one process more may run.
@@ -173,18 +189,17 @@ impl Run {
 
     fn spawn(&self) -> Result<(Process, Pipes), CallError> {
         let hook = self.call.hook();
-        let flag = match self.call.subject() {
-            Subject::Domain(_) => "--domain",
-            Subject::CloudInitData(_) => "--cloud-init",
+        let subject = match self.call.subject() {
+            Subject::Domain(domain) => ("--domain", &domain.bytes()[..]),
+            Subject::CloudInitData(data) => ("--cloud-init", &data.bytes()[..]),
+            Subject::Node(name) => ("--node", name.as_bytes()),
         };
         Process::spawn(&Launch {
             command: &self.command,
             // This order and no other: programs take `$4` and `sys.argv[4]`.
-            documents: &[
-                ("--vmi", self.call.vmi().bytes()),
-                (flag, self.call.subject().document().bytes()),
-            ],
+            documents: &[("--vmi", self.call.vmi().bytes()), subject],
             protocol: None,
+            context: self.call.context(),
             stdin: false,
             hook: Some(hook),
             memory: self.settings.worker_memory,
@@ -198,7 +213,12 @@ impl Run {
     async fn run(&self, process: &mut Process, pipes: Pipes) -> Answer {
         let mut stdout = pipes.stdout;
         let mut output = BytesMut::new();
+        // A node hook answers by its exit status; what it prints is read so that it does not block.
+        let prints_answer = !matches!(self.call.subject(), Subject::Node(_));
         let exit = loop {
+            if !prints_answer {
+                output.clear();
+            }
             if output.len() > MAX_OUTPUT_BYTES {
                 process.kill().await;
                 return Err(self.bad_output(format!(
@@ -211,7 +231,7 @@ impl Run {
                     break process.wait().await;
                 },
                 exit = process.wait() => {
-                    if exit.success() {
+                    if exit.success() && prints_answer {
                         self.take_rest(&mut stdout, &mut output).await;
                     }
                     break exit;

@@ -7,10 +7,11 @@ mod process;
 mod room;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use process::CommandLine;
@@ -32,9 +33,6 @@ pub fn renounce_new_privileges() -> Result<(), StartError> {
     process::set_no_new_privs()
 }
 
-/// The hooks that a program in `$PATH` may be named after.
-const KNOWN_HOOKS: [HookName; 2] = [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO];
-
 /// What comes back of a call.
 pub type Answer = Result<HookReply, CallError>;
 
@@ -42,13 +40,49 @@ pub type Answer = Result<HookReply, CallError>;
 #[derive(Debug, Clone)]
 pub enum Spec {
     /// Argv-style programs found in `$PATH` by the names of the hooks.
-    Exec,
+    Exec(InPath),
     /// One argv-style program for one hook.
     ExecOne(HookName, CommandLine),
     /// Workers, all started with this command.
     Persistent(CommandLine),
     /// Workers found in `$PATH` by the names of the hooks.
-    PersistentInPath,
+    PersistentInPath(InPath),
+}
+
+/// The names by which programs are found in `$PATH`: those of all hooks that KubeVirt has, and more.
+#[derive(Debug, Clone, Default)]
+pub struct InPath {
+    /// Hooks beyond those that are known. They have been asked for, so their programs must be there.
+    pub more: Vec<HookName>,
+}
+
+impl InPath {
+    fn names(&self) -> BTreeSet<HookName> {
+        [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO]
+            .into_iter()
+            .chain(HookName::NODE_HOOKS)
+            .chain(self.more.iter().cloned())
+            .collect()
+    }
+
+    /// The programs that there are.
+    fn find(&self) -> Result<BTreeMap<HookName, CommandLine>, StartError> {
+        let mut programs = BTreeMap::new();
+        for hook in self.names() {
+            match process::find_in_path(hook.as_str().as_ref()) {
+                Ok(_) => {
+                    let words = [hook.as_str().into()];
+                    programs.extend(CommandLine::from_words(words).map(|command| (hook, command)));
+                }
+                Err(fault) if self.more.contains(&hook) => {
+                    return Err(StartError::Usage(format!("--node-hooks names {hook}: {fault}")));
+                }
+                Err(process::NotFound::Absent) => {}
+                Err(unusable) => tracing::warn!(%hook, "not served: {unusable}"),
+            }
+        }
+        Ok(programs)
+    }
 }
 
 /// Limits that hold for whatever runs the hooks.
@@ -86,6 +120,8 @@ impl Settings {
 pub struct Backend {
     kind: Kind,
     hooks: Vec<HookName>,
+    /// How many pools there are whose calls fail at once.
+    pools_down: watch::Sender<usize>,
 }
 
 enum Kind {
@@ -98,36 +134,48 @@ impl Backend {
     /// answered `initialize`.
     pub async fn start(spec: &Spec, settings: &Settings) -> Result<Self, StartError> {
         match spec {
-            Spec::Exec => Ok(Self::exec(find_programs(), settings)),
+            Spec::Exec(in_path) => Ok(Self::exec(in_path.names(), in_path.find()?, settings)),
             Spec::ExecOne(hook, command) => {
-                Ok(Self::exec(BTreeMap::from([(hook.clone(), command.clone())]), settings))
+                let programs = BTreeMap::from([(hook.clone(), command.clone())]);
+                Ok(Self::exec(BTreeSet::from([hook.clone()]), programs, settings))
             }
             Spec::Persistent(command) => {
-                let pool = Pool::start(command, settings).await?;
+                let pools_down = watch::Sender::default();
+                let pool = Pool::start(command, settings, &pools_down).await?;
                 let routes = pool.hooks().iter().map(|hook| (hook.clone(), 0)).collect();
-                Ok(Self::pools(vec![pool], routes))
+                Ok(Self::pools(vec![pool], routes, pools_down))
             }
-            Spec::PersistentInPath => Self::pools_in_path(settings).await,
+            Spec::PersistentInPath(in_path) => Self::pools_in_path(in_path, settings).await,
         }
     }
 
-    fn exec(programs: BTreeMap<HookName, CommandLine>, settings: &Settings) -> Self {
+    fn exec(
+        names: BTreeSet<HookName>,
+        programs: BTreeMap<HookName, CommandLine>,
+        settings: &Settings,
+    ) -> Self {
         if programs.is_empty() {
             tracing::warn!("there is no hook program in $PATH: this shim has nothing to run");
         }
-        let exec = Exec::new(programs, settings.clone());
-        Self { hooks: exec.hooks().cloned().collect(), kind: Kind::Exec(exec) }
+        let exec = Exec::new(names, programs, settings.clone());
+        let (hooks, pools_down) = (exec.hooks().cloned().collect(), watch::Sender::default());
+        Self { kind: Kind::Exec(exec), hooks, pools_down }
     }
 
-    fn pools(pools: Vec<Pool>, routes: BTreeMap<HookName, usize>) -> Self {
-        Self { hooks: routes.keys().cloned().collect(), kind: Kind::Pools { pools, routes } }
+    fn pools(
+        pools: Vec<Pool>,
+        routes: BTreeMap<HookName, usize>,
+        pools_down: watch::Sender<usize>,
+    ) -> Self {
+        let hooks = routes.keys().cloned().collect();
+        Self { kind: Kind::Pools { pools, routes }, hooks, pools_down }
     }
 
     /// One pool for each file, whatever the number of its names. A hook goes to the program
     /// that is named after it if that declares it, else to the first that does.
-    async fn pools_in_path(settings: &Settings) -> Result<Self, StartError> {
+    async fn pools_in_path(in_path: &InPath, settings: &Settings) -> Result<Self, StartError> {
         let mut files: Vec<HookFile> = Vec::new();
-        for (hook, command) in find_programs() {
+        for (hook, command) in in_path.find()? {
             let file = process::find_in_path(hook.as_str().as_ref())
                 .ok()
                 .and_then(|path| std::fs::metadata(path).ok())
@@ -140,15 +188,16 @@ impl Backend {
         if files.is_empty() {
             return Err(StartError::Usage(
                 "persistent mode needs a worker: name one with --worker 'python3 /hooks/h.py' \
-                 (or SIDECAR_SHIM_WORKER), or put a program named onDefineDomain or \
-                 preCloudInitIso into $PATH"
+                 (or SIDECAR_SHIM_WORKER), or put a program that is named after its hook \
+                 (onDefineDomain, preCloudInitIso, preVMStart, …) into $PATH"
                     .to_owned(),
             ));
         }
+        let pools_down = watch::Sender::default();
         let mut pools = Vec::new();
         let mut routes = BTreeMap::new();
         for HookFile { names, command, .. } in files {
-            let pool = Pool::start(&command, settings).await?;
+            let pool = Pool::start(&command, settings, &pools_down).await?;
             for hook in pool.hooks() {
                 if names.contains(hook) {
                     routes.insert(hook.clone(), pools.len());
@@ -161,13 +210,20 @@ impl Backend {
             }
             pools.push(pool);
         }
-        Ok(Self::pools(pools, routes))
+        Ok(Self::pools(pools, routes, pools_down))
     }
 
     /// The hooks that can be called.
     #[must_use]
     pub fn hooks(&self) -> &[HookName] {
         &self.hooks
+    }
+
+    /// How many of its pools are down: their workers fail so often that calls fail at once. While
+    /// there is one, the backend is not healthy.
+    #[must_use]
+    pub fn pools_down(&self) -> watch::Receiver<usize> {
+        self.pools_down.subscribe()
     }
 
     /// Calls a hook. The answer comes by the deadline, whatever the hook does.
@@ -207,20 +263,4 @@ struct HookFile {
     file: Option<(u64, u64)>,
     names: Vec<HookName>,
     command: CommandLine,
-}
-
-/// The programs in `$PATH` that are named after hooks.
-fn find_programs() -> BTreeMap<HookName, CommandLine> {
-    let mut programs = BTreeMap::new();
-    for hook in KNOWN_HOOKS {
-        match process::find_in_path(hook.as_str().as_ref()) {
-            Ok(_) => {
-                let words = [hook.as_str().into()];
-                programs.extend(CommandLine::from_words(words).map(|command| (hook, command)));
-            }
-            Err(process::NotFound::Absent) => {}
-            Err(unusable) => tracing::warn!(%hook, "not served: {unusable}"),
-        }
-    }
-    programs
 }

@@ -1,5 +1,5 @@
 //! Tries a hook without a cluster: starts the whole shim on a private socket, calls it as
-//! virt-launcher does, and shows what the hook changes. The result goes to standard output,
+//! virt-launcher or virt-handler does, and shows what the hook changes. The result goes to standard output,
 //! everything else to standard error.
 
 mod diff;
@@ -21,9 +21,9 @@ use super::serve::Limits;
 use crate::backend::{Backend, Spec};
 use crate::error::StartError;
 use crate::hook::HookName;
-use crate::server::{self, Served, Socket, Stop};
-use crate::service::ApiVersion;
+use crate::server::{self, Peers, Served, Socket, Stop};
 use crate::service::client::{Client, ClientError};
+use crate::service::{Api, ApiVersion};
 
 /// What to call, and with what.
 pub struct CallConfig {
@@ -35,6 +35,10 @@ pub struct CallConfig {
     pub domain: Option<PathBuf>,
     /// A file with the cloud-init data.
     pub cloud_init: Option<PathBuf>,
+    /// The name of the node, for a node hook.
+    pub node: String,
+    /// Why a domain hook is called. With it, it is called by the Plugins API.
+    pub context: Option<String>,
     /// Who answers.
     pub target: Target,
     /// How often to call.
@@ -101,7 +105,7 @@ async fn call(config: &CallConfig) -> Result<(), CallFailed> {
     let outcome = match &config.target {
         Target::Running(socket) => exchange(config, socket, &documents).await?,
         Target::Private(spec, limits) => {
-            let shim = PrivateShim::start(spec, limits).await?;
+            let shim = PrivateShim::start(spec, limits, config.api()).await?;
             let outcome = tokio::select! {
                 outcome = exchange(config, &shim.socket, &documents) => outcome,
                 error = interrupted() => {
@@ -117,10 +121,22 @@ async fn call(config: &CallConfig) -> Result<(), CallFailed> {
 }
 
 /// What is sent.
+#[derive(Clone)]
 struct Documents {
     vmi: Bytes,
-    /// The one that the hook may change.
+    /// The one that the hook may change, if it may.
     subject: Bytes,
+}
+
+impl CallConfig {
+    /// The API that has the hook as it is to be called.
+    fn api(&self) -> Api {
+        if self.hook.is_node_hook() || self.context.is_some() {
+            Api::Plugins
+        } else {
+            Api::Legacy(ApiVersion::V1Alpha3)
+        }
+    }
 }
 
 impl Documents {
@@ -128,6 +144,8 @@ impl Documents {
         let vmi = read_or(config.vmi.as_deref(), samples::VMI)?;
         let subject = if config.hook == HookName::PRE_CLOUD_INIT_ISO {
             read_or(config.cloud_init.as_deref(), samples::CLOUD_INIT)?
+        } else if config.hook.is_node_hook() {
+            Bytes::new()
         } else {
             read_or(config.domain.as_deref(), samples::DOMAIN)?
         };
@@ -145,13 +163,13 @@ fn read_or(path: Option<&Path>, sample: &'static str) -> Result<Bytes, CallFaile
 struct PrivateShim {
     socket: PathBuf,
     stop: Stop,
-    serving: JoinHandle<Result<(), StartError>>,
+    serving: JoinHandle<()>,
     /// Removed, with what is in it, when dropped.
     _directory: tempfile::TempDir,
 }
 
 impl PrivateShim {
-    async fn start(spec: &Spec, limits: &Limits) -> Result<Self, CallFailed> {
+    async fn start(spec: &Spec, limits: &Limits, api: Api) -> Result<Self, CallFailed> {
         let directory = tempfile::Builder::new()
             .prefix("sidecar-shim-")
             .tempdir()
@@ -161,7 +179,7 @@ impl PrivateShim {
             backend = Backend::start(spec, &limits.settings) => Arc::new(backend?),
             error = interrupted() => return Err(error),
         };
-        let socket = match Socket::bind(path.clone()) {
+        let socket = match Socket::bind(path.clone(), None) {
             Ok(socket) => socket,
             Err(error) => {
                 backend.drain().await;
@@ -171,11 +189,11 @@ impl PrivateShim {
         let stop = Stop::default();
         let served = Served {
             backend,
-            version: ApiVersion::V1Alpha3,
+            peers: Peers::default(),
             call_timeout: limits.call_timeout,
             shutdown_grace: limits.shutdown_grace,
         };
-        let serving = tokio::spawn(server::run(served, socket, stop.clone()));
+        let serving = tokio::spawn(server::run(served, vec![(socket, api)], stop.clone()));
         Ok(Self { socket: path, stop, serving, _directory: directory })
     }
 
@@ -221,36 +239,59 @@ async fn exchange(
     socket: &Path,
     documents: &Documents,
 ) -> Result<Outcome, CallFailed> {
-    let offer = Client::dial(socket).await?.info().await?;
-    let point = hook_point(&config.hook);
-    if !offer.hook_points.contains(&point) {
-        let mut offered = offer.hook_points.join(", ");
-        if offered.is_empty() {
-            "no hooks".clone_into(&mut offered);
-        }
-        return Err(CallFailed::NotOffered { hook: config.hook.clone(), offered });
-    }
+    let version = match config.api() {
+        Api::Legacy(_) => Some(offered_version(config, socket).await?),
+        Api::Plugins => None,
+    };
     let mut result = Bytes::new();
     let mut times = Vec::new();
     for _ in 0..config.repeat {
         let started = Instant::now();
         let client = Client::dial(socket).await?;
-        let (vmi, subject) = (documents.vmi.clone(), documents.subject.clone());
-        let answer = if config.hook == HookName::PRE_CLOUD_INIT_ISO {
-            client.pre_cloud_init_iso(offer.version, vmi, subject, config.timeout).await
-        } else {
-            client.on_define_domain(offer.version, vmi, subject, config.timeout).await
-        };
+        let answer = call_once(config, &client, version, documents).await;
         times.push(started.elapsed());
         result = answer.map_err(|source| CallFailed::Call { hook: config.hook.clone(), source })?;
     }
     Ok(Outcome { result, times })
 }
 
-/// The name that `Info` has for a hook.
-fn hook_point(hook: &HookName) -> String {
-    let (first, rest) = hook.as_str().split_at(1);
-    first.to_ascii_uppercase() + rest
+/// Asks a hook sidecar, as virt-launcher does, by which version the hook is to be called.
+async fn offered_version(config: &CallConfig, socket: &Path) -> Result<ApiVersion, CallFailed> {
+    let offer = Client::dial(socket).await?.info().await?;
+    if offer.hook_points.contains(&config.hook.hook_point()) {
+        return Ok(offer.version);
+    }
+    let mut offered = offer.hook_points.join(", ");
+    if offered.is_empty() {
+        "no hooks".clone_into(&mut offered);
+    }
+    Err(CallFailed::NotOffered { hook: config.hook.clone(), offered })
+}
+
+/// Makes one call, and returns the document that came back, if there is one.
+async fn call_once(
+    config: &CallConfig,
+    client: &Client,
+    version: Option<ApiVersion>,
+    documents: &Documents,
+) -> Result<Bytes, ClientError> {
+    let Documents { vmi, subject } = documents.clone();
+    let timeout = config.timeout;
+    match version {
+        Some(version) if config.hook == HookName::PRE_CLOUD_INIT_ISO => {
+            client.pre_cloud_init_iso(version, vmi, subject, timeout).await
+        }
+        Some(version) => client.on_define_domain(version, vmi, subject, timeout).await,
+        None if config.hook.is_node_hook() => {
+            let (point, node) = (config.hook.hook_point(), config.node.clone());
+            client.execute_node_hook(point, vmi, node, timeout).await?;
+            Ok(Bytes::new())
+        }
+        None => {
+            let context = config.context.clone().unwrap_or_default();
+            client.mutate_domain(vmi, subject, context, timeout).await
+        }
+    }
 }
 
 fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result<(), CallFailed> {
@@ -260,13 +301,22 @@ fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result
         Color::Never => false,
         Color::Auto => stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    let kind = if config.hook == HookName::PRE_CLOUD_INIT_ISO { Kind::Json } else { Kind::Xml };
-    let mut report = diff::unified(kind, &documents.subject, &outcome.result, color);
+    let mut report = if config.hook.is_node_hook() {
+        // It changes no document. Without a word, nothing would tell that it has run.
+        format!("{} has answered: its work is done\n", config.hook)
+    } else {
+        let is_json = config.hook == HookName::PRE_CLOUD_INIT_ISO;
+        let kind = if is_json { Kind::Json } else { Kind::Xml };
+        diff::unified(kind, &documents.subject, &outcome.result, color)
+    };
     if config.repeat > 1 {
         report.push_str(&timing(&outcome.times));
     }
     // The diff goes first, so that on a terminal the result is not torn apart by it.
     let _ = stderr.lock().write_all(report.as_bytes());
+    if config.hook.is_node_hook() {
+        return Ok(());
+    }
     let mut stdout = std::io::stdout().lock();
     let mut written = stdout.write_all(&outcome.result);
     if stdout.is_terminal() && !outcome.result.ends_with(b"\n") {

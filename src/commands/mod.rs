@@ -1,6 +1,7 @@
-//! What the program does: [`serve`] KubeVirt, or [`call`] a hook once.
+//! What the program does: [`serve`] KubeVirt, [`call`] a hook once, or ask for a shim's [`health`].
 
 pub mod call;
+pub mod health;
 pub mod serve;
 
 use std::fmt::Display;

@@ -1,4 +1,5 @@
-//! Serves the hooks behind a socket in KubeVirt's directory, until told to stop.
+//! Serves the hooks behind a socket in KubeVirt's directory, that of a plugin, or both, until told to
+//! stop.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::backend::{Backend, Settings, Spec};
 use crate::error::StartError;
-use crate::server::{self, Served, Socket, Stop};
-use crate::service::ApiVersion;
+use crate::server::{self, Peers, Served, Socket, SocketMode, Stop};
+use crate::service::{Api, ApiVersion};
 
 /// The container's name in the pod; KubeVirt sets it.
 const CONTAINER_NAME: &str = "CONTAINER_NAME";
@@ -21,14 +22,26 @@ const MAX_CONTAINER_NAME_BYTES: usize = 40;
 
 /// What to serve, and where.
 pub struct ServeConfig {
-    /// The version that `Info` advertises.
-    pub version: ApiVersion,
-    /// Where the socket is created.
-    pub socket_dir: PathBuf,
+    /// The API of hook sidecars.
+    pub legacy: Option<LegacySocket>,
+    /// Where the Plugins API is served.
+    pub plugin_socket: Option<PathBuf>,
+    /// The permissions of sockets, if not those that the process's umask leaves.
+    pub socket_mode: Option<SocketMode>,
+    /// Who may connect.
+    pub peers: Peers,
     /// What runs the hooks.
     pub spec: Spec,
     /// Its limits.
     pub limits: Limits,
+}
+
+/// How the API of hook sidecars is served.
+pub struct LegacySocket {
+    /// The version that `Info` advertises.
+    pub version: ApiVersion,
+    /// Where a socket is created.
+    pub dir: PathBuf,
 }
 
 /// Limits of everything.
@@ -55,29 +68,47 @@ pub async fn run(config: ServeConfig) -> Result<(), StartError> {
             token.cancel();
         }
     });
-    if let Err(source) = std::fs::read_dir(&config.socket_dir) {
-        return Err(StartError::SocketDir { path: config.socket_dir, source });
+    // What is wrong in any case is told before a worker is started.
+    if let Some(LegacySocket { dir, .. }) = &config.legacy
+        && let Err(source) = std::fs::read_dir(dir)
+    {
+        return Err(StartError::SocketDir { path: dir.clone(), source });
     }
+    config.plugin_socket.as_deref().map_or(Ok(()), server::check_length)?;
     let backend = tokio::select! {
         backend = Backend::start(&config.spec, &config.limits.settings) => Arc::new(backend?),
         () = stop.gently.cancelled() => return Ok(()),
     };
     // Only now: KubeVirt dials whatever it finds, and panics if it is not answered.
-    let socket = match Socket::bind(socket_path(&config.socket_dir)) {
-        Ok(socket) => socket,
+    let sockets = match bind(&config).await {
+        Ok(sockets) => sockets,
         Err(error) => {
             backend.drain().await;
             return Err(error);
         }
     };
     let Limits { call_timeout, shutdown_grace, .. } = config.limits;
-    let served = Served { backend, version: config.version, call_timeout, shutdown_grace };
-    server::run(served, socket, stop).await
+    let served = Served { backend, peers: config.peers, call_timeout, shutdown_grace };
+    server::run(served, sockets, stop).await;
+    Ok(())
+}
+
+/// Binds every socket, or none.
+async fn bind(config: &ServeConfig) -> Result<Vec<(Socket, Api)>, StartError> {
+    let mut sockets = Vec::new();
+    if let Some(path) = &config.plugin_socket {
+        sockets.push((Socket::claim(path.clone(), config.socket_mode).await?, Api::Plugins));
+    }
+    if let Some(LegacySocket { version, dir }) = &config.legacy {
+        let socket = Socket::bind(legacy_path(dir), config.socket_mode)?;
+        sockets.push((socket, Api::Legacy(*version)));
+    }
+    Ok(sockets)
 }
 
 /// A name that no other sidecar of the pod has: KubeVirt tells sockets apart by their file
 /// names alone, across all sidecars.
-fn socket_path(directory: &Path) -> PathBuf {
+fn legacy_path(directory: &Path) -> PathBuf {
     let container: String = std::env::var(CONTAINER_NAME)
         .unwrap_or_default()
         .chars()

@@ -2,60 +2,22 @@
 //! It knows neither gRPC nor processes, and does no I/O.
 
 mod document;
+mod name;
 mod xml;
-
-use std::borrow::Cow;
-use std::fmt;
 
 use bytes::Bytes;
 
 pub use document::{BadDocument, Document};
+pub use name::HookName;
 
-/// The longest name that a hook may have; KubeVirt's own are under 20 bytes.
-const MAX_NAME_BYTES: usize = 63;
+/// The member of the worker protocol's `params` and `result` that holds a domain.
+pub const DOMAIN: &str = "domain";
 
-/// The name of a hook, as programs and workers know it: `onDefineDomain`.
-///
-/// It is a small ASCII letter followed by ASCII letters and digits, so it can be looked up in
-/// `$PATH` and printed without care for what it holds.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HookName(Cow<'static, str>);
+/// The member that holds `CloudInitData`.
+pub const CLOUD_INIT_DATA: &str = "cloudInitData";
 
-impl HookName {
-    /// Changes the libvirt domain before it is defined.
-    pub const ON_DEFINE_DOMAIN: Self = Self(Cow::Borrowed("onDefineDomain"));
-    /// Changes cloud-init data before the disk image is made of it.
-    pub const PRE_CLOUD_INIT_ISO: Self = Self(Cow::Borrowed("preCloudInitIso"));
-
-    /// Takes a name from outside. `None` if it could not be a hook's.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        let first = name.bytes().next()?;
-        let fits = first.is_ascii_lowercase()
-            && name.len() <= MAX_NAME_BYTES
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        // `initialize` is the worker protocol's own request.
-        (fits && name != "initialize").then(|| Self(Cow::Owned(name.to_owned())))
-    }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HookName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for HookName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+/// The longest word for why a call is made; KubeVirt's own are under 20 bytes.
+const MAX_CONTEXT_BYTES: usize = 63;
 
 /// One call of one hook, with its documents checked.
 #[derive(Debug, Clone)]
@@ -63,34 +25,18 @@ pub struct HookCall {
     hook: HookName,
     vmi: Document,
     subject: Subject,
+    context: Option<Box<str>>,
 }
 
-/// What a hook is asked to change.
+/// What a hook is called about, beside the VMI.
 #[derive(Debug, Clone)]
 pub enum Subject {
-    /// A libvirt domain, UTF-8 XML.
+    /// A libvirt domain, UTF-8 XML, which it may change.
     Domain(Document),
-    /// KubeVirt's `CloudInitData`, a JSON object.
+    /// KubeVirt's `CloudInitData`, a JSON object, which it may change.
     CloudInitData(Document),
-}
-
-impl Subject {
-    /// The member of the worker protocol's `params` and `result` that holds it.
-    #[must_use]
-    pub fn member(&self) -> &'static str {
-        match self {
-            Self::Domain(_) => "domain",
-            Self::CloudInitData(_) => "cloudInitData",
-        }
-    }
-
-    /// The document itself.
-    #[must_use]
-    pub fn document(&self) -> &Document {
-        match self {
-            Self::Domain(document) | Self::CloudInitData(document) => document,
-        }
-    }
+    /// The name of the node on which a node hook does its work.
+    Node(String),
 }
 
 /// What is checked of a domain that a hook answered. Cloud-init data are a JSON object in any case:
@@ -110,6 +56,8 @@ pub enum HookReply {
     Unchanged,
     /// A new document takes its place.
     Changed(Document),
+    /// A node hook has done its work. There is no document.
+    Done,
 }
 
 impl HookReply {
@@ -117,29 +65,53 @@ impl HookReply {
     #[must_use]
     pub fn or(self, sent: Bytes) -> Bytes {
         match self {
-            Self::Unchanged => sent,
+            Self::Unchanged | Self::Done => sent,
             Self::Changed(document) => document.into_bytes(),
         }
     }
 }
 
 impl HookCall {
-    /// A call of `onDefineDomain` with a VMI (JSON object) and a domain (UTF-8 XML).
-    pub fn on_define_domain(vmi: &Bytes, domain: Bytes) -> Result<Self, BadDocument> {
-        Ok(Self {
-            hook: HookName::ON_DEFINE_DOMAIN,
-            vmi: Document::json_object("vmi", vmi)?,
-            subject: Subject::Domain(Document::text("domainXML", domain)?),
-        })
+    /// A call of `onDefineDomain` with a VMI (JSON object) and a domain (UTF-8 XML), which errors call
+    /// `field`, as the caller's request does.
+    pub fn on_define_domain(
+        vmi: &Bytes,
+        field: &'static str,
+        domain: Bytes,
+    ) -> Result<Self, BadDocument> {
+        let domain = Document::text(field, domain)?;
+        Self::new(HookName::ON_DEFINE_DOMAIN, vmi, Subject::Domain(domain))
     }
 
     /// A call of `preCloudInitIso` with a VMI and `CloudInitData`, both JSON objects.
     pub fn pre_cloud_init_iso(vmi: &Bytes, data: &Bytes) -> Result<Self, BadDocument> {
-        Ok(Self {
-            hook: HookName::PRE_CLOUD_INIT_ISO,
-            vmi: Document::json_object("vmi", vmi)?,
-            subject: Subject::CloudInitData(Document::json_object("cloudInitData", data)?),
-        })
+        let data = Document::json_object("cloudInitData", data)?;
+        Self::new(HookName::PRE_CLOUD_INIT_ISO, vmi, Subject::CloudInitData(data))
+    }
+
+    /// A call of a node hook with a VMI and the node's name.
+    pub fn node_hook(hook: HookName, vmi: &Bytes, node: String) -> Result<Self, BadDocument> {
+        let node = without_nul("node_name", node)?;
+        Self::new(hook, vmi, Subject::Node(node))
+    }
+
+    fn new(hook: HookName, vmi: &Bytes, subject: Subject) -> Result<Self, BadDocument> {
+        let vmi = Document::json_object("vmi", vmi)?;
+        Ok(Self { hook, vmi, subject, context: None })
+    }
+
+    /// Says why the call is made: `Boot`, `MigrationSource`, `MigrationTarget`, or what KubeVirt may
+    /// call it later. Nothing, if that is empty.
+    pub fn in_context(mut self, context: String) -> Result<Self, BadDocument> {
+        const FIELD: &str = "invocation_context";
+        let bytes = context.len();
+        if bytes > MAX_CONTEXT_BYTES {
+            let fault = format!("is {bytes} bytes long; it may be {MAX_CONTEXT_BYTES}");
+            return Err(BadDocument::new(FIELD, fault));
+        }
+        let context = without_nul(FIELD, context)?;
+        self.context = (!context.is_empty()).then(|| context.into());
+        Ok(self)
     }
 
     /// The hook that is called.
@@ -154,42 +126,63 @@ impl HookCall {
         &self.vmi
     }
 
-    /// What the hook is asked to change.
+    /// What the hook is called about.
     #[must_use]
     pub fn subject(&self) -> &Subject {
         &self.subject
     }
 
+    /// Why the call is made, if KubeVirt has said so.
+    #[must_use]
+    pub fn context(&self) -> Option<&str> {
+        self.context.as_deref()
+    }
+
     /// Bytes of its documents.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.vmi.bytes().len() + self.subject.document().bytes().len()
+        let subject = match &self.subject {
+            Subject::Domain(document) | Subject::CloudInitData(document) => document.bytes().len(),
+            Subject::Node(name) => name.len(),
+        };
+        self.vmi.bytes().len() + subject
     }
 
-    /// Whether it may be sent again after a worker has died over it. KubeVirt itself calls these
-    /// hooks several times for one start.
+    /// Whether it may be sent again after a worker has died over it. KubeVirt itself calls the hooks
+    /// that change a document several times for one start. What a node hook had done until then, only
+    /// it can know.
     #[must_use]
     pub fn may_be_repeated(&self) -> bool {
         match self.subject {
             Subject::Domain(_) | Subject::CloudInitData(_) => true,
+            Subject::Node(_) => false,
         }
     }
 
     /// Checks what a hook answered in place of the subject: a well-formed XML document whose
-    /// root is `domain`, or a JSON object. Whatever passes here is passed on byte for byte.
+    /// root is `domain`, or a JSON object. Whatever passes here is passed on byte for byte. A node
+    /// hook answers by ending well; what it has said besides is nobody's.
     pub fn accept(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
-        let member = self.subject.member();
         let document = match self.subject {
             Subject::Domain(_) if checks == Checks::None => Document::unchecked(output),
             Subject::Domain(_) => {
-                let document = Document::text(member, output)?;
+                let document = Document::text(DOMAIN, output)?;
                 xml::check_domain(document.as_str())
-                    .map_err(|fault| BadDocument::new(member, fault.to_string()))?;
+                    .map_err(|fault| BadDocument::new(DOMAIN, fault.to_string()))?;
                 document
             }
-            Subject::CloudInitData(_) => Document::json_object(member, &output)?,
+            Subject::CloudInitData(_) => Document::json_object(CLOUD_INIT_DATA, &output)?,
+            Subject::Node(_) => return Ok(HookReply::Done),
         };
         Ok(HookReply::Changed(document))
+    }
+}
+
+/// Neither an argument nor a variable can hold a NUL.
+fn without_nul(field: &'static str, text: String) -> Result<String, BadDocument> {
+    match text.bytes().position(|byte| byte == 0) {
+        None => Ok(text),
+        Some(at) => Err(BadDocument::new(field, format!("holds a NUL character at offset {at}"))),
     }
 }
 
@@ -198,20 +191,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hook_names_are_plain_words() {
-        for good in ["onDefineDomain", "preVMStart", "x1"] {
-            assert_eq!(HookName::parse(good).unwrap().as_str(), good);
-        }
-        let long = "a".repeat(MAX_NAME_BYTES + 1);
-        for bad in ["", "Kill", "../../bin/sh", "$/log", "initialize", "on define", "é", &long] {
-            assert_eq!(HookName::parse(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
     fn debug_output_holds_no_document() {
         let call = HookCall::on_define_domain(
             &Bytes::from_static(b"{\"secret\":1}"),
+            "domainXML",
             Bytes::from_static(b"<domain>secret</domain>"),
         )
         .unwrap();
@@ -233,5 +216,30 @@ mod tests {
         assert_eq!(reply.or(Bytes::new()), " {\"UserData\": \"x\"}\n");
         let fault = call.accept(Bytes::from_static(b"[1]"), Checks::None).unwrap_err().to_string();
         assert_eq!(fault, "cloudInitData is not a JSON object: it begins with `[`");
+    }
+
+    #[test]
+    fn a_node_hook_is_done_and_never_repeated() {
+        let vmi = Bytes::from_static(b"{}");
+        let hook = HookName::NODE_HOOKS[0].clone();
+        let call = HookCall::node_hook(hook.clone(), &vmi, "node01".to_owned()).unwrap();
+        assert!(!call.may_be_repeated());
+        assert_eq!(call.bytes(), 8);
+        let reply = call.accept(Bytes::from_static(b"whatever it printed"), Checks::WellFormed);
+        assert!(matches!(reply.unwrap(), HookReply::Done));
+        let fault = HookCall::node_hook(hook, &vmi, "a\0b".to_owned()).unwrap_err().to_string();
+        assert_eq!(fault, "node_name holds a NUL character at offset 1");
+    }
+
+    #[test]
+    fn the_context_is_a_short_word_or_nothing() {
+        let vmi = Bytes::from_static(b"{}");
+        let call = HookCall::pre_cloud_init_iso(&vmi, &vmi).unwrap();
+        let with = |context: &str| call.clone().in_context(context.to_owned());
+        assert_eq!(with("Boot").unwrap().context(), Some("Boot"));
+        assert_eq!(with("").unwrap().context(), None);
+        let fault = with(&"x".repeat(64)).unwrap_err().to_string();
+        assert_eq!(fault, "invocation_context is 64 bytes long; it may be 63");
+        assert!(with("a\0").is_err());
     }
 }

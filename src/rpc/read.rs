@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
-use crate::hook::{HookCall, Subject};
+use crate::hook::{CLOUD_INIT_DATA, DOMAIN, HookCall, Subject};
 use crate::text::clip;
 
 /// Values that may travel outside JSON, in frames of their own.
-const ATTACHABLE: [&str; 3] = ["domain", "vmi", "cloudInitData"];
+const ATTACHABLE: [&str; 3] = [DOMAIN, "vmi", CLOUD_INIT_DATA];
 
 /// A longer message of an error is cut here: as a line of the log is, and a status holds less.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024;
@@ -199,6 +199,8 @@ pub enum Answered {
     Unchanged,
     /// The new document's bytes, not yet checked.
     Output(Bytes),
+    /// A node hook has done its work.
+    Done,
 }
 
 /// Finds the answer to a call in a result.
@@ -212,16 +214,20 @@ pub fn read_answer(call: &HookCall, parts: &ResultParts) -> Result<Answered, Mal
         #[serde(borrow)]
         cloud_init_data: Option<&'a RawValue>,
     }
-    let member = call.subject().member();
     let result: HookResult<'_> = parse(&parts.json, "its result")?;
-    let inline = match call.subject() {
-        Subject::Domain(_) => result.domain.map(|Text(text)| match text {
-            Cow::Borrowed(text) => parts.json.slice_ref(text.as_bytes()),
-            Cow::Owned(text) => Bytes::from(text),
-        }),
-        Subject::CloudInitData(_) => {
-            result.cloud_init_data.map(|raw| parts.json.slice_ref(raw.get().as_bytes()))
+    let (member, inline) = match call.subject() {
+        Subject::Domain(_) => {
+            let inline = result.domain.map(|Text(text)| match text {
+                Cow::Borrowed(text) => parts.json.slice_ref(text.as_bytes()),
+                Cow::Owned(text) => Bytes::from(text),
+            });
+            (DOMAIN, inline)
         }
+        Subject::CloudInitData(_) => {
+            let raw = result.cloud_init_data;
+            (CLOUD_INIT_DATA, raw.map(|raw| parts.json.slice_ref(raw.get().as_bytes())))
+        }
+        Subject::Node(_) => return Ok(Answered::Done),
     };
     let attached = parts.attached.iter().find(|(name, _)| *name == member);
     match (inline, attached, result.unchanged == Some(true)) {

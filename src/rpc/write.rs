@@ -36,8 +36,11 @@ pub fn send_call(
     let hook = call.hook();
     let head = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{hook}","params":{{"vmi":"#);
     let Invocation { deadline_ms, attempt } = invocation;
+    let context = call
+        .context()
+        .map_or_else(String::new, |context| format!(r#","context":{}"#, json_string(context)));
     let invocation =
-        format!(r#""invocation":{{"deadlineMs":{deadline_ms},"attempt":{attempt}}}}}"#);
+        format!(r#""invocation":{{"deadlineMs":{deadline_ms},"attempt":{attempt}{context}}}}}"#);
     let vmi = call.vmi().bytes().clone();
     let mut parts = vec![Bytes::from(head), vmi];
     let mut attached = None;
@@ -48,15 +51,18 @@ pub fn send_call(
             parts.push(Bytes::from(format!(r#",{invocation},"attachments":["domain"]}}"#)));
         }
         Subject::Domain(domain) => {
-            let text = serde_json::to_string(domain.as_str()).unwrap_or_default();
             parts.push(Bytes::from_static(br#","domain":"#));
-            parts.push(Bytes::from(text));
+            parts.push(Bytes::from(json_string(domain.as_str())));
             parts.push(Bytes::from(format!(",{invocation}}}")));
         }
         Subject::CloudInitData(data) => {
             parts.push(Bytes::from_static(br#","cloudInitData":"#));
             parts.push(data.bytes().clone());
             parts.push(Bytes::from(format!(",{invocation}}}")));
+        }
+        Subject::Node(name) => {
+            let name = json_string(name);
+            parts.push(Bytes::from(format!(r#","nodeName":{name},{invocation}}}"#)));
         }
     }
     let json: usize = parts.iter().map(Bytes::len).sum();
@@ -69,6 +75,11 @@ pub fn send_call(
         outbox.push_frame([domain]);
     }
     Ok(())
+}
+
+fn json_string(text: &str) -> String {
+    // Text can always be written.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// Puts a cancellation of the call `id` into the outbox.

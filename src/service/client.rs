@@ -1,4 +1,5 @@
-//! The caller's side of the hook API: what virt-launcher does to a socket. `call` uses it.
+//! The caller's side of the hook APIs: what virt-launcher, virt-handler and a probe do to a socket.
+//! `call` and `health` use it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,9 +8,15 @@ use bytes::Bytes;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use tonic_health::pb::health_check_response::ServingStatus as HealthStatus;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::proto::info::{InfoParams, InfoResult};
+use super::proto::plugins::{
+    ExecuteNodeHookRequest, ExecuteNodeHookResponse, MutateDomainRequest, MutateDomainResponse,
+    NodeContext, SidecarContext,
+};
 use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
 };
@@ -36,9 +43,21 @@ pub enum ClientError {
     #[error("{code:?}: {message}")]
     Status {
         /// The status code.
-        code: tonic::Code,
+        code: Code,
         /// Its text.
         message: String,
+    },
+    /// Somebody answers, and does not know the method.
+    #[error(
+        "{socket} does not serve {method}: is it a socket of the other API? Hook sidecars serve \
+         Info and Callbacks; plugins serve DomainHookService (`call --context`), NodeHookService and \
+         Health"
+    )]
+    OtherApi {
+        /// The socket.
+        socket: String,
+        /// What it was asked for.
+        method: String,
     },
     /// `Info` offers nothing that this client knows.
     #[error("the sidecar offers none of the versions v1alpha1 to v1alpha3")]
@@ -60,8 +79,21 @@ pub struct Offer {
     pub hook_points: Vec<String>,
 }
 
+/// How a shim says that it is.
+#[derive(Debug)]
+pub struct ServerHealth {
+    /// Whether it answers calls.
+    pub serving: bool,
+    /// Its own word for that.
+    pub status: String,
+}
+
 /// One connection.
-pub struct Client(Channel);
+pub struct Client {
+    channel: Channel,
+    /// Where to, for errors.
+    socket: String,
+}
 
 impl Client {
     /// Connects to a socket.
@@ -80,7 +112,7 @@ impl Client {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 failed(cause.unwrap_or_else(|| error.to_string()))
             })?;
-        Ok(Self(channel))
+        Ok(Self { channel, socket: path })
     }
 
     /// Asks what the sidecar offers.
@@ -125,6 +157,56 @@ impl Client {
         Ok(result.cloud_init_data)
     }
 
+    /// Calls `MutateDomain` of the Plugins API, and returns the domain.
+    pub async fn mutate_domain(
+        &self,
+        vmi: Bytes,
+        domain: Bytes,
+        context: String,
+        timeout: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let request = MutateDomainRequest {
+            domain_type: "libvirt".to_owned(),
+            domain,
+            vmi,
+            sidecar_context: Some(SidecarContext { invocation_context: context }),
+        };
+        let path = PathAndQuery::from_static(
+            "/kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain",
+        );
+        let response: MutateDomainResponse = self.unary(path, request, timeout).await?;
+        Ok(response.domain)
+    }
+
+    /// Calls `ExecuteNodeHook` of the Plugins API.
+    pub async fn execute_node_hook(
+        &self,
+        hook_point: String,
+        vmi: Bytes,
+        node_name: String,
+        timeout: Duration,
+    ) -> Result<(), ClientError> {
+        let node_context = Some(NodeContext { node_name });
+        let request = ExecuteNodeHookRequest { hook_point, vmi, node_context };
+        let path = PathAndQuery::from_static(
+            "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook",
+        );
+        let ExecuteNodeHookResponse {} = self.unary(path, request, timeout).await?;
+        Ok(())
+    }
+
+    /// Asks after the health of the whole server.
+    pub async fn health(&self, timeout: Duration) -> Result<ServerHealth, ClientError> {
+        let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let request = HealthCheckRequest::default();
+        let answer: HealthCheckResponse = self.unary(path, request, timeout).await?;
+        let status = answer.status();
+        Ok(ServerHealth {
+            serving: status == HealthStatus::Serving,
+            status: status.as_str_name().to_owned(),
+        })
+    }
+
     async fn unary<P, R>(
         &self,
         path: PathAndQuery,
@@ -135,12 +217,20 @@ impl Client {
         P: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
-        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(params);
         request.set_timeout(timeout);
         let codec = tonic_prost::ProstCodec::default();
-        Ok(grpc.unary(request, path, codec).await?.into_inner())
+        match grpc.unary(request, path.clone(), codec).await {
+            Ok(response) => Ok(response.into_inner()),
+            // A hook that is not served is told in words. A method is not.
+            Err(status) if status.code() == Code::Unimplemented && status.message().is_empty() => {
+                let (socket, method) = (self.socket.clone(), path.path()[1..].to_owned());
+                Err(ClientError::OtherApi { socket, method })
+            }
+            Err(status) => Err(status.into()),
+        }
     }
 }
 

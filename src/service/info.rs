@@ -13,24 +13,22 @@ const NAME: &str = "shim";
 
 struct Service(InfoResult);
 
-pub(super) fn service(shim: &Shim) -> InfoServer<impl Info> {
+pub(super) fn service(shim: &Shim, version: ApiVersion) -> InfoServer<impl Info> {
     let mut hook_points = Vec::new();
     let offered = shim.backend.hooks();
-    for (hook, name) in [
-        (HookName::ON_DEFINE_DOMAIN, "OnDefineDomain"),
-        (HookName::PRE_CLOUD_INIT_ISO, "PreCloudInitIso"),
-    ] {
+    // Node hooks have no place in this API.
+    for hook in [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO] {
         if offered.contains(&hook) {
-            hook_points.push(HookPoint { name: name.to_owned(), priority: 0 });
+            hook_points.push(HookPoint { name: hook.hook_point(), priority: 0 });
         }
     }
-    if shim.version == ApiVersion::V1Alpha3 {
+    if version == ApiVersion::V1Alpha3 {
         hook_points.push(HookPoint { name: "Shutdown".to_owned(), priority: 0 });
     }
     InfoServer::new(Service(InfoResult {
         name: NAME.to_owned(),
         hook_points,
-        versions: vec![shim.version.to_string()],
+        versions: vec![version.to_string()],
     }))
 }
 

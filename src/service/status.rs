@@ -14,7 +14,7 @@ pub(super) fn of(error: &CallError) -> Status {
     let code = match error {
         CallError::BadRequest(_) | CallError::BadParams { .. } => Code::InvalidArgument,
         CallError::TooLarge { .. } | CallError::Busy { .. } => Code::ResourceExhausted,
-        CallError::NotServed { .. } => Code::Unimplemented,
+        CallError::NotServed { .. } | CallError::NoSuchHook { .. } => Code::Unimplemented,
         CallError::Refused { .. } => Code::FailedPrecondition,
         CallError::Fault { .. }
         | CallError::Died { .. }
@@ -67,6 +67,7 @@ mod tests {
             CallError::BadRequest(BadDocument::new("vmi", "is empty".to_owned())),
             CallError::TooLarge { hook: hook.clone(), what },
             CallError::NotServed { hook: hook.clone(), why: why.clone() },
+            CallError::NoSuchHook { point: "../sh".to_owned() },
             CallError::Refused { hook: hook.clone(), message: message.clone() },
             CallError::BadParams { hook: hook.clone(), message: message.clone() },
             CallError::Fault { hook: hook.clone(), message },

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::MAX_REQUEST_BYTES;
 use super::proto::v1alpha1::callbacks_server::{Callbacks, CallbacksServer};
 use super::proto::v1alpha1::{OnDefineDomainParams, OnDefineDomainResult};
-use super::{MAX_REQUEST_BYTES, Shim, respond};
+use super::shim::{Shim, respond};
 use crate::hook::HookName;
 
 struct Service(Arc<Shim>);

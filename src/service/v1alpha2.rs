@@ -8,7 +8,8 @@ use super::proto::v1alpha2::callbacks_server::{Callbacks, CallbacksServer};
 use super::proto::v1alpha2::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
 };
-use super::{MAX_REQUEST_BYTES, Shim, cloud_init, respond};
+use super::shim::{Shim, respond};
+use super::{MAX_REQUEST_BYTES, cloud_init};
 use crate::hook::HookName;
 
 struct Service(Arc<Shim>);

@@ -9,7 +9,8 @@ use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
     ShutdownParams, ShutdownResult,
 };
-use super::{MAX_REQUEST_BYTES, Shim, cloud_init, respond};
+use super::shim::{Shim, respond};
+use super::{MAX_REQUEST_BYTES, cloud_init};
 use crate::hook::HookName;
 
 struct Service(Arc<Shim>);

@@ -188,6 +188,22 @@ async fn a_failed_call_says_what_and_why_and_ends_with_status_1() {
         (&["onDefineDomain", "--socket", "/no/such.sock"], &["cannot connect to /no/such.sock"]),
         (&["onDefineDomain"], &["onDefineDomain is not offered there"]),
         (&["noSuchHook", "--", "cat"], &["unknown hook \"noSuchHook\""]),
+        (
+            &["preVMStart", "--context", "Boot", "--", "cat"],
+            &["--context goes with onDefineDomain"],
+        ),
+        (
+            &["preVMStart", "--", "sh", "-c", "echo 'no room' >&2; exit 4"],
+            &[
+                "preVMStart failed: Internal: hook preVMStart failed: sh -c ",
+                "exited with status 4",
+                "no room",
+            ],
+        ),
+        (
+            &["postVMStop"],
+            &["Unimplemented: hook postVMStop is not served here: there is no program"],
+        ),
         (&["onDefineDomain", "--socket", "/s", "--", "cat"], &["either --socket or a worker"]),
     ] {
         let output = call(args, |_| {}).await;
@@ -228,4 +244,50 @@ async fn help_and_version_are_answers() {
     }
     let output = Command::new(binary()).arg("--no-such-flag").output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn node_hooks_and_why_a_domain_hook_is_called_can_be_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = "#!/bin/sh\necho \"$3 $4\" >&2\n";
+    let hook = script(dir.path(), "hook", program);
+    let args = ["--node", "node07", "--", hook.to_str().unwrap()];
+    let output = call(&[&["preVMStart"], &args[..]].concat(), |_| {}).await;
+    let report = text(&output.stderr);
+    assert!(output.status.success() && output.stdout.is_empty(), "{report}");
+    assert!(report.contains("--node node07"), "{report}");
+    assert!(report.ends_with("preVMStart has answered: its work is done\n"), "{report}");
+    // One that comes later has to be named, so that a misspelt one is not run.
+    let named = ["preVMSnapshot", "--node-hooks", "preVMSnapshot"];
+    let output = call(&[&named, &args[..]].concat(), |_| {}).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let program = "#!/bin/sh\nprintf '<domain><!-- %s --></domain>' \"$KUBEVIRT_HOOK_CONTEXT\"\n";
+    let hook = script(dir.path(), "hook", program);
+    let args = ["onDefineDomain", "--context", "MigrationTarget", "--", hook.to_str().unwrap()];
+    let output = call(&args, |_| {}).await;
+    assert_eq!(
+        output.stdout,
+        b"<domain><!-- MigrationTarget --></domain>",
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn a_socket_of_the_other_api_is_told_in_words() {
+    let shim = Shim::plugin(&["--version", "v1alpha3"], |_, _| {}).await;
+    let (legacy, plugin) = (shim.socket(), shim.plugin_socket());
+    for (hook, socket, method) in [
+        ("onDefineDomain", plugin, "kubevirt.hooks.info.Info/Info"),
+        ("preVMStart", legacy, "kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook"),
+    ] {
+        let output = call(&[hook, "--socket", socket.to_str().unwrap()], |_| {}).await;
+        let report = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{report}");
+        assert!(
+            report.contains(&format!("does not serve {method}: is it a socket of the other")),
+            "{report}"
+        );
+    }
 }

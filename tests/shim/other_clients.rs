@@ -36,6 +36,18 @@ async fn every_call(mut shim: Shim, newest: &str) {
     assert_eq!(shim.ended().await.code(), Some(0), "the client has shut it down");
 }
 
+/// Calls the fixture `every_hook.py` by both APIs.
+pub async fn call_plugin(shim: &Shim) {
+    if !has_grpcio() {
+        return;
+    }
+    let mut client = tokio::process::Command::new(python());
+    client.arg(file("tests/fixtures/grpcio_plugins.py"));
+    client.arg(shim.socket()).arg(shim.plugin_socket());
+    let output = client.kill_on_drop(true).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[tokio::test]
 async fn grpcio_makes_every_call_in_exec_mode() {
     if has_grpcio() {

@@ -54,7 +54,8 @@ async fn follow(pairs: &[[Value; 2]]) -> (tempfile::TempDir, Shim) {
     std::fs::write(&script, json!(pairs).to_string()).unwrap();
     let page = file("tests/fixtures/page.py");
     let worker = format!("python3 '{}' '{}'", page.display(), script.display());
-    let shim = Shim::start(&["--mode", "persistent", "--worker", &worker], |_| {}).await;
+    let args = ["--version", "v1alpha3", "--mode", "persistent", "--worker", &worker];
+    let shim = Shim::plugin(&args, |_, _| {}).await;
     (dir, shim)
 }
 
@@ -64,6 +65,7 @@ async fn the_shim_speaks_as_the_page_says() {
     let initialize = request(&page, "initialize", false);
     let define = request(&page, "onDefineDomain", false);
     let cloud_init = request(&page, "preCloudInitIso", false);
+    let node_hook = request(&page, "preVMStart", false);
     let refusal = find(&page, |message| message["error"]["code"] == -32000);
     let pairs = [
         [initialize.clone(), result(&page, "protocolVersion")],
@@ -71,6 +73,10 @@ async fn the_shim_speaks_as_the_page_says() {
         [renumbered(define.clone(), 3), result(&page, "unchanged")],
         [cloud_init.clone(), result(&page, "cloudInitData")],
         [renumbered(define.clone(), 5), refusal.clone()],
+        [
+            node_hook.clone(),
+            find(&page, |message| message["id"] == 6 && message["result"] == json!({})),
+        ],
     ];
     let (_dir, mut shim) = follow(&pairs).await;
     let (vmi, domain) = (&define["params"]["vmi"], define["params"]["domain"].as_str().unwrap());
@@ -85,6 +91,9 @@ async fn the_shim_speaks_as_the_page_says() {
     let status = shim.define(vmi, domain).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
     assert!(status.message().contains(refusal["error"]["message"].as_str().unwrap()));
+    let node = node_hook["params"]["nodeName"].as_str().unwrap();
+    assert_eq!(node, "node01", "the name that tests have");
+    shim.dial_plugin().await.node_hook("PreVMStart", vmi).await.unwrap();
     // Ends with an assertion if the shim has said more than the page has.
     shim.dial().await.shutdown().await.unwrap();
     assert_eq!(shim.ended().await.code(), Some(0));

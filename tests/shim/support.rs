@@ -9,6 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use sidecar_shim::service::proto::info::{InfoParams, InfoResult};
+use sidecar_shim::service::proto::plugins::{
+    ExecuteNodeHookRequest, ExecuteNodeHookResponse, MutateDomainRequest, MutateDomainResponse,
+    NodeContext, SidecarContext,
+};
 use sidecar_shim::service::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
     ShutdownParams, ShutdownResult,
@@ -26,6 +30,12 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A small domain.
 pub const DOMAIN: &str = "<domain type=\"kvm\">\n\t<name>vm</name>\n</domain>\n";
+
+/// Where a plugin's socket is made, in the directory of the test. Its own directory is missing.
+const PLUGIN_SOCKET: &str = "plugin/hook.sock";
+
+/// Takes back the version that tests have otherwise.
+const NO_VERSION: [&str; 2] = ["--version", ""];
 
 /// The program under test.
 pub fn binary() -> PathBuf {
@@ -103,6 +113,35 @@ impl Shim {
         });
         shim.serving().await;
         shim
+    }
+
+    /// Starts the shim with a plugin's socket, and the API of hook sidecars only if `args` have a
+    /// `--version`.
+    pub async fn plugin(args: &[&str], with: impl FnOnce(&mut Command, &Path)) -> Self {
+        let args = if args.contains(&"--version") { args } else { &[args, &NO_VERSION].concat() };
+        let mut shim = Self::spawn(args, |command, dir| {
+            command.arg("--plugin-socket").arg(dir.join(PLUGIN_SOCKET));
+            with(command, dir);
+        });
+        shim.serving().await;
+        shim
+    }
+
+    /// The same with the fixture worker.
+    pub async fn plugin_worker(worker_args: &str, args: &[&str]) -> Self {
+        let worker = worker(worker_args);
+        let words = ["--mode", "persistent", "--worker", &worker];
+        Self::plugin(&[&words, args].concat(), |_, _| {}).await
+    }
+
+    /// Where the plugin's socket is.
+    pub fn plugin_socket(&self) -> PathBuf {
+        self.dir.path().join(PLUGIN_SOCKET)
+    }
+
+    /// A new connection to the plugin's socket.
+    pub async fn dial_plugin(&self) -> Client {
+        Client::dial(&self.plugin_socket()).await
     }
 
     /// Starts the shim, and waits until it serves.
@@ -312,6 +351,47 @@ impl Client {
             .map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()))
     }
 
+    /// Calls `MutateDomain` of the Plugins API.
+    pub async fn mutate(
+        &self,
+        domain_type: &str,
+        vmi: &Value,
+        domain: &str,
+        context: Option<&str>,
+    ) -> Result<String, Status> {
+        let request = MutateDomainRequest {
+            domain_type: domain_type.to_owned(),
+            domain: domain.to_owned().into(),
+            vmi: vmi.to_string().into(),
+            sidecar_context: context
+                .map(|context| SidecarContext { invocation_context: context.to_owned() }),
+        };
+        let path = "/kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain";
+        let response: MutateDomainResponse = self.unary(path, request, LIMIT).await?;
+        Ok(String::from_utf8(response.domain.to_vec()).unwrap())
+    }
+
+    /// Calls `ExecuteNodeHook` of the Plugins API.
+    pub async fn node_hook(&self, hook_point: &str, vmi: &Value) -> Result<(), Status> {
+        self.node_hook_within(hook_point, vmi, LIMIT).await
+    }
+
+    pub async fn node_hook_within(
+        &self,
+        hook_point: &str,
+        vmi: &Value,
+        timeout: Duration,
+    ) -> Result<(), Status> {
+        let request = ExecuteNodeHookRequest {
+            hook_point: hook_point.to_owned(),
+            vmi: vmi.to_string().into(),
+            node_context: Some(NodeContext { node_name: "node01".to_owned() }),
+        };
+        let path = "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook";
+        let ExecuteNodeHookResponse {} = self.unary(path, request, timeout).await?;
+        Ok(())
+    }
+
     pub async fn shutdown(&self) -> Result<(), Status> {
         let path = "/kubevirt.hooks.v1alpha3.Callbacks/Shutdown";
         let _: ShutdownResult = self.unary(path, ShutdownParams {}, LIMIT).await?;
@@ -390,4 +470,9 @@ pub fn stat(pid: u64) -> Option<(char, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u64) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }

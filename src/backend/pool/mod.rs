@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -64,14 +64,16 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts the first worker, and returns once it has answered `initialize`.
+    /// Starts the first worker, and returns once it has answered `initialize`. While calls fail at
+    /// once, the pool counts itself to those that are down.
     pub(super) async fn start(
         command: &CommandLine,
         settings: &Settings,
+        pools_down: &watch::Sender<usize>,
     ) -> Result<Self, StartError> {
         let (jobs, incoming) = mpsc::channel(CHANNEL_CAPACITY);
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let (mut actor, mut reports) = Actor::new(command, settings);
+        let (mut actor, mut reports) = Actor::new(command, settings, pools_down.clone());
         actor.start_worker();
         tokio::select! {
             Some((id, report)) = reports.recv() => if let Report::Ready(declared) = report {
@@ -157,6 +159,9 @@ struct Actor {
     restart: Restart,
     /// What was wrong with the worker that failed last, until one comes up.
     last_fault: Option<String>,
+    /// Whether this pool is one of those in `pools_down`.
+    counts_as_down: bool,
+    pools_down: watch::Sender<usize>,
     /// A worker is to be started though no call waits for it: the last one has ended over a call,
     /// has failed, or has done its share.
     replace: bool,
@@ -165,7 +170,11 @@ struct Actor {
 }
 
 impl Actor {
-    fn new(command: &CommandLine, settings: &Settings) -> (Self, Reports) {
+    fn new(
+        command: &CommandLine,
+        settings: &Settings,
+        pools_down: watch::Sender<usize>,
+    ) -> (Self, Reports) {
         let (reporter, reports) = mpsc::channel(CHANNEL_CAPACITY);
         let actor = Self {
             command: command.clone(),
@@ -179,6 +188,8 @@ impl Actor {
             queue: Queue::default(),
             restart: Restart::default(),
             last_fault: None,
+            counts_as_down: false,
+            pools_down,
             replace: false,
             refill_at: Instant::now(),
         };
@@ -197,6 +208,7 @@ impl Actor {
             self.dispatch();
             self.shrink(now);
             self.grow(now);
+            self.tell_health();
             let wake = self.next_wake(now);
             tokio::select! {
                 Some(job) = jobs.recv() => self.enqueue(job),
@@ -276,7 +288,7 @@ impl Actor {
             }
             Report::Freed { again } => {
                 self.restart.answered();
-                self.queue_again(again);
+                self.queue_again(again.map(|job| *job));
                 if let Some(member) = self.members.get_mut(&id) {
                     member.freed();
                     if member.is_worn_out(self.settings.max_requests) {
@@ -367,6 +379,15 @@ impl Actor {
     fn down(&self) -> Option<String> {
         let down = self.restart.tripped() && self.ready() == 0;
         down.then(|| self.last_fault.clone().unwrap_or_default())
+    }
+
+    /// Tells whoever watches, if this pool has gone down or has come up again.
+    fn tell_health(&mut self) {
+        let down = self.down().is_some();
+        if down != self.counts_as_down {
+            self.counts_as_down = down;
+            self.pools_down.send_modify(|count| if down { *count += 1 } else { *count -= 1 });
+        }
     }
 
     /// Answers calls that have waited until their deadline, and forgets those whose caller left.

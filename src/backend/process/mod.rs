@@ -50,6 +50,9 @@ use crate::hook::HookName;
 /// The environment variable that tells a program to speak the worker protocol.
 pub(super) const PROTOCOL_VARIABLE: &str = "KUBEVIRT_HOOK_PROTOCOL";
 
+/// The environment variable that tells an argv-style program why KubeVirt calls.
+const CONTEXT_VARIABLE: &str = "KUBEVIRT_HOOK_CONTEXT";
+
 /// How long output is awaited that a dead process has left in a pipe. It is there already, so
 /// this is only reached when a process outside the group holds the pipe open.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
@@ -84,6 +87,8 @@ pub(super) struct Launch<'a> {
     pub(super) documents: &'a [(&'static str, &'a [u8])],
     /// The value of [`PROTOCOL_VARIABLE`], or none for an argv-style program.
     pub(super) protocol: Option<&'static str>,
+    /// The value of [`CONTEXT_VARIABLE`].
+    pub(super) context: Option<&'a str>,
     /// Whether it gets a standard input to read from.
     pub(super) stdin: bool,
     /// The hook that it runs, if it runs but one: log lines name it.
@@ -167,10 +172,15 @@ impl Process {
         for (flag, document) in launch.documents {
             command.arg(flag).arg(OsStr::from_bytes(document));
         }
-        match launch.protocol {
-            Some(version) => command.env(PROTOCOL_VARIABLE, version),
-            None => command.env_remove(PROTOCOL_VARIABLE),
-        };
+        // What the shim itself was started with says nothing about this child.
+        for (name, value) in
+            [(PROTOCOL_VARIABLE, launch.protocol), (CONTEXT_VARIABLE, launch.context)]
+        {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
             .stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())

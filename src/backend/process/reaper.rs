@@ -145,6 +145,7 @@ mod tests {
             command,
             documents: &[],
             protocol: None,
+            context: None,
             stdin: false,
             hook: None,
             memory: None,

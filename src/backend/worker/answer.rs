@@ -11,6 +11,7 @@ pub(super) fn read(call: &HookCall, outcome: &Outcome, checks: Checks) -> Answer
     match outcome {
         Outcome::Result(parts) => match rpc::read_answer(call, parts) {
             Ok(rpc::Answered::Unchanged) => Ok(HookReply::Unchanged),
+            Ok(rpc::Answered::Done) => Ok(HookReply::Done),
             Ok(rpc::Answered::Output(output)) => call
                 .accept(output, checks)
                 .map_err(|fault| CallError::BadOutput { hook, fault: fault.to_string() }),

@@ -66,7 +66,7 @@ pub(super) enum Report {
     /// One of its calls is over.
     Freed {
         /// The worker asks that the call be tried elsewhere.
-        again: Option<Job>,
+        again: Option<Box<Job>>,
     },
     /// It is being ended, which takes a while.
     Leaving {
@@ -192,6 +192,7 @@ impl Worker {
             command: &command,
             documents: &[],
             protocol: Some(rpc::PROTOCOL_VERSION),
+            context: None,
             stdin: true,
             hook: None,
             memory: settings.worker_memory,
@@ -401,7 +402,7 @@ impl Worker {
         }
         let settled: Vec<_> = self.calls.take_settled().collect();
         for call in settled {
-            let again = call.again();
+            let again = call.again().map(Box::new);
             self.reporter.report(Report::Freed { again }).await;
         }
     }

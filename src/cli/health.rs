@@ -1,0 +1,34 @@
+//! The command line of `health`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{parse_time, usage};
+use crate::commands::health::HealthConfig;
+use crate::error::StartError;
+
+/// What `health` takes.
+#[derive(Args)]
+pub(super) struct HealthArgs {
+    /// The socket of the shim (default: the --plugin-socket)
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// How long the answer may take
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
+    timeout: Duration,
+}
+
+impl HealthArgs {
+    pub(super) fn resolve(
+        self,
+        plugin_socket: Option<PathBuf>,
+    ) -> Result<HealthConfig, StartError> {
+        let socket = self.socket.or(plugin_socket).ok_or_else(|| {
+            usage("no socket: name one with --socket, or in SIDECAR_SHIM_PLUGIN_SOCKET")
+        })?;
+        Ok(HealthConfig { socket, timeout: self.timeout })
+    }
+}

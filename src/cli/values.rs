@@ -1,0 +1,67 @@
+//! Values of options: times, sizes, permissions, names of hooks.
+
+use std::time::Duration;
+
+use crate::error::StartError;
+use crate::hook::HookName;
+use crate::server::SocketMode;
+
+/// The longest time that an option takes: no wait of the shim's is meant to be longer, and a clock
+/// has an end.
+const LONGEST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+pub(super) fn usage(text: impl Into<String>) -> StartError {
+    StartError::Usage(text.into())
+}
+
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() {
+        return Err("it has to be more than nothing".to_owned());
+    }
+    if time > LONGEST_TIME {
+        let longest = humantime::format_duration(LONGEST_TIME);
+        return Err(format!("it is longer than {longest}"));
+    }
+    Ok(time)
+}
+
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let size = text
+        .parse::<bytesize::ByteSize>()
+        .map_err(|_| "it is not a size: sizes are written 64MiB, 1GiB".to_owned())?
+        .as_u64();
+    if size == 0 {
+        return Err("it has to be more than nothing".to_owned());
+    }
+    Ok(size)
+}
+
+pub(super) fn parse_socket_mode(text: &str) -> Result<SocketMode, String> {
+    SocketMode::parse(text)
+        .ok_or_else(|| "it is not permissions: those are octal digits, 0660".to_owned())
+}
+
+/// Values with commas between. Like every option it is given once, or the last one holds; given as
+/// nothing, it takes an earlier one back.
+#[derive(Clone, Default)]
+pub(super) struct List<T>(pub(super) Vec<T>);
+
+fn parse_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<List<T>, String> {
+    let words = text.split(',').filter(|_| !text.is_empty());
+    words.map(|word| parse(word.trim())).collect::<Result<_, _>>().map(List)
+}
+
+/// Takes names of hook points (`PreVMStart`) or of their hooks (`preVMStart`).
+pub(super) fn parse_node_hooks(text: &str) -> Result<List<HookName>, String> {
+    parse_list(text, |word| {
+        HookName::of_node_hook_point(word)
+            .ok_or_else(|| format!("{word:?} is not a node hook: those are words like preVMStart"))
+    })
+}
+
+pub(super) fn parse_uids(text: &str) -> Result<List<u32>, String> {
+    parse_list(text, |word| {
+        word.parse().map_err(|_| format!("{word:?} is not the number of a user, such as 107"))
+    })
+}

@@ -1,0 +1,113 @@
+//! Names of hooks, as programs and workers know them, and of hook points, as KubeVirt does.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The longest name that a hook may have; KubeVirt's own are under 20 bytes.
+const MAX_NAME_BYTES: usize = 63;
+
+/// The name of a hook, as programs and workers know it: `onDefineDomain`.
+///
+/// It is a small ASCII letter followed by ASCII letters and digits, so it can be looked up in
+/// `$PATH` and printed without care for what it holds.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HookName(Cow<'static, str>);
+
+impl HookName {
+    /// Changes the libvirt domain before it is defined.
+    pub const ON_DEFINE_DOMAIN: Self = Self(Cow::Borrowed("onDefineDomain"));
+    /// Changes cloud-init data before the disk image is made of it.
+    pub const PRE_CLOUD_INIT_ISO: Self = Self(Cow::Borrowed("preCloudInitIso"));
+
+    /// The node hooks that KubeVirt 1.9 has. More may come: to a worker any name is as good.
+    pub const NODE_HOOKS: [Self; 7] = [
+        Self(Cow::Borrowed("preVMStart")),
+        Self(Cow::Borrowed("postVMStart")),
+        Self(Cow::Borrowed("preVMStop")),
+        Self(Cow::Borrowed("postVMStop")),
+        Self(Cow::Borrowed("preMigrationSource")),
+        Self(Cow::Borrowed("preMigrationTarget")),
+        Self(Cow::Borrowed("postMigrationTarget")),
+    ];
+
+    /// Takes a name from outside. `None` if it could not be a hook's.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let first = name.bytes().next()?;
+        let fits = first.is_ascii_lowercase()
+            && name.len() <= MAX_NAME_BYTES
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        // `initialize` is the worker protocol's own request.
+        (fits && name != "initialize").then(|| Self(Cow::Owned(name.to_owned())))
+    }
+
+    /// The node hook that is named after a hook point: `PreVMStart` is `preVMStart`. `None` if there
+    /// can be no such hook. The hooks that change a document are none: without it they would be
+    /// called wrongly.
+    #[must_use]
+    pub fn of_node_hook_point(point: &str) -> Option<Self> {
+        let first = point.chars().next()?.to_ascii_lowercase();
+        let rest = point.get(first.len_utf8()..)?;
+        Self::parse(&format!("{first}{rest}")).filter(Self::is_node_hook)
+    }
+
+    /// Whether a hook of this name runs on the node, beside the VM, and changes no document.
+    #[must_use]
+    pub fn is_node_hook(&self) -> bool {
+        ![Self::ON_DEFINE_DOMAIN, Self::PRE_CLOUD_INIT_ISO].contains(self)
+    }
+
+    /// The name of its hook point: `onDefineDomain` is `OnDefineDomain`.
+    #[must_use]
+    pub fn hook_point(&self) -> String {
+        let (first, rest) = self.0.split_at(1);
+        first.to_ascii_uppercase() + rest
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HookName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HookName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hook_names_are_plain_words() {
+        for good in ["onDefineDomain", "preVMStart", "x1"] {
+            assert_eq!(HookName::parse(good).unwrap().as_str(), good);
+        }
+        let long = "a".repeat(MAX_NAME_BYTES + 1);
+        for bad in ["", "Kill", "../../bin/sh", "$/log", "initialize", "on define", "é", &long] {
+            assert_eq!(HookName::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hook_points_are_any_plain_words_but_those_with_documents() {
+        for hook in HookName::NODE_HOOKS {
+            assert_eq!(HookName::of_node_hook_point(&hook.hook_point()), Some(hook));
+        }
+        assert_eq!(HookName::of_node_hook_point("Kill").unwrap().as_str(), "kill");
+        let bad =
+            ["", "OnDefineDomain", "PreCloudInitIso", "Initialize", "../../bin/sh", "É", "A-b"];
+        for bad in bad {
+            assert_eq!(HookName::of_node_hook_point(bad), None, "{bad:?}");
+        }
+    }
+}

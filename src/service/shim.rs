@@ -1,0 +1,143 @@
+//! What the services share: a call on its way to the backend and back, whichever API it came by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{MAX_REPLY_BYTES, cloud_init, deadline, status};
+use crate::backend::Backend;
+use crate::error::CallError;
+use crate::hook::{BadDocument, HookCall, HookName, HookReply};
+use crate::text::clip;
+
+/// How much is shown of a hook point that cannot be one.
+const MAX_SHOWN_POINT_BYTES: usize = 80;
+
+/// What the services share.
+pub struct Shim {
+    /// What runs the hooks.
+    pub backend: Arc<Backend>,
+    /// The longest time for one call, whatever the caller grants.
+    pub call_timeout: Option<Duration>,
+    /// Cancelled by the `Shutdown` call.
+    pub stop: CancellationToken,
+    /// Once this is cancelled, calls in flight are given up.
+    pub give_up: CancellationToken,
+    /// How many calls are in flight.
+    pub in_flight: watch::Sender<usize>,
+}
+
+/// A call in flight, for as long as it is not dropped.
+struct InFlight<'a>(&'a watch::Sender<usize>);
+
+impl<'a> InFlight<'a> {
+    fn count(calls: &'a watch::Sender<usize>) -> Self {
+        calls.send_modify(|count| *count += 1);
+        Self(calls)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Shim {
+    /// `OnDefineDomain`, which is the same in every version: VMI and domain to domain.
+    pub(super) async fn on_define_domain<T>(
+        &self,
+        request: &Request<T>,
+        vmi: Bytes,
+        domain: Bytes,
+    ) -> Result<Bytes, Status> {
+        tracing::info!("OnDefineDomain method has been called");
+        let call = HookCall::on_define_domain(&vmi, "domainXML", domain.clone());
+        Ok(self.call(&HookName::ON_DEFINE_DOMAIN, request, call).await?.or(domain))
+    }
+
+    /// `PreCloudInitIso`: VMI and cloud-init data to cloud-init data, in both of its forms.
+    pub(super) async fn pre_cloud_init_iso<T>(
+        &self,
+        request: &Request<T>,
+        vmi: Bytes,
+        sent: cloud_init::Forms,
+    ) -> Result<cloud_init::Forms, Status> {
+        tracing::info!("PreCloudInitIso method has been called");
+        let hook = HookName::PRE_CLOUD_INIT_ISO;
+        let call = HookCall::pre_cloud_init_iso(&vmi, &sent.data);
+        match self.call(&hook, request, call).await? {
+            HookReply::Unchanged | HookReply::Done => sent.complete().map_err(|fault| {
+                failed(&hook, &CallError::BadRequest(BadDocument::new("cloudInitData", fault)))
+            }),
+            HookReply::Changed(data) => cloud_init::Forms::of(data.into_bytes()).map_err(|fault| {
+                let fault = format!("cloudInitData {fault}");
+                failed(&hook, &CallError::BadOutput { hook: hook.clone(), fault })
+            }),
+        }
+    }
+
+    /// Calls a hook, and logs how that ended.
+    pub(super) async fn call<T>(
+        &self,
+        hook: &HookName,
+        request: &Request<T>,
+        call: Result<HookCall, BadDocument>,
+    ) -> Result<HookReply, Status> {
+        let _in_flight = InFlight::count(&self.in_flight);
+        let started = tokio::time::Instant::now();
+        let deadline = started + deadline::of(request.metadata(), self.call_timeout);
+        let answer = match call {
+            Ok(call) => tokio::select! {
+                answer = self.backend.call(call, deadline) => answer,
+                () = self.give_up.cancelled() => Err(CallError::Unavailable {
+                    hook: hook.clone(),
+                    why: "the shim was told to stop, and the call did not end in time".to_owned(),
+                }),
+            },
+            Err(fault) => Err(CallError::BadRequest(fault)),
+        };
+        match answer {
+            Ok(reply) => {
+                let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let changed = matches!(reply, HookReply::Changed(_));
+                tracing::info!(target: "call", %hook, took_ms, changed, "hook answered");
+                Ok(reply)
+            }
+            Err(error) => Err(failed(hook, &error)),
+        }
+    }
+}
+
+/// Makes a response of a message, if the caller can take it.
+pub(super) fn respond<M: prost::Message>(
+    hook: &HookName,
+    message: M,
+) -> Result<Response<M>, Status> {
+    let bytes = message.encoded_len();
+    if bytes <= MAX_REPLY_BYTES {
+        return Ok(Response::new(message));
+    }
+    let what = format!(
+        "its answer is {bytes} bytes long and KubeVirt takes at most {MAX_REPLY_BYTES} bytes"
+    );
+    let error = CallError::TooLarge { hook: hook.clone(), what };
+    Err(failed(hook, &error))
+}
+
+/// Logs the whole error; the status may hold less of it.
+pub(super) fn failed(hook: &HookName, error: &CallError) -> Status {
+    tracing::error!(target: "call", %hook, "call failed: {error}");
+    status::of(error)
+}
+
+/// What a caller is told who names a hook point that no hook can be named after.
+pub(super) fn no_such_hook_point(point: &str) -> Status {
+    let error = CallError::NoSuchHook { point: clip(point, MAX_SHOWN_POINT_BYTES).to_owned() };
+    tracing::error!(target: "call", "call failed: {error}");
+    status::of(&error)
+}

@@ -1,0 +1,239 @@
+//! The Plugins API: the same hooks, called by other services.
+
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::support::{DOMAIN, PYTHON, Shim, file, path_with, script};
+
+/// An argv-style hook that leaves a file behind, whatever it is called for.
+const MARK: &str = "#!/bin/sh\ntouch \"$MARK\"\n";
+
+/// Starts exec mode with these programs.
+async fn exec(scripts: &[(&str, &str)], args: &[&str]) -> Shim {
+    Shim::plugin(args, |command, dir| {
+        for (name, text) in scripts {
+            script(&dir.join("bin"), name, text);
+        }
+        command.env("PATH", path_with(&dir.join("bin"))).env("MARK", dir.join("mark"));
+        // Of the shim's own environment, this means nothing to a hook.
+        command.env("KUBEVIRT_HOOK_CONTEXT", "Elsewhere");
+    })
+    .await
+}
+
+/// One file with a hook of each kind, behind both APIs: in exec mode by its names, in persistent mode
+/// as a worker.
+async fn every_hook() -> [Shim; 2] {
+    let file = file("tests/fixtures/every_hook.py");
+    let version = ["--version", "v1alpha3"];
+    let in_path = Shim::plugin(&version, |command, dir| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("/usr/bin/env python3", &PYTHON);
+        for name in ["onDefineDomain", "preCloudInitIso", "preVMStart"] {
+            script(&dir.join("bin"), name, &text);
+        }
+        command.env("PATH", path_with(&dir.join("bin")));
+    });
+    let worker = format!("{} '{}'", *PYTHON, file.display());
+    let persistent = ["--mode", "persistent", "--worker", &worker];
+    let args = [&version[..], &persistent].concat();
+    let worker = Shim::plugin(&args, |_, _| {});
+    [in_path.await, worker.await]
+}
+
+#[tokio::test]
+async fn one_hook_file_answers_both_apis_in_both_modes() {
+    let vmi = json!({});
+    let with = |context: &str| DOMAIN.replace("</domain>", &format!("<!-- {context} --></domain>"));
+    for mut shim in every_hook().await {
+        let (legacy, plugin) = (shim.dial().await, shim.dial_plugin().await);
+        let answer = legacy.define("v1alpha3", vmi.to_string(), DOMAIN).await.unwrap();
+        assert_eq!(answer, with("None"));
+        let [data, _] = legacy.cloud_init("v1alpha3", &vmi, "{}", "").await.unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&data).unwrap(), json!({"UserData": "# None"}));
+        for context in ["Boot", "MigrationTarget"] {
+            let answer = plugin.mutate("libvirt", &vmi, DOMAIN, Some(context)).await.unwrap();
+            assert_eq!(answer, with(context));
+        }
+        let answer = plugin.mutate("libvirt", &vmi, DOMAIN, None).await.unwrap();
+        assert_eq!(answer, with("None"));
+        plugin.node_hook("PreVMStart", &vmi).await.unwrap();
+        shim.log_line("ExecuteNodeHook method has been called").await;
+        shim.log_line("preVMStart for None").await;
+        // No hook of one API is offered by the other.
+        let offered = legacy.info().await.hook_points;
+        let offered: Vec<_> = offered.iter().map(|point| point.name.as_str()).collect();
+        assert_eq!(offered, ["OnDefineDomain", "PreCloudInitIso", "Shutdown"]);
+        crate::other_clients::call_plugin(&shim).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_served_node_hook_is_unimplemented_and_runs_nothing() {
+    let marks = ["kill", "Kill", "sh", "onDefineDomain", "preCloudInitIso", "initialize"];
+    let marks: Vec<_> = marks.into_iter().map(|name| (name, MARK)).collect();
+    let worker = Shim::plugin_worker("--hooks onDefineDomain,preVMStop", &[]);
+    let long = "A".repeat(5000);
+    for shim in [exec(&marks, &[]).await, worker.await] {
+        let plugin = shim.dial_plugin().await;
+        for point in ["Kill", "kill", "../../bin/sh", "OnDefineDomain", "PreCloudInitIso", "", "É"]
+            .into_iter()
+            .chain(["Initialize", "PreVMStart", "$/log", "a b", "A\0", &long])
+        {
+            // What the VMI would have the worker do is told to nobody.
+            let status = plugin.node_hook(point, &json!({"do": "kill"})).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unimplemented, "{point:?}: {status:?}");
+            assert!(status.message().contains("is not served here"), "{point:?}: {status:?}");
+            assert!(status.message().len() < 300, "{status:?}");
+        }
+        assert!(!shim.dir.path().join("mark").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_node_hooks_program_gets_the_vm_and_the_node_and_its_status_is_the_answer() {
+    let show = "#!/bin/sh\necho \"$# $1 $2 $3 $4 in=$(cat) for=$KUBEVIRT_HOOK_CONTEXT.\" >&2\n\
+                yes | head -c 20000000\n";
+    let fail = "#!/bin/sh\necho 'no memory may be locked' >&2\nexit 7\n";
+    let mut shim = exec(&[("preVMStart", show), ("postVMStop", fail)], &[]).await;
+    let plugin = shim.dial_plugin().await;
+    plugin.node_hook("PreVMStart", &json!({"a": 1})).await.unwrap();
+    shim.log_line("4 --vmi {\"a\":1} --node node01 in= for=.").await;
+    let status = plugin.node_hook("PostVMStop", &json!({})).await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+    assert_eq!(
+        status.message(),
+        "hook postVMStop failed: postVMStop exited with status 7; the last lines of its standard \
+         error:\nno memory may be locked"
+    );
+    let vmi = json!({"a": "x".repeat(200_000)});
+    let status = plugin.node_hook("PreVMStart", &vmi).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_domain_hooks_program_is_told_why_it_is_called() {
+    let show = "#!/bin/sh\nprintf '<domain><!-- \"%s\" --></domain>' \"$KUBEVIRT_HOOK_CONTEXT\"\n";
+    let shim = exec(&[("onDefineDomain", show)], &["--version", "v1alpha2"]).await;
+    let (legacy, plugin) = (shim.dial().await, shim.dial_plugin().await);
+    let shown = plugin.mutate("libvirt", &json!({}), DOMAIN, Some("MigrationSource")).await;
+    assert_eq!(crate::support::comment(&shown.unwrap()), "MigrationSource");
+    for shown in [
+        plugin.mutate("libvirt", &json!({}), DOMAIN, Some("")).await,
+        plugin.mutate("libvirt", &json!({}), DOMAIN, None).await,
+        legacy.define("v1alpha2", "{}", DOMAIN).await,
+    ] {
+        assert_eq!(crate::support::comment(&shown.unwrap()), "");
+    }
+    for (context, expected) in [("a\0b", "holds a NUL character"), (&"x".repeat(64), "64 bytes")] {
+        let status = plugin.mutate("libvirt", &json!({}), DOMAIN, Some(context)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().contains(expected), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_gets_the_node_and_why_it_is_called() {
+    let mut shim = Shim::plugin_worker("--hooks onDefineDomain,preVMStart,later1", &[]).await;
+    let (plugin, show) = (shim.dial_plugin().await, json!({"do": "show"}));
+    plugin.node_hook("PreVMStart", &show).await.unwrap();
+    let line = shim.log_line("preVMStart").await;
+    assert_eq!(line["hook"], "preVMStart");
+    let shown: Value = serde_json::from_str(line["msg"].as_str().unwrap()).unwrap();
+    let shown = &shown["preVMStart"];
+    assert_eq!(
+        (&shown["nodeName"], &shown["invocation"]["context"]),
+        (&"node01".into(), &Value::Null)
+    );
+    // KubeVirt may add hook points: what the worker declares is served.
+    plugin.node_hook("Later1", &show).await.unwrap();
+    shim.log_line("later1").await;
+    plugin.mutate("libvirt", &show, DOMAIN, Some("MigrationTarget")).await.unwrap();
+    let line = shim.log_line("onDefineDomain").await;
+    let shown: Value = serde_json::from_str(line["msg"].as_str().unwrap()).unwrap();
+    assert_eq!(shown["onDefineDomain"]["invocation"]["context"], "MigrationTarget");
+}
+
+#[tokio::test]
+async fn domains_of_another_type_come_back_as_they_are() {
+    let mut shim = Shim::plugin_worker("", &[]).await;
+    let plugin = shim.dial_plugin().await;
+    for domain_type in ["", "Libvirt", "cloud-hypervisor"] {
+        let answer = plugin.mutate(domain_type, &json!({"do": "kill"}), "{ no XML", None).await;
+        assert_eq!(answer.unwrap(), "{ no XML", "{domain_type:?}");
+        shim.log_line("the domain's type is not libvirt").await;
+    }
+}
+
+#[tokio::test]
+async fn hook_points_that_come_later_are_programs_if_they_are_named() {
+    let programs = [("preVMSnapshot", "#!/bin/sh\n"), ("postVMSnapshot", MARK)];
+    let shim = exec(&programs, &["--node-hooks", "PreVMSnapshot"]).await;
+    let plugin = shim.dial_plugin().await;
+    plugin.node_hook("PreVMSnapshot", &json!({})).await.unwrap();
+    let status = plugin.node_hook("PostVMSnapshot", &json!({})).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    assert!(status.message().contains("--node-hooks"), "{status:?}");
+    assert!(!shim.dir.path().join("mark").exists());
+    for (names, expected) in [
+        ("preVMSnapshot,preNothing", "--node-hooks names preNothing: there is no program"),
+        ("onDefineDomain", "is not a node hook"),
+        ("../sh", "is not a node hook"),
+    ] {
+        let mut shim = Shim::spawn(&["--node-hooks", names], |command, dir| {
+            script(&dir.join("bin"), "preVMSnapshot", MARK);
+            command.env("PATH", path_with(&dir.join("bin")));
+        });
+        shim.log_line(expected).await;
+        assert!(!shim.ended().await.success());
+    }
+    // Workers in $PATH are found by such names too.
+    let worker = crate::support::worker("--hooks preVMSnapshot");
+    let text = format!("#!/bin/sh\nexec {worker}\n");
+    let args = ["--mode", "persistent", "--node-hooks", "preVMSnapshot"];
+    let shim = exec(&[("preVMSnapshot", &text)], &args).await;
+    shim.dial_plugin().await.node_hook("PreVMSnapshot", &json!({})).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_hook_is_tried_again_only_if_its_worker_says_so() {
+    let args = ["--log-level", "debug"];
+    let mut shim = Shim::plugin_worker("--hooks onDefineDomain,preVMStart", &args).await;
+    let plugin = shim.dial_plugin().await;
+    let status = plugin.node_hook("PreVMStart", &json!({"do": "exit at first"})).await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status:?}");
+    assert!(status.message().contains("exited with status 3"), "{status:?}");
+    // A domain hook is.
+    let answer = plugin.mutate("libvirt", &json!({"do": "exit at first"}), DOMAIN, None).await;
+    assert_eq!(crate::support::comment(&answer.unwrap())["attempt"], 2);
+    plugin.node_hook("PreVMStart", &json!({"do": "retryable at first"})).await.unwrap();
+    shim.log_line("asked").await;
+    let refusal = json!({"code": -32000, "message": "the node is full"});
+    let vmi = json!({"do": "error", "error": refusal});
+    let status = plugin.node_hook("PreVMStart", &vmi).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.message(), "hook preVMStart refused: the node is full");
+}
+
+#[tokio::test]
+async fn each_socket_serves_its_own_api() {
+    let shim = Shim::plugin_worker("", &["--version", "v1alpha3"]).await;
+    let (legacy, plugin) = (shim.dial().await, shim.dial_plugin().await);
+    let status = plugin.define("v1alpha3", "{}", DOMAIN).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert_eq!(plugin.shutdown().await.unwrap_err().code(), Code::Unimplemented);
+    let status = legacy.mutate("libvirt", &json!({}), DOMAIN, None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    let alone = Shim::plugin_worker("", &[]).await;
+    assert!(alone.sockets().is_empty());
+}
+
+#[tokio::test]
+async fn shutdown_ends_both_sockets() {
+    let mut shim = Shim::plugin_worker("", &["--version", "v1alpha3"]).await;
+    let (legacy, plugin) = (shim.socket(), shim.plugin_socket());
+    assert!(legacy.exists() && plugin.exists());
+    shim.dial().await.shutdown().await.unwrap();
+    assert_eq!(shim.ended().await.code(), Some(0));
+    assert!(!legacy.exists() && !plugin.exists());
+}
