@@ -17,6 +17,7 @@ mod connections;
 mod contract;
 mod examples;
 mod exec;
+mod go_examples;
 mod health;
 mod lifetime;
 mod node_wide;
