@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sidecar_shim::frame::{FrameDecoder, FrameError, Item, Outbox};
-use sidecar_shim::hook::HookCall;
+use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
     Answered, Declared, ErrorObject, Incoming, Invocation, MessageReader, Outcome, read_answer,
     send_call, send_cancel, send_initialize,
@@ -142,7 +142,7 @@ impl Call<'_> {
         match self.method.as_str() {
             "onDefineDomain" => {
                 let inline = self.params.domain.clone().map(Bytes::from);
-                HookCall::on_define_domain(&vmi, inline.or(attached.cloned())?).ok()
+                HookCall::on_define_domain(&vmi, "domain", inline.or(attached.cloned())?).ok()
             }
             "preCloudInitIso" => {
                 HookCall::pre_cloud_init_iso(&vmi, &raw(self.params.cloud_init_data)?).ok()
@@ -264,7 +264,8 @@ fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value],
                 }
                 Outcome::Result(parts) => {
                     let Some(call) = find_call(input, id) else { return };
-                    let member = call.subject().member();
+                    let is_domain = *call.hook() == HookName::ON_DEFINE_DOMAIN;
+                    let member = if is_domain { "domain" } else { "cloudInitData" };
                     let wanted = match (&expected["result"][member], attached) {
                         (Value::Null, []) => None,
                         (Value::Null, [attachment]) => Some(attachment["text"].clone()),
@@ -273,7 +274,7 @@ fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value],
                     };
                     let answer = match read_answer(&call, &parts).unwrap() {
                         Answered::Unchanged => None,
-                        Answered::Output(bytes) if member == "domain" => {
+                        Answered::Output(bytes) if is_domain => {
                             Some(json!(std::str::from_utf8(&bytes).unwrap()))
                         }
                         Answered::Output(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),

@@ -5,6 +5,7 @@ use std::process::Output;
 
 use tokio::process::Command;
 
+use crate::rust_examples::example;
 use crate::support::{DOMAIN, Shim, binary, file, path_with, script, worker};
 
 const MANUFACTURER: &str = "Copper Lantern Works";
@@ -18,14 +19,6 @@ async fn call(args: &[&str], with: impl FnOnce(&mut Command)) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// The Rust example, which `cargo test` has built.
-fn rust_example() -> String {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().parent().unwrap().join("examples/smbios");
-    assert!(path.exists(), "{} is not built; run `cargo test`", path.display());
-    path.display().to_string()
 }
 
 /// Checks what a hook did to the sample domain: the manufacturer is in the right place, and the
@@ -60,7 +53,7 @@ fn assert_is_set(output: &Output) {
 async fn every_example_sets_the_manufacturer_and_is_idempotent() {
     let (smbios, bare) = (file("examples/python/smbios.py"), file("examples/python/bare.py"));
     let (smbios, bare) = (smbios.to_str().unwrap(), bare.to_str().unwrap());
-    let (rust, shell) = (rust_example(), file("examples/shell/onDefineDomain"));
+    let (rust, shell) = (example("smbios"), file("examples/shell/onDefineDomain"));
     for worker in [
         &["--mode", "persistent", "--", "python3", smbios][..],
         &["--mode", "persistent", "--", "python3", bare],

@@ -1,0 +1,27 @@
+//! Emulates an IOMMU, where the VM's annotation asks for it, for guests that isolate devices
+//! themselves (nested virtualization, DPDK). The one model is intel, on machine type q35.
+
+use std::process::ExitCode;
+
+use kubevirt_hook::{xml, Call, Refusal, Result, Worker};
+
+const ANNOTATION: &str = "iommu.vm.kubevirt.io/model";
+
+fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
+    let Some(model) = call.annotation(ANNOTATION) else { return Ok(None) };
+    let document = xml::parse(domain)?;
+    let machine = document.descendants().find_map(|node| node.attribute("machine"));
+    if model != "intel" || !machine.is_some_and(|machine| machine.contains("q35")) {
+        let why = format!("annotation {ANNOTATION}: intel on machine type q35 is all there is");
+        return Err(Refusal::new(why).into());
+    }
+    // QEMU remaps interrupts only if it emulates the I/O APIC itself, instead of the kernel.
+    let domain = xml::set_attribute(domain, "features/ioapic", "driver", "qemu")?;
+    let domain = xml::set_attribute(&domain, "devices/iommu", "model", model)?;
+    let domain = xml::set_attribute(&domain, "devices/iommu/driver", "intremap", "on")?;
+    Ok(Some(xml::set_attribute(&domain, "devices/iommu/driver", "caching_mode", "on")?))
+}
+
+fn main() -> ExitCode {
+    Worker::new("iommu").version("1.0.0").on_define_domain(on_define_domain).run()
+}

@@ -1,0 +1,191 @@
+//! The worker: answers messages until end-of-file.
+//!
+//! One thread more than calls at once. They take turns at reading: the one that has read a call
+//! lets another read on, for a cancellation perhaps, and runs the hook itself. So no call waits for
+//! a thread to wake up, and with all of them busy nobody reads: more calls than were declared stay
+//! in the pipe.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use serde_json::{json, Value};
+
+use crate::call::{Call, Cancellation};
+use crate::error::Failure;
+use crate::hook::{Hook, Reply};
+use crate::message::{self, Message};
+use crate::output::{quoted, Log, Output};
+use crate::worker::Worker;
+
+/// Answers everything up to end-of-file. An error says what could not be read or written.
+pub(crate) fn serve(
+    worker: &Worker<'_>,
+    input: impl Read + Send,
+    output: &Arc<Output>,
+) -> Result<(), String> {
+    let session = Session {
+        worker,
+        output: output.clone(),
+        input: Mutex::new(Input { stream: input, end: None, attaches: false }),
+        open: Mutex::default(),
+    };
+    thread::scope(|scope| {
+        for _ in 0..worker.concurrency {
+            let thread = thread::Builder::new().name("hook".to_owned());
+            if let Err(error) = thread.spawn_scoped(scope, || session.work()) {
+                lock(&session.input).end = Some(Err(format!("cannot start a thread: {error}")));
+                break;
+            }
+        }
+        session.work();
+    });
+    let input = session.input.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = output.fault() {
+        return Err(format!("cannot write to the shim: {error}"));
+    }
+    input.end.unwrap_or(Ok(()))
+}
+
+struct Session<'s, R> {
+    worker: &'s Worker<'s>,
+    output: Arc<Output>,
+    input: Mutex<Input<R>>,
+    /// Calls that were read and not answered, by their ids.
+    open: Mutex<HashMap<String, Cancellation>>,
+}
+
+struct Input<R> {
+    stream: R,
+    /// Why nothing more is read.
+    end: Option<Result<(), String>>,
+    /// Whether the shim takes attachments, as it said at first.
+    attaches: bool,
+}
+
+/// A request that was read.
+struct Request {
+    message: Message,
+    id: Value,
+    cancellation: Cancellation,
+    attaches: bool,
+}
+
+impl<R: Read> Session<'_, R> {
+    fn work(&self) {
+        while let Some(request) = self.next() {
+            self.answer(request);
+        }
+    }
+
+    /// Reads up to the next request.
+    fn next(&self) -> Option<Request> {
+        let mut input = lock(&self.input);
+        while input.end.is_none() {
+            match message::read(&mut input.stream) {
+                _ if self.output.fault().is_some() => input.end = Some(Ok(())),
+                Ok(Some(message)) => {
+                    if let Some(request) = self.sort(message, &mut input.attaches) {
+                        return Some(request);
+                    }
+                }
+                Ok(None) => input.end = Some(Ok(())),
+                Err(error) => {
+                    input.end = Some(Err(format!("cannot read from the shim: {error}")));
+                }
+            }
+        }
+        None
+    }
+
+    /// Carries out a notification, and returns a request.
+    fn sort(&self, mut message: Message, attaches: &mut bool) -> Option<Request> {
+        let Some(id) = message.id.take() else {
+            if message.method == "$/cancelRequest" {
+                let open = lock(&self.open);
+                if let Some(cancellation) = open.get(&message.param("id").to_string()) {
+                    cancellation.cancel();
+                }
+            }
+            return None;
+        };
+        if message.method == "initialize" {
+            *attaches = message.param("capabilities")["attachments"] == true;
+        }
+        // While the stream is still locked: a cancellation that comes next finds it.
+        let cancellation = Cancellation::default();
+        lock(&self.open).insert(id.to_string(), cancellation.clone());
+        Some(Request { message, id, cancellation, attaches: *attaches })
+    }
+
+    fn answer(&self, request: Request) {
+        let Request { mut message, id, cancellation, attaches } = request;
+        let outcome = match (message.method.as_str(), self.worker.hooks.get(&message.method)) {
+            ("initialize", _) => self.initialize(&message),
+            (_, Some(hook)) => self.run(hook, &mut message, &id, cancellation.clone()),
+            (_, None) => Err(Failure::UNKNOWN_METHOD),
+        };
+        // A cancellation that was read before this line is told; a later one finds no call.
+        lock(&self.open).remove(&id.to_string());
+        match outcome {
+            _ if cancellation.is_cancelled() => self.output.error(&id, &Failure::CANCELLED),
+            Err(failure) => self.output.error(&id, &failure),
+            Ok(Answer::Json(result)) => self.output.result(&id, &result, None),
+            Ok(Answer::Domain(domain)) if attaches && !domain.is_empty() => {
+                self.output.result(&id, "{}", Some(&domain));
+            }
+            Ok(Answer::Domain(domain)) => {
+                let result = format!(r#"{{"domain":{}}}"#, quoted(&domain));
+                self.output.result(&id, &result, None);
+            }
+        }
+    }
+
+    fn initialize(&self, message: &Message) -> Result<Answer, Failure> {
+        let offered = message.param("protocolVersions").as_array();
+        if !offered.is_some_and(|versions| versions.contains(&json!(1))) {
+            return Err(Failure::NO_COMMON_VERSION);
+        }
+        let Worker { name, version, concurrency, hooks, .. } = self.worker;
+        let (name, version) = (quoted(name), quoted(version));
+        let hooks = json!(hooks.keys().collect::<Vec<_>>());
+        Ok(Answer::Json(format!(
+            r#"{{"protocolVersion":1,"worker":{{"name":{name},"version":{version}}},"hooks":{hooks},"capabilities":{{"attachments":true,"cancel":true,"concurrency":{concurrency}}}}}"#
+        )))
+    }
+
+    fn run(
+        &self,
+        hook: &Hook<'_>,
+        message: &mut Message,
+        id: &Value,
+        cancellation: Cancellation,
+    ) -> Result<Answer, Failure> {
+        let (vmi, subject) = message.take_documents(hook.kind())?;
+        let (attempt, context, deadline) = message.invocation();
+        let log = Log::Shim(self.output.clone(), id.clone());
+        let hook_name = message.method.clone();
+        let call = Call { hook: hook_name, vmi, attempt, context, deadline, cancellation, log };
+        #[cfg(feature = "log")]
+        let _of_call = crate::logger::OfCall::enter(&call.log);
+        Ok(match hook.run(&call, subject)? {
+            Reply::Unchanged => Answer::Json(r#"{"unchanged":true}"#.to_owned()),
+            Reply::Domain(domain) => Answer::Domain(domain),
+            Reply::CloudInit(data) => Answer::Json(format!(r#"{{"cloudInitData":{data}}}"#)),
+            Reply::Done => Answer::Json("{}".to_owned()),
+        })
+    }
+}
+
+enum Answer {
+    /// The text of `result`.
+    Json(String),
+    /// May travel as an attachment.
+    Domain(String),
+}
+
+/// Nothing here panics while it holds a lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

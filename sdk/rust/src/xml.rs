@@ -1,0 +1,398 @@
+//! Changes of an XML document that leave every other byte of it as it came: white space, comments,
+//! prefixes, quotes, and how an empty element is written.
+//!
+//! [`set_attribute`] and [`set_text`] go to a place by its path. For the rest, read the document with
+//! [`parse`], a [`roxmltree`] that can be searched, and collect [`Changes`] of its elements.
+//!
+//! ```
+//! use kubevirt_hook::xml::{self, Changes};
+//!
+//! # fn main() -> kubevirt_hook::Result<()> {
+//! let domain = "<domain>\n  <os>\n    <type>hvm</type>\n  </os>\n</domain>\n";
+//! let domain = xml::set_attribute(domain, "os/smbios", "mode", "sysinfo")?;
+//! assert!(domain.contains("</type>\n    <smbios mode=\"sysinfo\"></smbios>\n  </os>"));
+//!
+//! let document = xml::parse(&domain)?;
+//! let mut changes = Changes::of(&domain);
+//! for smbios in document.descendants().filter(|node| node.has_tag_name("smbios")) {
+//!     changes.remove(smbios);
+//! }
+//! # assert!(!changes.apply().contains("smbios"));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::ops::Range;
+
+use roxmltree::{Document, Node};
+
+pub use roxmltree;
+
+use crate::InvalidParams;
+
+/// Reads a document. It must not have a document type.
+///
+/// An error tells a position and nothing else of the document.
+pub fn parse(xml: &str) -> Result<Document<'_>, InvalidParams> {
+    Document::parse(xml).map_err(|error| {
+        // The error's own text names elements and entities.
+        let at = error.pos();
+        InvalidParams::new(format!(
+            "the document is not well-formed XML: line {}, column {}",
+            at.row, at.col
+        ))
+    })
+}
+
+/// Sets an attribute of the element at `path`, and returns the document. What is missing of the path
+/// is added at the end of what there is.
+///
+/// A path holds the names of elements below the root and, where a name does not tell an element from
+/// its siblings, an attribute that does, as `XPath` writes it:
+/// `sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']`. The first element that fits is
+/// taken.
+pub fn set_attribute(
+    xml: &str,
+    path: &str,
+    name: &str,
+    value: &str,
+) -> Result<String, InvalidParams> {
+    let document = parse(xml)?;
+    let mut changes = Changes::of(xml);
+    match find(document.root_element(), path) {
+        Found::Element(node) => changes.set_attribute(node, name, value),
+        Found::Missing(node, steps) => {
+            changes.append(node, &nested(&steps, &attribute(name, value), ""));
+        }
+    }
+    Ok(changes.apply())
+}
+
+/// Replaces all that is in the element at `path` by a text, and returns the document. Paths are those
+/// of [`set_attribute`].
+pub fn set_text(xml: &str, path: &str, text: &str) -> Result<String, InvalidParams> {
+    let document = parse(xml)?;
+    let mut changes = Changes::of(xml);
+    match find(document.root_element(), path) {
+        Found::Element(node) => changes.set_text(node, text),
+        Found::Missing(node, steps) => changes.append(node, &nested(&steps, "", &escape(text))),
+    }
+    Ok(changes.apply())
+}
+
+/// Writes a value so that it stays what it is, in an attribute and between tags.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            // In an attribute they would become spaces.
+            '\t' => escaped.push_str("&#9;"),
+            '\n' => escaped.push_str("&#10;"),
+            '\r' => escaped.push_str("&#13;"),
+            _ => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+/// Whether a text is of characters that people read: no control characters, most of which XML cannot
+/// hold even escaped, and no noncharacters of Unicode.
+#[must_use]
+pub fn is_plain(text: &str) -> bool {
+    !text.contains(|c: char| {
+        c.is_control() || matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
+    })
+}
+
+/// Changes of one document, to be made at once.
+#[derive(Debug)]
+pub struct Changes<'d> {
+    xml: &'d str,
+    /// Pieces of the document, and what takes their places.
+    pieces: Vec<(Range<usize>, String)>,
+}
+
+impl<'d> Changes<'d> {
+    /// No changes yet of this document. The elements of all changes have to be those of
+    /// [`parse`]`(xml)`.
+    #[must_use]
+    pub fn of(xml: &'d str) -> Self {
+        Self { xml, pieces: Vec::new() }
+    }
+
+    /// Declares a namespace at an element, unless its prefix is known there already.
+    pub fn declare(&mut self, node: Node<'_, '_>, prefix: &str, uri: &str) {
+        if node.lookup_namespace_uri(Some(prefix)).is_none() {
+            self.set_attribute(node, &format!("xmlns:{prefix}"), uri);
+        }
+    }
+
+    /// Sets an attribute of an element. The name is written as it is given.
+    pub fn set_attribute(&mut self, node: Node<'_, '_>, name: &str, value: &str) {
+        match node.attribute_node(name) {
+            Some(there) if there.value() == value => {}
+            Some(there) => self.pieces.push((there.range_value(), escape(value))),
+            None => {
+                let tag = self.start_tag(node);
+                let inside = self.xml[tag.clone()].trim_end_matches('>').trim_end_matches('/');
+                let at = tag.start + inside.trim_end().len();
+                self.pieces.push((at..at, attribute(name, value)));
+            }
+        }
+    }
+
+    /// Replaces all that is in an element by a text.
+    pub fn set_text(&mut self, node: Node<'_, '_>, text: &str) {
+        let is_text = node.children().all(|child| child.is_text());
+        if is_text && node.text().unwrap_or_default() == text {
+            return;
+        }
+        match self.end_tag(node) {
+            Some(end) => self.pieces.push((self.start_tag(node).end..end, escape(text))),
+            None => self.open_up(node, &escape(text)),
+        }
+    }
+
+    /// Adds XML at the end of an element: on a line of its own, indented like the others, if they
+    /// are.
+    pub fn append(&mut self, node: Node<'_, '_>, xml: &str) {
+        let Some(end) = self.end_tag(node) else { return self.open_up(node, xml) };
+        let before_last = node.last_element_child().and_then(|last| last.prev_sibling());
+        let indentation =
+            before_last.and_then(|node| node.text()).filter(|it| it.trim().is_empty());
+        // The end tag keeps its own line.
+        let start = self.start_tag(node).end;
+        let at = start + self.xml[start..end].trim_end().len();
+        self.pieces.push((at..at, format!("{}{xml}", indentation.unwrap_or_default())));
+    }
+
+    /// Removes an element, and the white space before it.
+    pub fn remove(&mut self, node: Node<'_, '_>) {
+        let Range { start, end } = node.range();
+        self.pieces.push((self.xml[..start].trim_end().len()..end, String::new()));
+    }
+
+    /// Makes the changes.
+    ///
+    /// # Panics
+    ///
+    /// If one change is inside what another replaces.
+    #[must_use]
+    pub fn apply(mut self) -> String {
+        // The order of changes at one place stays: a stable sort.
+        self.pieces.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut changed = String::with_capacity(self.xml.len());
+        let mut done = 0;
+        for (range, text) in &self.pieces {
+            assert!(done <= range.start, "two changes of an XML document overlap");
+            changed.push_str(&self.xml[done..range.start]);
+            changed.push_str(text);
+            done = range.end;
+        }
+        changed.push_str(&self.xml[done..]);
+        changed
+    }
+
+    /// Turns `<a/>` to `<a>…</a>`.
+    fn open_up(&mut self, node: Node<'_, '_>, inside: &str) {
+        let tag = self.start_tag(node);
+        let name = self.xml[tag.start + 1..tag.end].trim_end_matches("/>");
+        let name = name.split_ascii_whitespace().next().unwrap_or_default();
+        self.pieces.push((tag.end - 2..tag.end, format!(">{inside}</{name}>")));
+    }
+
+    /// Where an element's start tag stands. A `>` in an attribute does not end it.
+    fn start_tag(&self, node: Node<'_, '_>) -> Range<usize> {
+        let Range { start, end } = node.range();
+        let mut quote = None;
+        for (at, byte) in self.xml[start..end].bytes().enumerate() {
+            match (quote, byte) {
+                (None, b'>') => return start..start + at + 1,
+                (None, b'"' | b'\'') => quote = Some(byte),
+                (Some(open), _) if open == byte => quote = None,
+                _ => {}
+            }
+        }
+        start..end
+    }
+
+    /// Where an element's end tag begins, if it has one.
+    fn end_tag(&self, node: Node<'_, '_>) -> Option<usize> {
+        let Range { start, end } = node.range();
+        if self.xml[self.start_tag(node)].ends_with("/>") {
+            return None;
+        }
+        self.xml[start..end].rfind("</").map(|at| start + at)
+    }
+}
+
+/// The name of an element, and an attribute that it has.
+type Step<'p> = (&'p str, Option<(&'p str, &'p str)>);
+
+enum Found<'a, 'i, 'p> {
+    Element(Node<'a, 'i>),
+    /// The last element that there is, and the rest of the path.
+    Missing(Node<'a, 'i>, Vec<Step<'p>>),
+}
+
+fn find<'a, 'i, 'p>(root: Node<'a, 'i>, path: &'p str) -> Found<'a, 'i, 'p> {
+    let mut node = root;
+    let mut steps = path.split('/').map(|text| match text.split_once("[@") {
+        Some((name, attribute)) => (name, attribute.trim_end_matches("']").split_once("='")),
+        None => (text, None),
+    });
+    while let Some((name, attribute)) = steps.next() {
+        let fits = |child: &Node<'_, '_>| {
+            let known = |(name, value)| child.attribute(name) == Some(value);
+            child.has_tag_name(name) && attribute.is_none_or(known)
+        };
+        let Some(child) = node.children().find(fits) else {
+            return Found::Missing(node, [(name, attribute)].into_iter().chain(steps).collect());
+        };
+        node = child;
+    }
+    Found::Element(node)
+}
+
+/// Elements inside each other. The innermost has the attributes and the content.
+fn nested(steps: &[Step<'_>], attributes: &str, content: &str) -> String {
+    let Some(((name, known), rest)) = steps.split_first() else { return content.to_owned() };
+    let known = known.map(|(name, value)| attribute(name, value)).unwrap_or_default();
+    let own = if rest.is_empty() { attributes } else { "" };
+    format!("<{name}{known}{own}>{}</{name}>", nested(rest, attributes, content))
+}
+
+fn attribute(name: &str, value: &str) -> String {
+    format!(" {name}=\"{}\"", escape(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a careful edit must not touch.
+    const DOMAIN: &str =
+        "<?xml version='1.0'?>\n<!-- <os> -->\n<domain type='kvm' xmlns:q=\"a>b\" >\r\n\
+        \t<os   >\n\t\t<type a = 'x>y'>h&#118;m</type>\n\t</os>\n\
+        \t<a:os xmlns:a='urn:a'/>\n\t<empty/><wide b='' />\n\
+        \t<list><e n='1'>&lt;</e><e n=\"2\">two<!-- c --></e></list>\n</domain>\n<!-- end -->\n";
+
+    fn change(make: impl FnOnce(&Document<'_>, &mut Changes<'_>)) -> String {
+        let mut changes = Changes::of(DOMAIN);
+        make(&parse(DOMAIN).unwrap(), &mut changes);
+        let result = changes.apply();
+        assert!(parse(&result).is_ok(), "{result}");
+        result
+    }
+
+    fn element<'a>(document: &'a Document<'a>, name: &str) -> Node<'a, 'a> {
+        document.descendants().find(|node| node.has_tag_name(name)).unwrap()
+    }
+
+    #[test]
+    fn what_is_right_stays_to_the_byte() {
+        assert_eq!(change(|_, _| {}), DOMAIN);
+        assert_eq!(set_attribute(DOMAIN, "os/type", "a", "x>y").unwrap(), DOMAIN);
+        assert_eq!(set_text(DOMAIN, "os/type", "hvm").unwrap(), DOMAIN);
+        assert_eq!(set_text(DOMAIN, "list/e[@n='1']", "<").unwrap(), DOMAIN);
+        assert_eq!(set_text(DOMAIN, "empty", "").unwrap(), DOMAIN);
+    }
+
+    /// Asserts that one piece is all that has changed.
+    fn assert_replaced(changed: &str, old: &str, new: &str) {
+        assert_eq!(DOMAIN.matches(old).count(), 1, "{old}");
+        assert_eq!(changed, DOMAIN.replace(old, new));
+    }
+
+    #[test]
+    fn an_attribute_is_replaced_or_added_in_its_tag() {
+        let changed = set_attribute(DOMAIN, "os/type", "a", "\"<&>'\n").unwrap();
+        assert_replaced(&changed, "'x>y'", "'&quot;&lt;&amp;&gt;'&#10;'");
+        let changed = set_attribute(DOMAIN, "os", "b", "1").unwrap();
+        assert_replaced(&changed, "<os   >", "<os b=\"1\"   >");
+        let changed = set_attribute(DOMAIN, "wide", "c", "").unwrap();
+        assert_replaced(&changed, "<wide b='' />", "<wide b='' c=\"\" />");
+        let changed = change(|document, changes| {
+            changes.declare(document.root_element(), "n", "urn:n");
+            changes.declare(document.root_element(), "q", "urn:known");
+        });
+        assert_replaced(&changed, "\"a>b\" >", "\"a>b\" xmlns:n=\"urn:n\" >");
+    }
+
+    #[test]
+    fn a_text_takes_the_place_of_all_that_is_in_an_element() {
+        let changed = set_text(DOMAIN, "list/e[@n='2']", "a < b").unwrap();
+        assert_replaced(&changed, "two<!-- c -->", "a &lt; b");
+        let changed = set_text(DOMAIN, "empty", "full").unwrap();
+        assert_replaced(&changed, "<empty/>", "<empty>full</empty>");
+        let changed = set_text(DOMAIN, "list", "").unwrap();
+        assert!(changed.contains("<list></list>"));
+    }
+
+    #[test]
+    fn what_is_missing_is_added_in_line_with_the_rest() {
+        let changed = set_attribute(DOMAIN, "os/smbios", "mode", "sysinfo").unwrap();
+        assert_replaced(
+            &changed,
+            "</type>\n\t</os>",
+            "</type>\n\t\t<smbios mode=\"sysinfo\"></smbios>\n\t</os>",
+        );
+        let changed = set_text(DOMAIN, "new[@k='v']/x/e[@n='\"']", "t").unwrap();
+        assert_replaced(
+            &changed,
+            "</list>\n</domain>",
+            "</list>\n\t<new k=\"v\"><x><e n=\"&quot;\">t</e></x></new>\n</domain>",
+        );
+        let changed = set_text(DOMAIN, "wide/x", "t").unwrap();
+        assert_replaced(&changed, "<wide b='' />", "<wide b='' ><x>t</x></wide>");
+        // Another number, so another element.
+        let changed = set_text(DOMAIN, "list/e[@n='3']", "").unwrap();
+        assert_replaced(&changed, "</e></list>", "</e><e n=\"3\"></e></list>");
+    }
+
+    #[test]
+    fn changes_at_one_place_go_together() {
+        let changed = change(|document, changes| {
+            let empty = element(document, "empty");
+            changes.append(empty, "<x/>");
+            changes.set_attribute(empty, "a", "1");
+            changes.set_attribute(empty, "b", "2");
+            changes.append(document.root_element(), "<y/>");
+            changes.append(document.root_element(), "<z/>");
+            changes.remove(element(document, "type"));
+        });
+        assert!(changed.contains("<empty a=\"1\" b=\"2\"><x/></empty>"), "{changed}");
+        assert!(changed.contains("</list>\n\t<y/>\n\t<z/>\n</domain>"), "{changed}");
+        assert!(changed.contains("<os   >\n\t</os>"), "{changed}");
+    }
+
+    #[test]
+    #[should_panic(expected = "overlap")]
+    fn a_change_inside_what_is_removed_is_a_mistake() {
+        change(|document, changes| {
+            changes.remove(element(document, "os"));
+            changes.set_attribute(element(document, "type"), "a", "1");
+        });
+    }
+
+    #[test]
+    fn of_a_document_that_cannot_be_read_an_error_tells_the_place_alone() {
+        let broken = DOMAIN.replace("</os>", "</secret>");
+        let error = set_text(&broken, "os", "").unwrap_err().to_string();
+        assert_eq!(error, "the document is not well-formed XML: line 6, column 2");
+        assert!(parse("<!DOCTYPE domain [<!ENTITY a 'b'>]><domain>&a;</domain>").is_err());
+    }
+
+    #[test]
+    fn plain_text_has_no_control_characters() {
+        assert!(is_plain("") && is_plain("Größe <&> 漢字 😀"));
+        for text in ["a\n", "\0", "\u{85}", "\u{fdd0}", "\u{ffff}", "\u{1fffe}"] {
+            assert!(!is_plain(text), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a hook and its children find of the process that the shim has started: no marker in the
+//! environment, nothing on standard input, and a standard output that is the log.
+
+#![expect(clippy::unwrap_used, unreachable_pub, reason = "a test may panic")]
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use kubevirt_hook::serde_json::{json, Value};
+
+fn frame(message: &Value) -> Vec<u8> {
+    let json = message.to_string().into_bytes();
+    [&u32::try_from(json.len()).unwrap().to_be_bytes()[..], &json].concat()
+}
+
+/// Lets the program take one call, with another behind it that a child must not read.
+fn serve(arguments: &[&str]) -> Output {
+    let mut child = Command::new(support::program("children"))
+        .args(arguments)
+        .env("KUBEVIRT_HOOK_PROTOCOL", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = Vec::new();
+    for id in [1, 2] {
+        let params = json!({"vmi": {}, "domain": "<domain/>\n"});
+        let message =
+            json!({"jsonrpc": "2.0", "id": id, "method": "onDefineDomain", "params": params});
+        input.extend(frame(&message));
+    }
+    child.stdin.take().unwrap().write_all(&input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Both answers, in order.
+fn answers(output: &Output) -> [Value; 2] {
+    let mut rest = &output.stdout[..];
+    let answers = [(); 2].map(|()| {
+        let (length, tail) = rest.split_first_chunk().unwrap();
+        let (json, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
+        rest = tail;
+        serde_json::from_slice(json).unwrap()
+    });
+    assert!(rest.is_empty(), "something is between the frames");
+    answers
+}
+
+#[test]
+fn a_child_of_a_hook_is_no_worker_and_cannot_come_between_it_and_the_shim() {
+    let output = serve(&[]);
+    for answer in answers(&output) {
+        assert_eq!(answer["error"]["message"], "the child ended with 0");
+    }
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(log.matches("printed by the hook\n").count(), 2, "{log}");
+    assert_eq!(log.matches("printed by a child\n").count(), 2, "{log}");
+    assert!(output.status.success());
+}
+
+#[test]
+fn beside_other_threads_the_marker_stays_and_the_log_says_so() {
+    let output = serve(&["threads"]);
+    for answer in answers(&output) {
+        assert_eq!(answer["error"]["message"], "the child ended with 4");
+    }
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("KUBEVIRT_HOOK_PROTOCOL stays in the environment"), "{log}");
+}
+
+#[test]
+fn without_the_shim_what_is_printed_does_not_get_into_the_result() {
+    let output = Command::new(support::program("children"))
+        .args(["--vmi", "{}", "--domain", "<domain/>"])
+        .env_remove("KUBEVIRT_HOOK_PROTOCOL")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "printed by the hook\nprinted by a child\nchildren: the child ended with 0\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_worker_whose_answers_nobody_reads_says_so_and_fails() {
+    let mut child = Command::new(support::program("children"))
+        .env("KUBEVIRT_HOOK_PROTOCOL", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let message = frame(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"}));
+    child.stdin.take().unwrap().write_all(&message).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.starts_with("children: cannot write to the shim: Broken pipe"), "{log}");
+    assert_eq!(output.status.code(), Some(1));
+}

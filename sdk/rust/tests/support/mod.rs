@@ -1,0 +1,11 @@
+//! The programs that `cargo test` builds for these tests.
+
+use std::path::PathBuf;
+
+/// One of `tests/programs`.
+pub fn program(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is not built; run `cargo test`", path.display());
+    path
+}

@@ -1,0 +1,117 @@
+"""Every manifest fits its kind's schema, and would not if one of its fields were misspelt."""
+
+import copy
+
+import jsonschema
+import kubernetes_validate
+import pytest
+
+import api
+
+DOCUMENTS = api.documents()
+
+# Objects whose keys are for the user to choose. Any name is right in them.
+FREE = {"annotations", "labels", "matchLabels", "data", "limits", "requests", "nodeSelector"}
+
+
+def objects(node, path=()):
+    """Every object in a document that has fields, and not free keys, with the way to it."""
+    if isinstance(node, dict):
+        if not (path and path[-1] in FREE):
+            yield path, node
+        for key, value in node.items():
+            yield from objects(value, (*path, key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from objects(value, (*path, index))
+
+
+def at(document, path):
+    for step in path:
+        document = document[step]
+    return document
+
+
+def refused(document):
+    try:
+        api.validate(document, api.VERSIONS[0])
+    # A kind or version that there is no schema of
+    except (jsonschema.ValidationError, kubernetes_validate.SchemaNotFoundError):
+        return True
+    return False
+
+
+def test_the_manifests_are_found():
+    files = {name.partition("/")[0] for name in DOCUMENTS}
+    assert files == {"legacy-configmap", "legacy-image", "plugin-domain", "plugin-node"}
+
+
+@pytest.mark.parametrize("version", api.VERSIONS)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_fits_its_schema(name, version):
+    api.validate(DOCUMENTS[name], version)
+
+
+@pytest.mark.parametrize("version", ["1.34", "1.35"])
+@pytest.mark.parametrize("kind", ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"])
+def test_fits_the_beta_of_older_clusters(kind, version):
+    document = copy.deepcopy(api.the("plugin-domain", kind))
+    document["apiVersion"] = "admissionregistration.k8s.io/v1beta1"
+    api.validate(document, version)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_misspelt_field_is_refused_wherever_it_stands(name):
+    document = DOCUMENTS[name]
+    tried = 0
+    for path, each in objects(document):
+        for key in each:
+            if key in ("apiVersion", "kind"):
+                continue
+            changed = copy.deepcopy(document)
+            target = at(changed, path)
+            target[f"{key}x"] = target.pop(key)
+            assert refused(changed), f"{key}x passes in {'.'.join(map(str, path)) or 'the document'}"
+            tried += 1
+    assert tried >= len(document)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_field_of_another_type_is_refused_wherever_it_stands(name):
+    document = DOCUMENTS[name]
+    for path, each in objects(document):
+        for key, value in each.items():
+            if key in ("apiVersion", "kind"):
+                continue
+            changed = copy.deepcopy(document)
+            at(changed, path)[key] = "text" if isinstance(value, (dict, list)) else [value]
+            assert refused(changed), f"another type passes as {key} in {'.'.join(map(str, path))}"
+
+
+@pytest.mark.parametrize(
+    "file, kind, change",
+    [
+        ("legacy-image", "VirtualMachine", lambda vm: vm["spec"].update(runStrategy="Sometimes")),
+        ("plugin-domain", "Plugin", lambda plugin: plugin["metadata"].update(namespace="vms")),
+        ("plugin-domain", "Plugin", lambda plugin: plugin["spec"]["domainHooks"][0].update(timeout="30")),
+        (
+            "plugin-domain",
+            "Plugin",
+            lambda plugin: plugin["spec"]["domainHooks"][0]["sidecar"].update(socketPath="/run/hook.sock"),
+        ),
+        ("plugin-domain", "Plugin", lambda plugin: plugin["spec"]["domainHooks"][0].update(cel={"expression": "x"})),
+        ("plugin-node", "Plugin", lambda plugin: plugin["spec"]["nodeHooks"][0].update(permittedHooks=["preVMStart"])),
+        ("plugin-node", "Plugin", lambda plugin: plugin["spec"]["nodeHooks"][0].update(socket="/var/../hook.sock")),
+        ("plugin-node", "Plugin", lambda plugin: plugin["spec"]["nodeHooks"][0].update(socket="/" + 107 * "s")),
+        ("plugin-node", "Plugin", lambda plugin: plugin.update(apiVersion="plugin.kubevirt.io/v1")),
+    ],
+)
+def test_what_kubevirt_refuses_is_refused(file, kind, change):
+    document = copy.deepcopy(api.the(file, kind))
+    change(document)
+    assert refused(document)
+
+
+def test_a_key_that_is_there_twice_is_refused():
+    with pytest.raises(api.yaml.YAMLError, match="twice"):
+        api.yaml.load("a: {b: 1, b: 2}", api.Loader)
