@@ -131,6 +131,7 @@ struct Params<'a> {
     domain: Option<String>,
     #[serde(borrow)]
     cloud_init_data: Option<&'a RawValue>,
+    node_name: Option<String>,
     invocation: Option<Value>,
 }
 
@@ -139,16 +140,21 @@ impl Call<'_> {
     fn hook_call(&self, attached: Option<&Bytes>) -> Option<HookCall> {
         let raw = |value: Option<&RawValue>| value.map(|raw| Bytes::from(raw.get().to_owned()));
         let vmi = raw(self.params.vmi)?;
-        match self.method.as_str() {
+        let call = match self.method.as_str() {
             "onDefineDomain" => {
                 let inline = self.params.domain.clone().map(Bytes::from);
-                HookCall::on_define_domain(&vmi, "domain", inline.or(attached.cloned())?).ok()
+                HookCall::on_define_domain(&vmi, "domain", inline.or(attached.cloned())?)
             }
             "preCloudInitIso" => {
-                HookCall::pre_cloud_init_iso(&vmi, &raw(self.params.cloud_init_data)?).ok()
+                HookCall::pre_cloud_init_iso(&vmi, &raw(self.params.cloud_init_data)?)
             }
-            _ => None,
-        }
+            name => {
+                let hook = HookName::parse(name).filter(HookName::is_node_hook)?;
+                HookCall::node_hook(hook, &vmi, self.params.node_name.clone()?)
+            }
+        };
+        let context = self.params.invocation.as_ref().and_then(|said| said["context"].as_str());
+        call.and_then(|call| call.in_context(context.unwrap_or_default().to_owned())).ok()
     }
 
     fn invocation(&self) -> Invocation {
@@ -273,7 +279,7 @@ fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value],
                         _ => panic!("{name}: {expected}"),
                     };
                     let answer = match read_answer(&call, &parts).unwrap() {
-                        Answered::Unchanged => None,
+                        Answered::Unchanged | Answered::Done => None,
                         Answered::Output(bytes) if is_domain => {
                             Some(json!(std::str::from_utf8(&bytes).unwrap()))
                         }

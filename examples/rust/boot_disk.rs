@@ -1,8 +1,7 @@
 //! Boots a VM from the disks that its annotation names, such as "installer, rootdisk": names of
 //! spec.domain.devices.disks. What else can boot comes behind.
 
-use std::collections::BTreeMap;
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use kubevirt_hook::xml::{self, roxmltree::Node, Changes};
 use kubevirt_hook::{Call, Refusal, Result, Worker};
@@ -11,23 +10,24 @@ const ANNOTATION: &str = "bootdisk.vm.kubevirt.io/order";
 
 fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
     let Some(names) = call.annotation(ANNOTATION) else { return Ok(None) };
-    let (document, mut changes) = (xml::parse(domain)?, Changes::of(domain));
-    let all = |name| document.descendants().filter(move |node: &Node| node.has_tag_name(name));
+    let (tree, mut changes) = (xml::parse(domain)?, Changes::of(domain));
+    let all = |path| xml::find(tree.root_element(), path).into_iter().flat_map(|it| it.children());
     // KubeVirt puts "ua-" before the name of a disk to make its alias.
-    let aliases = all("alias").filter_map(|it| Some((it.attribute("name")?, it.parent()?)));
-    let mut disks: BTreeMap<_, _> = aliases.filter(|it| it.1.has_tag_name("disk")).collect();
+    let alias = |device| xml::find(device, "alias")?.attribute("name");
+    let disks = all("devices").filter(|device| device.has_tag_name("disk"));
+    let mut disks: BTreeMap<_, _> = disks.filter_map(|disk| Some((alias(disk)?, disk))).collect();
     let first = names.split(',').map(|name| disks.remove(&*format!("ua-{}", name.trim())));
     let why = format!("annotation {ANNOTATION}: name disks of the VM, and each of them once");
     let first = first.collect::<Option<Vec<_>>>().ok_or(Refusal::new(why))?;
-    let order = |boot: &Node| boot.attribute("order").and_then(|text| text.parse::<u32>().ok());
-    // Without an order it is one of <os>. libvirt takes either those or an order.
-    all("boot").filter(|boot| order(boot).is_none()).for_each(|boot| changes.remove(boot));
-    let mut boots: Vec<_> = all("boot").filter(|boot| order(boot).is_some()).collect();
-    boots.sort_by_key(order);
-    let rest = boots.iter().filter_map(Node::parent).filter(|device| !first.contains(device));
+    // libvirt takes either an order or the boot elements of <os>.
+    all("os").filter(|it| it.has_tag_name("boot")).for_each(|it| changes.remove(it));
+    let order = |device: &Node| xml::find(*device, "boot")?.attribute("order")?.parse::<u32>().ok();
+    let rest = all("devices").filter(|it| order(it).is_some() && !first.contains(it));
+    let mut rest: Vec<_> = rest.collect();
+    rest.sort_by_key(order);
     for (device, number) in first.iter().copied().chain(rest).zip(1..) {
-        match boots.iter().find(|boot| boot.parent() == Some(device)) {
-            Some(boot) => changes.set_attribute(*boot, "order", &format!("{number}")),
+        match xml::find(device, "boot") {
+            Some(boot) => changes.set_attribute(boot, "order", &format!("{number}")),
             None => changes.append(device, &format!("<boot order=\"{number}\"/>")),
         }
     }

@@ -10,7 +10,8 @@ const ANNOTATION: &str = "iommu.vm.kubevirt.io/model";
 fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
     let Some(model) = call.annotation(ANNOTATION) else { return Ok(None) };
     let document = xml::parse(domain)?;
-    let machine = document.descendants().find_map(|node| node.attribute("machine"));
+    let machine =
+        xml::find(document.root_element(), "os/type").and_then(|it| it.attribute("machine"));
     if model != "intel" || !machine.is_some_and(|machine| machine.contains("q35")) {
         let why = format!("annotation {ANNOTATION}: intel on machine type q35 is all there is");
         return Err(Refusal::new(why).into());

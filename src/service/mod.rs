@@ -1,5 +1,6 @@
 //! The gRPC side: what KubeVirt calls. Each service is a thin file that turns its messages into
-//! [`HookCall`](crate::hook::HookCall)s and back; what all of them need is in [`shim`]. tonic's types do not leave this room.
+//! [`HookCall`](crate::hook::HookCall)s and back; what all of them need is in `shim`. tonic's types do
+//! not leave this room.
 
 #![expect(clippy::disallowed_types, reason = "this is the room for tonic")]
 

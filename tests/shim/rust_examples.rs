@@ -21,6 +21,11 @@ fn sample(name: &str) -> String {
     std::fs::read_to_string(file("src/commands/call/samples").join(name)).unwrap()
 }
 
+/// A domain as libvirt gives it back, with metadata of others in it.
+fn of_libvirt() -> String {
+    std::fs::read_to_string(file("tests/fixtures/domains/libvirt.xml")).unwrap()
+}
+
 /// One example and the annotation that it reads.
 struct Hook {
     example: &'static str,
@@ -103,6 +108,8 @@ async fn smbios_sets_the_manufacturer() {
     let wanted = "<domain type='kvm'>\n  <name>vm</name>\n  <os><smbios mode=\"sysinfo\"></smbios></os>\n  \
         <sysinfo type=\"smbios\"><baseBoard><entry name=\"manufacturer\">ACME</entry></baseBoard></sysinfo>\n</domain>";
     assert_eq!(SMBIOS.changes(Some("ACME"), bare).await, wanted);
+    let wanted = with(&of_libvirt(), &[(">Tin Ferry<", ">ACME<")]);
+    assert_eq!(SMBIOS.changes(Some("ACME"), &of_libvirt()).await, wanted);
     assert_eq!(SMBIOS.changes(None, &domain).await, domain);
     SMBIOS.refuses("a\nb", &domain, "a character that SMBIOS cannot hold").await;
 }
@@ -118,7 +125,8 @@ async fn boot_disk_puts_the_named_disks_first_and_the_rest_behind() {
     let added = |alias: &str, order: u32| format!("{alias}\n\t\t\t<boot order=\"{order}\"/>");
     let wanted = with(&domain, &[(seed, &added(seed, 1))]);
     assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk"), &domain).await, wanted);
-    let wanted = with(&domain, &[(seed, &added(seed, 1)), (root, &added(root, 2))]);
+    let backing = "</backingStore>"; // the root disk's, and its last element
+    let wanted = with(&domain, &[(seed, &added(seed, 1)), (backing, &added(backing, 2))]);
     assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk, rootdisk"), &domain).await, wanted);
 
     // With orders of its own, in numbers that do not sort as text, and with an <os> of before.
@@ -135,6 +143,22 @@ async fn boot_disk_puts_the_named_disks_first_and_the_rest_behind() {
         with(&domain, &[(nic, &there(nic, 3)), (root, &there(root, 2)), (seed, &added(seed, 1))]);
     assert_eq!(BOOT_DISK.changes(Some("cloudinitdisk"), &ordered).await, wanted);
 
+    let address = |bus, order: &str| {
+        format!(
+            "<address type='pci' domain='0x0000' bus='{bus}' slot='0x00' function='0x0'/>{order}"
+        )
+    };
+    let added = |order: u32| format!("\n      <boot order=\"{order}\"/>");
+    let wanted = with(
+        &of_libvirt(),
+        &[
+            ("\n    <boot dev='hd'/>\n    <boot dev='network'/>", ""),
+            (&address("0x04", ""), &address("0x04", &added(2))),
+            (&address("0x05", ""), &address("0x05", &added(1))),
+        ],
+    );
+    let names = Some("cloudinitdisk,rootdisk");
+    assert_eq!(BOOT_DISK.changes(names, &of_libvirt()).await, wanted);
     assert_eq!(BOOT_DISK.changes(None, &ordered).await, ordered);
     for value in ["datadisk", "rootdisk,rootdisk", "", "default"] {
         BOOT_DISK.refuses(value, &domain, "name disks of the VM, and each of them once").await;
@@ -165,6 +189,9 @@ async fn qemu_arguments_are_added_once_and_their_namespace_too() {
     let wanted = with(&domain, &[("</iothreads>", &line(&more))]);
     assert_eq!(QEMU_ARGUMENTS.changes(Some(options), &before).await, wanted);
 
+    let last = "string=kept'/>";
+    let wanted = with(&of_libvirt(), &[(last, &format!("{last}\n    {global}{rtc}"))]);
+    assert_eq!(QEMU_ARGUMENTS.changes(Some(options), &of_libvirt()).await, wanted);
     assert_eq!(QEMU_ARGUMENTS.changes(Some("{}"), &plain).await, plain);
     assert_eq!(QEMU_ARGUMENTS.changes(None, &plain).await, plain);
     for value in ["-rtc", "[]", r#"{"-rtc":7}"#, r#"{"-drive":"x"}"#, r#"{"-rtc":"a\u0000"}"#] {
@@ -204,6 +231,18 @@ async fn iommu_brings_its_interrupt_remapping() {
         ],
     );
     assert_eq!(IOMMU.changes(Some("intel"), &before).await, wanted);
+    let (balloon, driver) = (
+        "<memballoon model='virtio-non-transitional' freePageReporting='on'/>",
+        "<driver intremap=\"on\" caching_mode=\"on\"></driver>",
+    );
+    let wanted = with(
+        &of_libvirt(),
+        &[
+            ("<acpi/>", "<acpi/>\n    <ioapic driver=\"qemu\"></ioapic>"),
+            (balloon, &format!("{balloon}\n    <iommu model=\"intel\">{driver}</iommu>")),
+        ],
+    );
+    assert_eq!(IOMMU.changes(Some("intel"), &of_libvirt()).await, wanted);
     assert_eq!(IOMMU.changes(None, &domain).await, domain);
     let reason = "intel on machine type q35 is all there is";
     IOMMU.refuses("smmuv3", &domain, reason).await;

@@ -2,7 +2,8 @@
 //! prefixes, quotes, and how an empty element is written.
 //!
 //! [`set_attribute`] and [`set_text`] go to a place by its path. For the rest, read the document with
-//! [`parse`], a [`roxmltree`] that can be searched, and collect [`Changes`] of its elements.
+//! [`parse`], a [`roxmltree`] that can be searched, and collect [`Changes`] of its elements. (The
+//! tree's `has_tag_name("os")` takes that name in any namespace, and `<metadata>` may hold anything.)
 //!
 //! ```
 //! use kubevirt_hook::xml::{self, Changes};
@@ -14,7 +15,7 @@
 //!
 //! let document = xml::parse(&domain)?;
 //! let mut changes = Changes::of(&domain);
-//! for smbios in document.descendants().filter(|node| node.has_tag_name("smbios")) {
+//! if let Some(smbios) = xml::find(document.root_element(), "os/smbios") {
 //!     changes.remove(smbios);
 //! }
 //! # assert!(!changes.apply().contains("smbios"));
@@ -44,13 +45,22 @@ pub fn parse(xml: &str) -> Result<Document<'_>, InvalidParams> {
     })
 }
 
-/// Sets an attribute of the element at `path`, and returns the document. What is missing of the path
-/// is added at the end of what there is.
+/// Finds the first element at a path below another.
 ///
-/// A path holds the names of elements below the root and, where a name does not tell an element from
-/// its siblings, an attribute that does, as `XPath` writes it:
-/// `sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']`. The first element that fits is
-/// taken.
+/// A path holds the names of elements and, where a name does not tell an element from its siblings,
+/// an attribute that does, as `XPath` writes it:
+/// `sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']`. All of them are in the namespace
+/// of the element that the path begins below, or all in none.
+#[must_use]
+pub fn find<'a, 'i>(node: Node<'a, 'i>, path: &str) -> Option<Node<'a, 'i>> {
+    match follow(node, path) {
+        Found::Element(node) => Some(node),
+        Found::Missing(..) => None,
+    }
+}
+
+/// Sets an attribute of the element at a path below the root, as [`find`] takes it, and returns the
+/// document. What is missing of the path is added at the end of what there is.
 pub fn set_attribute(
     xml: &str,
     path: &str,
@@ -59,7 +69,7 @@ pub fn set_attribute(
 ) -> Result<String, InvalidParams> {
     let document = parse(xml)?;
     let mut changes = Changes::of(xml);
-    match find(document.root_element(), path) {
+    match follow(document.root_element(), path) {
         Found::Element(node) => changes.set_attribute(node, name, value),
         Found::Missing(node, steps) => {
             changes.append(node, &nested(&steps, &attribute(name, value), ""));
@@ -68,12 +78,12 @@ pub fn set_attribute(
     Ok(changes.apply())
 }
 
-/// Replaces all that is in the element at `path` by a text, and returns the document. Paths are those
-/// of [`set_attribute`].
+/// Replaces all that is in the element at a path below the root by a text, and returns the document.
+/// What is missing of the path is added at the end of what there is.
 pub fn set_text(xml: &str, path: &str, text: &str) -> Result<String, InvalidParams> {
     let document = parse(xml)?;
     let mut changes = Changes::of(xml);
-    match find(document.root_element(), path) {
+    match follow(document.root_element(), path) {
         Found::Element(node) => changes.set_text(node, text),
         Found::Missing(node, steps) => changes.append(node, &nested(&steps, "", &escape(text))),
     }
@@ -240,8 +250,9 @@ enum Found<'a, 'i, 'p> {
     Missing(Node<'a, 'i>, Vec<Step<'p>>),
 }
 
-fn find<'a, 'i, 'p>(root: Node<'a, 'i>, path: &'p str) -> Found<'a, 'i, 'p> {
-    let mut node = root;
+fn follow<'a, 'i, 'p>(from: Node<'a, 'i>, path: &'p str) -> Found<'a, 'i, 'p> {
+    let namespace = from.tag_name().namespace();
+    let mut node = from;
     let mut steps = path.split('/').map(|text| match text.split_once("[@") {
         Some((name, attribute)) => (name, attribute.trim_end_matches("']").split_once("='")),
         None => (text, None),
@@ -249,7 +260,8 @@ fn find<'a, 'i, 'p>(root: Node<'a, 'i>, path: &'p str) -> Found<'a, 'i, 'p> {
     while let Some((name, attribute)) = steps.next() {
         let fits = |child: &Node<'_, '_>| {
             let known = |(name, value)| child.attribute(name) == Some(value);
-            child.has_tag_name(name) && attribute.is_none_or(known)
+            let is_named = child.has_tag_name(name) && child.tag_name().namespace() == namespace;
+            is_named && attribute.is_none_or(known)
         };
         let Some(child) = node.children().find(fits) else {
             return Found::Missing(node, [(name, attribute)].into_iter().chain(steps).collect());
@@ -278,8 +290,8 @@ mod tests {
     /// What a careful edit must not touch.
     const DOMAIN: &str =
         "<?xml version='1.0'?>\n<!-- <os> -->\n<domain type='kvm' xmlns:q=\"a>b\" >\r\n\
-        \t<os   >\n\t\t<type a = 'x>y'>h&#118;m</type>\n\t</os>\n\
-        \t<a:os xmlns:a='urn:a'/>\n\t<empty/><wide b='' />\n\
+        \t<a:os xmlns:a='urn:a'/>\n\t<os   >\n\t\t<type a = 'x>y'>h&#118;m</type>\n\t</os>\n\
+        \t<empty/><wide b='' />\n\
         \t<list><e n='1'>&lt;</e><e n=\"2\">two<!-- c --></e></list>\n</domain>\n<!-- end -->\n";
 
     fn change(make: impl FnOnce(&Document<'_>, &mut Changes<'_>)) -> String {
@@ -375,7 +387,7 @@ mod tests {
     #[should_panic(expected = "overlap")]
     fn a_change_inside_what_is_removed_is_a_mistake() {
         change(|document, changes| {
-            changes.remove(element(document, "os"));
+            changes.remove(find(document.root_element(), "os").unwrap());
             changes.set_attribute(element(document, "type"), "a", "1");
         });
     }
@@ -384,7 +396,7 @@ mod tests {
     fn of_a_document_that_cannot_be_read_an_error_tells_the_place_alone() {
         let broken = DOMAIN.replace("</os>", "</secret>");
         let error = set_text(&broken, "os", "").unwrap_err().to_string();
-        assert_eq!(error, "the document is not well-formed XML: line 6, column 2");
+        assert_eq!(error, "the document is not well-formed XML: line 7, column 2");
         assert!(parse("<!DOCTYPE domain [<!ENTITY a 'b'>]><domain>&a;</domain>").is_err());
     }
 
