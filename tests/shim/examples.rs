@@ -187,6 +187,20 @@ impl Bench {
         self.check_refusals(&kubevirt).await;
     }
 
+    /// The example does what protocol.md demands, with a VMI for which it has something to do.
+    pub async fn keeps_the_protocol(&self) {
+        let mut command = Command::new(binary());
+        command.args(["check", "--json", "--vmi"]).arg(self.vmi(Some(self.example.value)));
+        command.arg("--").args(&self.program).kill_on_drop(true);
+        let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success() && report["passed"] == json!(true), "{report:#}");
+        for check in report["checks"].as_array().unwrap() {
+            let passed = check["status"] == json!("passed");
+            assert!(passed || check["name"] == json!("concurrency"), "{check:#}");
+        }
+    }
+
     async fn check_refusals(&self, sent: &str) {
         let document = self.write("sent", sent);
         for (value, words) in self.example.refuses {

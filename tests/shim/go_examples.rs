@@ -69,7 +69,9 @@ static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 
 async fn check_domains(example: &'static Example) {
     if let Some(programs) = &*PROGRAMS {
-        Bench::of(example, vec![programs.join(example.name).into()]).check_domains().await;
+        let bench = Bench::of(example, vec![programs.join(example.name).into()]);
+        bench.check_domains().await;
+        bench.keeps_the_protocol().await;
     }
 }
 
