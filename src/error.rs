@@ -14,16 +14,8 @@ pub enum StartError {
     #[error("{0}")]
     Usage(String),
     /// The socket cannot be created.
-    #[error("cannot listen on {}: {source}", path.display())]
-    Listen {
-        /// Where the socket was to be.
-        path: PathBuf,
-        /// Why it is not.
-        source: std::io::Error,
-    },
-    /// Something is in the way of the socket, or may not be there.
     #[error("cannot listen on {}: {why}", path.display())]
-    SocketPath {
+    Listen {
         /// Where the socket was to be.
         path: PathBuf,
         /// What is in the way, and what to do.
@@ -102,7 +94,8 @@ pub enum CallError {
     },
     /// The caller names a hook point after which no hook can be named.
     #[error(
-        "hook point {point:?} is not served here: a node hook's name is a word of letters and digits"
+        "hook point {point:?} is not served here: that of a node hook is a word of letters and digits, \
+         at most 63, and none of OnDefineDomain, PreCloudInitIso and Initialize"
     )]
     NoSuchHook {
         /// The name, or its beginning.

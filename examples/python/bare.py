@@ -4,7 +4,8 @@ import json, os, sys
 from xml.dom import minidom
 
 def on_define_domain(vmi, domain):
-    if (manufacturer := vmi["metadata"].get("annotations", {}).get("smbios.vm.kubevirt.io/baseBoardManufacturer")) is None:
+    manufacturer = vmi["metadata"].get("annotations", {}).get("smbios.vm.kubevirt.io/baseBoardManufacturer")
+    if manufacturer is None:
         return {"unchanged": True}
     document = minidom.parseString(domain)
     board = document.getElementsByTagName("baseBoard")[0]  # KubeVirt always writes one
@@ -20,8 +21,7 @@ if "KUBEVIRT_HOOK_PROTOCOL" not in os.environ:
 while header := sys.stdin.buffer.read(4):  # end-of-file is the order to stop
     length = int.from_bytes(header, "big")
     assert 1 <= length <= 16777215, "not the length of a frame"
-    message = json.loads(sys.stdin.buffer.read(length).decode())
-    assert isinstance(message, dict), "not a JSON object"
+    message = {**json.loads(sys.stdin.buffer.read(length).decode())}  # an object, or this ends
     try:
         if message["method"] == "onDefineDomain":
             outcome = {"result": on_define_domain(message["params"]["vmi"], message["params"]["domain"])}

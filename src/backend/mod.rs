@@ -68,7 +68,7 @@ pub struct InPath {
 
 impl InPath {
     fn names(&self) -> BTreeSet<HookName> {
-        [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO]
+        HookName::WITH_DOCUMENT
             .into_iter()
             .chain(HookName::NODE_HOOKS)
             .chain(self.more.iter().cloned())

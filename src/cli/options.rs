@@ -297,9 +297,7 @@ impl Options {
             legacy,
             plugin_socket: self.plugin_socket,
             socket_mode: self.socket_mode,
-            peers: Peers {
-                uids: self.allow_uid.map(|list| list.0).filter(|uids| !uids.is_empty()),
-            },
+            peers: Peers { uids: self.allow_uid.map(|list| list.0) },
             spec,
             limits,
         })

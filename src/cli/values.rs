@@ -60,7 +60,11 @@ pub(super) fn parse_node_hooks(text: &str) -> Result<List<HookName>, String> {
     })
 }
 
+/// Takes numbers of users. None at all would let everybody in, which nobody means who writes it.
 pub(super) fn parse_uids(text: &str) -> Result<List<u32>, String> {
+    if text.is_empty() {
+        return Err("it names no user; without the option, the permissions decide".to_owned());
+    }
     parse_list(text, |word| {
         word.parse().map_err(|_| format!("{word:?} is not the number of a user, such as 107"))
     })

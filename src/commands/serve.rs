@@ -74,7 +74,10 @@ pub async fn run(config: ServeConfig) -> Result<(), StartError> {
     {
         return Err(StartError::SocketDir { path: dir.clone(), source });
     }
-    config.plugin_socket.as_deref().map_or(Ok(()), server::check_length)?;
+    if let Some(path) = &config.plugin_socket {
+        server::check_path(path)?;
+        refuse_legacy_directory(path, config.legacy.as_ref())?;
+    }
     let backend = tokio::select! {
         backend = Backend::start(&config.spec, &config.limits.settings) => Arc::new(backend?),
         () = stop.gently.cancelled() => return Ok(()),
@@ -91,6 +94,23 @@ pub async fn run(config: ServeConfig) -> Result<(), StartError> {
     let served = Served { backend, peers: config.peers, call_timeout, shutdown_grace };
     server::run(served, sockets, stop).await;
     Ok(())
+}
+
+/// KubeVirt dials every file in the directory of a hook sidecar's socket as one, and its virt-launcher
+/// ends if that does not answer `Info`.
+fn refuse_legacy_directory(path: &Path, legacy: Option<&LegacySocket>) -> Result<(), StartError> {
+    let Some(LegacySocket { dir, .. }) = legacy else { return Ok(()) };
+    // A directory that does not exist yet is another one.
+    let same = |parent: &Path| Some(parent.canonicalize().ok()? == dir.canonicalize().ok()?);
+    let parent = Path::new(".").join(path.parent().unwrap_or(path));
+    if same(&parent) != Some(true) {
+        return Ok(());
+    }
+    let why = format!(
+        "KubeVirt takes whatever is in {} for the socket of a hook sidecar: name another directory",
+        dir.display()
+    );
+    Err(StartError::Listen { path: path.to_owned(), why })
 }
 
 /// Binds every socket, or none.

@@ -19,6 +19,9 @@ impl HookName {
     /// Changes cloud-init data before the disk image is made of it.
     pub const PRE_CLOUD_INIT_ISO: Self = Self(Cow::Borrowed("preCloudInitIso"));
 
+    /// The hooks that change a document. Any other is a node hook.
+    pub const WITH_DOCUMENT: [Self; 2] = [Self::ON_DEFINE_DOMAIN, Self::PRE_CLOUD_INIT_ISO];
+
     /// The node hooks that KubeVirt 1.9 has. More may come: to a worker any name is as good.
     pub const NODE_HOOKS: [Self; 7] = [
         Self(Cow::Borrowed("preVMStart")),
@@ -54,7 +57,7 @@ impl HookName {
     /// Whether a hook of this name runs on the node, beside the VM, and changes no document.
     #[must_use]
     pub fn is_node_hook(&self) -> bool {
-        ![Self::ON_DEFINE_DOMAIN, Self::PRE_CLOUD_INIT_ISO].contains(self)
+        !Self::WITH_DOCUMENT.contains(self)
     }
 
     /// The name of its hook point: `onDefineDomain` is `OnDefineDomain`.

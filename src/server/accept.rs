@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Connection;
@@ -23,6 +23,10 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// once; one that does not is stopped, or only tries whether somebody listens.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long refused connections are only counted after one was told of. Whoever may not connect may
+/// still try as often as a machine can, and should not fill the node's log with it.
+const REFUSALS_PAUSE: Duration = Duration::from_secs(10);
+
 pub(super) type Accepted = Connection<OwnedSemaphorePermit>;
 
 /// Who may connect, beside what the permissions of the socket's file say.
@@ -34,27 +38,45 @@ pub struct Peers {
 
 impl Peers {
     /// Whether this peer may talk to the shim.
-    fn admit(&self, stream: &UnixStream) -> bool {
+    fn admit(&self, stream: &UnixStream, refusals: &mut Refusals) -> bool {
         let Some(uids) = &self.uids else { return true };
-        match stream.peer_cred() {
-            Ok(peer) => {
-                let own = rustix::process::geteuid().as_raw();
-                let admitted = peer.uid() == own || uids.contains(&peer.uid());
-                if !admitted {
-                    let (uid, pid) = (peer.uid(), peer.pid());
-                    tracing::warn!(
-                        uid,
-                        pid,
-                        "refused a connection: --allow-uid does not name its user"
-                    );
-                }
-                admitted
-            }
+        let peer = stream.peer_cred();
+        let own = rustix::process::geteuid().as_raw();
+        if peer.as_ref().is_ok_and(|peer| peer.uid() == own || uids.contains(&peer.uid())) {
+            return true;
+        }
+        let Some(untold) = refusals.count(Instant::now()) else { return false };
+        match peer {
+            Ok(peer) => tracing::warn!(
+                uid = peer.uid(),
+                pid = peer.pid(),
+                untold,
+                "refused a connection: --allow-uid does not name its user"
+            ),
             Err(error) => {
-                tracing::warn!("refused a connection whose user is unknown: {error}");
-                false
+                tracing::warn!(untold, "refused a connection whose user is unknown: {error}");
             }
         }
+        false
+    }
+}
+
+/// Connections that were refused, few of which are told of one by one.
+#[derive(Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Refusals {
+    /// Counts one. If it is to be told of, returns how many were not since the last that was.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        if self.told.is_some_and(|told| now - told < REFUSALS_PAUSE) {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -66,10 +88,11 @@ pub(super) async fn accept(
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut refusals = Refusals::default();
     // Neither the semaphore nor the channel is ever closed from the other side.
     while let Ok(held) = places.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) if peers.admit(&stream) => {
+            Ok((stream, _)) if peers.admit(&stream, &mut refusals) => {
                 let introduction = introduce(stream, held, connections.clone());
                 tokio::spawn(stop.clone().run_until_cancelled_owned(introduction));
             }
@@ -92,5 +115,23 @@ async fn introduce(
         let _ = connections.send(Ok(connection)).await;
     } else {
         tracing::debug!("closed a connection whose client did not say hello");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_refusals_one_is_told_with_the_number_of_the_others() {
+        let mut refusals = Refusals::default();
+        let start = Instant::now();
+        assert_eq!(refusals.count(start), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(refusals.count(start + REFUSALS_PAUSE / 2), None);
+        }
+        assert_eq!(refusals.count(start + REFUSALS_PAUSE), Some(1000));
+        assert_eq!(refusals.count(start + REFUSALS_PAUSE), None);
+        assert_eq!(refusals.count(start + REFUSALS_PAUSE * 2), Some(1));
     }
 }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 pub use accept::Peers;
-pub use socket::{Socket, SocketMode, check_length};
+pub use socket::{Socket, SocketMode, check_path};
 
 use crate::backend::Backend;
 use crate::service::{self, Api, Shim};

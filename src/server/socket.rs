@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,9 @@ const LOCK_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long to wait before the lock is tried again.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// What is wrong with the path of a directory.
+const A_DIRECTORY: &str = "it is a directory: name a socket in it";
 
 /// A socket's permissions: who may connect is who may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +64,14 @@ pub struct Socket {
 impl Socket {
     /// Binds a new socket at `path`, which must not exist.
     pub fn bind(path: PathBuf, mode: Option<SocketMode>) -> Result<Self, StartError> {
-        check_length(&path)?;
+        check_path(&path)?;
         let bind = || UnixListener::bind(&path);
         match mode.map_or_else(bind, |mode| mode.apply(bind)) {
             Ok(listener) => {
                 let identity = Identity::of(&path).ok();
                 Ok(Self { listener: Some(listener), path, identity })
             }
-            Err(source) => Err(StartError::Listen { path, source }),
+            Err(error) => Err(StartError::Listen { path, why: explain(&error) }),
         }
     }
 
@@ -75,20 +79,19 @@ impl Socket {
     /// made if it is missing, and the file of a shim that is gone is replaced. One that somebody
     /// listens at is not, nor is anything that is no socket.
     pub async fn claim(path: PathBuf, mode: Option<SocketMode>) -> Result<Self, StartError> {
-        check_length(&path)?;
-        let failed = |source| StartError::Listen { path: path.clone(), source };
+        check_path(&path)?;
+        let failed = |why| StartError::Listen { path: path.clone(), why };
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        std::fs::create_dir_all(directory).map_err(|error| StartError::SocketPath {
-            path: path.clone(),
-            why: format!("its directory cannot be made: {error}"),
+        std::fs::create_dir_all(directory).map_err(|error| {
+            failed(format!("its directory cannot be made: {}", explain(&error)))
         })?;
         // Of two shims that start at once, one would remove the other's new socket for the old one.
-        let lock = lock(directory).await.map_err(failed)?;
+        let lock = lock(directory).await.map_err(|error| failed(explain(&error)))?;
         if let Some(why) = clear(&path).await {
-            return Err(StartError::SocketPath { path, why });
+            return Err(failed(why));
         }
         let bound = Self::bind(path, mode);
         drop(lock);
@@ -119,13 +122,27 @@ impl Drop for Socket {
 }
 
 /// Refuses a path that cannot be bound.
-pub fn check_length(path: &Path) -> Result<(), StartError> {
-    let bytes = path.as_os_str().len();
-    if bytes <= MAX_PATH_BYTES {
+pub fn check_path(path: &Path) -> Result<(), StartError> {
+    let bytes = path.as_os_str().as_bytes();
+    let why = if bytes.len() > MAX_PATH_BYTES {
+        let bytes = bytes.len();
+        format!("its path is {bytes} bytes long, at most {MAX_PATH_BYTES} can be bound")
+    } else if bytes.ends_with(b"/") {
+        A_DIRECTORY.to_owned()
+    } else {
         return Ok(());
+    };
+    Err(StartError::Listen { path: path.to_owned(), why })
+}
+
+/// What the system said, and of a lack of permission, who lacks it: a container's user is rarely the
+/// one who made the directory.
+fn explain(error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
     }
-    let why = format!("its path is {bytes} bytes long, at most {MAX_PATH_BYTES} can be bound");
-    Err(StartError::SocketPath { path: path.to_owned(), why })
+    let user = rustix::process::geteuid();
+    format!("{error}; user {user} has to be able to read and write the directory")
 }
 
 /// Which file it is, whatever its name.
@@ -168,8 +185,11 @@ async fn clear(path: &Path) -> Option<String> {
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return Some(explain(&error)),
     };
+    if found.is_dir() {
+        return Some(A_DIRECTORY.to_owned());
+    }
     if found.is_symlink() {
         return Some("it is a symbolic link, and those are not followed: remove it".to_owned());
     }
@@ -191,7 +211,9 @@ async fn clear(path: &Path) -> Option<String> {
             return in_use("a process".to_owned());
         }
         Ok(Err(error)) => {
-            return Some(format!("whether somebody listens there is unknown: {error}"));
+            return Some(format!(
+                "whether somebody listens there is unknown: {error}; if nobody does, remove it"
+            ));
         }
         Err(_) => return in_use("a process".to_owned()),
     }
@@ -201,12 +223,20 @@ async fn clear(path: &Path) -> Option<String> {
     tracing::info!(path = %path.display(), "the socket of a process that is gone is replaced");
     std::fs::remove_file(path)
         .err()
-        .map(|error| format!("its old socket cannot be removed: {error}"))
+        .map(|error| format!("its old socket cannot be removed: {}", explain(&error)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lack_of_permission_is_told_with_the_user_who_lacks_it() {
+        let user = rustix::process::geteuid();
+        let expected = format!("user {user} has to be able to read and write the directory");
+        assert!(explain(&io::Error::from(Errno::ACCESS)).ends_with(&expected));
+        assert!(!explain(&io::Error::from(Errno::NOSPC)).contains("user"));
+    }
 
     #[test]
     fn a_mode_is_octal_permissions() {

@@ -1,6 +1,8 @@
 //! The caller's side of the hook APIs: what virt-launcher, virt-handler and a probe do to a socket.
 //! `call` and `health` use it.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,6 +48,19 @@ pub enum ClientError {
         code: Code,
         /// Its text.
         message: String,
+    },
+    /// Nobody answers any more.
+    #[error(
+        "{socket} closed the connection without an answer ({cause}): whoever listens there has ended, or \
+         its --allow-uid does not name this user, {user}"
+    )]
+    Lost {
+        /// The socket.
+        socket: String,
+        /// What was seen of it.
+        cause: String,
+        /// The number of the user who asked.
+        user: u32,
     },
     /// Somebody answers, and does not know the method.
     #[error(
@@ -109,8 +124,14 @@ impl Client {
             .connect()
             .await
             .map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                failed(cause.unwrap_or_else(|| error.to_string()))
+                let cause = innermost(&error);
+                match cause.downcast_ref().map(io::Error::kind) {
+                    Some(ErrorKind::WouldBlock) => {
+                        failed("too many connections wait there to be accepted".to_owned())
+                    }
+                    Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => lost(&path, cause),
+                    _ => failed(cause.to_string()),
+                }
             })?;
         Ok(Self { channel, socket: path })
     }
@@ -229,9 +250,26 @@ impl Client {
                 let (socket, method) = (self.socket.clone(), path.path()[1..].to_owned());
                 Err(ClientError::OtherApi { socket, method })
             }
+            // A status that came from the other side has no source here.
+            Err(status) if status.code() == Code::Unknown && status.source().is_some() => {
+                Err(lost(&self.socket, innermost(&status)))
+            }
             Err(status) => Err(status.into()),
         }
     }
+}
+
+fn lost(socket: &str, cause: &dyn Error) -> ClientError {
+    let (socket, cause) = (socket.to_owned(), cause.to_string());
+    ClientError::Lost { socket, cause, user: rustix::process::geteuid().as_raw() }
+}
+
+/// The first cause of an error: those above it, of connections, say nothing more.
+fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }
 
 /// The path of a method. Its messages are the same in every version that has it.

@@ -4,13 +4,16 @@ use std::process::Output;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::net::UnixListener;
 use tokio::process::Command;
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::{Client, LIMIT, Meeting, Shim, binary};
 
 async fn health(args: &[&str], shim: Option<&Shim>) -> Output {
     let mut command = Command::new(binary());
-    command.arg("health").args(args);
+    // A machine that is busy with other tests may take longer than a probe would wait.
+    command.arg("health").args(["--timeout", "60s"]).args(args);
     if let Some(shim) = shim {
         command.arg("--socket").arg(shim.plugin_socket());
     }
@@ -28,7 +31,7 @@ async fn a_shim_that_answers_calls_is_healthy() {
         assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(0), "SERVING\n"));
         let socket = shim.plugin_socket();
         let mut command = Command::new(binary());
-        command.arg("health").env("SIDECAR_SHIM_PLUGIN_SOCKET", &socket);
+        command.args(["health", "--timeout", "60s"]).env("SIDECAR_SHIM_PLUGIN_SOCKET", &socket);
         assert!(
             command.output().await.unwrap().status.success(),
             "it is asked for by its variable"
@@ -84,6 +87,39 @@ async fn a_shim_that_was_told_to_stop_is_not() {
     drop(joined);
     call.await.unwrap().unwrap();
     assert_eq!(shim.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn who_watches_is_told_of_the_end_and_does_not_delay_it() {
+    let mut shim = Shim::plugin_worker("", &["--shutdown-grace", "10m"]).await;
+    let mut watched = shim.dial_plugin().await.watch_health().await;
+    let mut next = async || watched.message().await.map(|health| health.unwrap().status());
+    assert_eq!(next().await.unwrap(), ServingStatus::Serving);
+    shim.signal(Signal::SIGTERM);
+    assert_eq!(next().await.unwrap(), ServingStatus::NotServing);
+    assert_eq!(shim.ended().await.code(), Some(0));
+    next().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_without_an_answer_is_told_with_its_causes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // As one does whose --allow-uid does not name the caller.
+    let refusing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let path = path.to_str().unwrap();
+    for words in [["health"].as_slice(), &["call", "preVMStart"]] {
+        let mut command = Command::new(binary());
+        let output = command.args(words).args(["--socket", path]).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let complaint = text(&output.stderr);
+        let user = nix::unistd::geteuid();
+        let causes = format!("has ended, or its --allow-uid does not name this user, {user}\n");
+        assert!(complaint.contains("closed the connection without an answer"), "{complaint}");
+        assert!(complaint.ends_with(&causes), "{complaint}");
+    }
+    refusing.abort();
 }
 
 #[tokio::test]

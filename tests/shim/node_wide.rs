@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::support::{LIMIT, Meeting, Shim, children, descriptors, path_with, script};
 
@@ -65,10 +65,8 @@ async fn the_hanging_hook_of_one_vm_does_not_stall_the_others() {
     let args = ["--max-workers", "2", "--kill-grace", "100ms"];
     let mut shim = Shim::plugin_worker("--hooks preVMStart", &args).await;
     let plugin = shim.dial_plugin().await;
-    let hanging = tokio::spawn(async move {
-        let second = Duration::from_secs(1);
-        plugin.node_hook_within("PreVMStart", &json!({"do": "hang"}), second).await
-    });
+    let hanging =
+        tokio::spawn(async move { plugin.node_hook("PreVMStart", &json!({"do": "hang"})).await });
     shim.log_line("hanging").await;
     // The others are answered while it hangs …
     let other = shim.dial_plugin().await;
@@ -76,9 +74,8 @@ async fn the_hanging_hook_of_one_vm_does_not_stall_the_others() {
         other.node_hook("PreVMStart", &json!({})).await.unwrap();
     }
     assert!(!hanging.is_finished());
-    // … and after it was ended.
-    let status = hanging.await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    // … and after it was ended, which it is when its caller leaves: no clock runs against the others.
+    hanging.abort();
     shim.log_line("worker lost: it was ended because it did not end a call in time").await;
     let busy = keep_busy(&shim, 2, |meeting| json!({"do": "meet", "path": meeting.0})).await;
     for (call, joined) in busy {

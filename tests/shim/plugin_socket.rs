@@ -100,6 +100,21 @@ async fn it_is_not_made_where_something_else_is() {
     assert!(refused(&file).await.contains("there is something that is no socket"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     assert!(refused(&file.join("x.sock")).await.contains("its directory cannot be made"));
+    for directory in [dir.path(), &dir.path().join("missing/")] {
+        assert!(refused(directory).await.contains("it is a directory: name a socket in it"));
+    }
+}
+
+#[tokio::test]
+async fn it_is_not_made_among_those_of_hook_sidecars() {
+    // virt-launcher would dial it for one of them.
+    let mut shim = Shim::spawn(&["--version", "v1alpha3"], |command, dir| {
+        command.arg("--plugin-socket").arg(dir.join("plugin/../hooks/hook.sock"));
+        std::fs::create_dir(dir.join("plugin")).unwrap();
+    });
+    shim.log_line("for the socket of a hook sidecar: name another directory").await;
+    assert_eq!(shim.ended().await.code(), Some(1));
+    assert!(shim.sockets().is_empty());
 }
 
 #[tokio::test]

@@ -85,6 +85,11 @@ async fn what_is_no_served_node_hook_is_unimplemented_and_runs_nothing() {
             assert_eq!(status.code(), Code::Unimplemented, "{point:?}: {status:?}");
             assert!(status.message().contains("is not served here"), "{point:?}: {status:?}");
             assert!(status.message().len() < 300, "{status:?}");
+            // What is a word, and still no node hook's, is told why.
+            if point == "OnDefineDomain" {
+                let why = "and none of OnDefineDomain, PreCloudInitIso and Initialize";
+                assert!(status.message().ends_with(why), "{status:?}");
+            }
         }
         assert!(!shim.dir.path().join("mark").exists());
     }

@@ -104,9 +104,11 @@ async fn a_large_call_that_is_given_up_leaves_no_half_frame() {
     // The first worker does not read the call, so it stays half written in the pipe.
     let dir = tempfile::tempdir().unwrap();
     let start = format!("--start 'stuck:{}'", dir.path().join("mark").display());
-    let mut shim = Shim::persistent(&start, &["--kill-grace", "100ms", "--max-workers", "1"]).await;
-    let (client, second) = (shim.dial().await, Duration::from_secs(1));
-    let large = client.define_within("v1alpha3", "{}", domain_of(4_000_000), second).await;
+    // The shim's own limit: a client's deadline may be over before the shim has got the CPU to answer.
+    let limit = ["--call-timeout", "5s"];
+    let args = [&["--kill-grace", "100ms", "--max-workers", "1"], &limit[..]].concat();
+    let mut shim = Shim::persistent(&start, &args).await;
+    let large = shim.dial().await.define("v1alpha3", "{}", domain_of(4_000_000)).await;
     assert_eq!(large.unwrap_err().code(), Code::DeadlineExceeded);
     shim.log_line("worker lost: it was ended because it did not end a call in time").await;
     shim.still_works().await;

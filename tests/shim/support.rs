@@ -23,7 +23,8 @@ use tokio::process::{Child, ChildStderr, Command};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 /// Nothing here takes this long; it only keeps a test that would hang from hanging.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -371,24 +372,25 @@ impl Client {
         Ok(String::from_utf8(response.domain.to_vec()).unwrap())
     }
 
-    /// Calls `ExecuteNodeHook` of the Plugins API.
-    pub async fn node_hook(&self, hook_point: &str, vmi: &Value) -> Result<(), Status> {
-        self.node_hook_within(hook_point, vmi, LIMIT).await
+    /// Asks to be told the health of the whole server for as long as it lasts.
+    pub async fn watch_health(&self) -> Streaming<HealthCheckResponse> {
+        let mut grpc = Grpc::new(self.0.clone());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::default();
+        let path = PathAndQuery::from_static("/grpc.health.v1.Health/Watch");
+        let request = Request::new(HealthCheckRequest::default());
+        grpc.server_streaming(request, path, codec).await.unwrap().into_inner()
     }
 
-    pub async fn node_hook_within(
-        &self,
-        hook_point: &str,
-        vmi: &Value,
-        timeout: Duration,
-    ) -> Result<(), Status> {
+    /// Calls `ExecuteNodeHook` of the Plugins API.
+    pub async fn node_hook(&self, hook_point: &str, vmi: &Value) -> Result<(), Status> {
         let request = ExecuteNodeHookRequest {
             hook_point: hook_point.to_owned(),
             vmi: vmi.to_string().into(),
             node_context: Some(NodeContext { node_name: "node01".to_owned() }),
         };
         let path = "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook";
-        let ExecuteNodeHookResponse {} = self.unary(path, request, timeout).await?;
+        let ExecuteNodeHookResponse {} = self.unary(path, request, LIMIT).await?;
         Ok(())
     }
 

@@ -346,6 +346,23 @@ class Sizes(unittest.TestCase):
 
 
 class Packaging(unittest.TestCase):
+    def test_the_hook_of_the_readme(self):
+        program = (
+            (SDK / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+        )
+        domain = "<domain><name>vm</name></domain>"
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+            file.write(program)
+            file.flush()
+            with Worker(file.name) as worker:
+                vmi = {"metadata": {"annotations": {"example.com/title": "A title"}}}
+                once = worker.call(vmi, domain)["domain"]
+                self.assertEqual(once, domain.replace("</name>", "</name><title>A title</title>"))
+                self.assertEqual(worker.call(vmi, once), UNCHANGED)
+                self.assertEqual(worker.call({"metadata": {}}, domain), UNCHANGED)
+                vmi["metadata"]["annotations"]["example.com/title"] = "<"
+                self.assertEqual(worker.call(vmi, domain)["code"], -32000)
+
     def test_one_copied_file_is_enough(self):
         with tempfile.TemporaryDirectory() as directory:
             for name, source in (
