@@ -60,7 +60,7 @@ static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let programs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("go");
     std::fs::create_dir_all(&programs).unwrap();
     let mut build = Command::new(go()?);
-    build.args(["build", "-o"]).arg(&programs).arg("./...").current_dir(file("examples/go"));
+    build.args(["build", "-C"]).arg(file("examples/go")).arg("-o").arg(&programs).arg("./...");
     // Neither another toolchain nor modules are fetched: none are needed.
     let output = build.env("GOTOOLCHAIN", "local").env("GOPROXY", "off").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
