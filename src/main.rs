@@ -43,6 +43,10 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
                 backend::reap_orphans()?;
                 Ok(commands::call::run(*config).await)
             }
+            Action::Check(config) => {
+                backend::reap_orphans()?;
+                Ok(commands::check::run(*config).await)
+            }
             Action::Health(config) => Ok(commands::health::run(config).await),
         }
     })

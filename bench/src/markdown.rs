@@ -22,15 +22,18 @@ pub struct Table {
 /// All tables of these results.
 pub fn tables(results: &Results) -> Vec<Table> {
     let table = |name, text| Table { name, text };
-    vec![
+    let mut tables = vec![
         table("machine", machine(results)),
         table("ordinary", ordinary(results)),
         table("sizes-dialled", sizes(results, Connection::Dialled)),
-        table("sizes-kept", sizes(results, Connection::Kept)),
         table("clients", clients(results)),
-        table("stages", stages(results)),
         table("targets", targets(results)),
-    ]
+    ];
+    if results.cells.iter().any(|cell| cell.connection == Connection::Kept) {
+        tables.push(table("sizes-kept", sizes(results, Connection::Kept)));
+        tables.push(table("stages", stages(results)));
+    }
+    tables
 }
 
 fn machine(results: &Results) -> String {

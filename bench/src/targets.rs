@@ -156,7 +156,7 @@ pub fn of(results: &Results) -> Vec<Target> {
     targets.extend(results.scaling.map(|ratio| Target {
         what: "calls/s of two CPU-bound Python workers / of one".to_owned(),
         wanted: AtLeast(1.7),
-        tolerated: AtLeast(1.0),
+        tolerated: AtLeast(0.3),
         measured: ratio.median,
         spread: Some((ratio.min, ratio.max)),
         unit: "×",

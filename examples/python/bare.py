@@ -21,7 +21,7 @@ if "KUBEVIRT_HOOK_PROTOCOL" not in os.environ:
 while header := sys.stdin.buffer.read(4):  # end-of-file is the order to stop
     length = int.from_bytes(header, "big")
     assert 1 <= length <= 16777215, "not the length of a frame"
-    message = json.loads(sys.stdin.buffer.read(length).decode())
+    message = {**json.loads(sys.stdin.buffer.read(length).decode())}  # an object, or this ends
     try:
         if message["method"] == "onDefineDomain":
             outcome = {"result": on_define_domain(message["params"]["vmi"], message["params"]["domain"])}

@@ -2,7 +2,9 @@
 
 mod exec;
 mod job;
+mod pipes;
 mod pool;
+mod probe;
 mod process;
 mod room;
 mod worker;
@@ -14,7 +16,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use process::CommandLine;
+pub use pipes::Heard;
+pub use probe::{Probe, read_reply};
+pub use process::{CommandLine, Exit};
 
 use crate::error::{CallError, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};
@@ -25,6 +29,12 @@ use room::Room;
 /// Reaps what hooks leave behind, for as long as the runtime lives. Called once, before hooks run.
 pub fn reap_orphans() -> Result<(), StartError> {
     process::reaper::start()
+}
+
+/// Waits until no process is left that was started here and not reaped yet. A killed one is gone in no
+/// time, unless it is stuck in the kernel: so the wait has an end.
+pub async fn children_are_reaped() {
+    let _ = tokio::time::timeout(process::KILL_LIMIT, process::reaper::none_left()).await;
 }
 
 /// Sees to it that no program that is started from now on gains privileges. Called before the first

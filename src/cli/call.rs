@@ -67,10 +67,20 @@ pub(super) struct CallArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum ColorChoice {
+pub(super) enum ColorChoice {
     Auto,
     Always,
     Never,
+}
+
+impl ColorChoice {
+    pub(super) fn resolve(self) -> Color {
+        match self {
+            Self::Auto => Color::Auto,
+            Self::Always => Color::Always,
+            Self::Never => Color::Never,
+        }
+    }
 }
 
 impl CallArgs {
@@ -114,11 +124,7 @@ impl CallArgs {
             target,
             repeat: self.repeat,
             timeout: self.timeout,
-            color: match self.color {
-                ColorChoice::Auto => Color::Auto,
-                ColorChoice::Always => Color::Always,
-                ColorChoice::Never => Color::Never,
-            },
+            color: self.color.resolve(),
         })
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "this is the room for clap")]
 
 mod call;
+mod check;
 mod health;
 mod options;
 mod values;
@@ -15,9 +16,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::Level;
 
 use self::call::CallArgs;
+use self::check::CheckArgs;
 use self::health::HealthArgs;
 use self::options::{LogFormat, LogLevel, Options};
 use crate::commands::call::CallConfig;
+use crate::commands::check::CheckConfig;
 use crate::commands::health::HealthConfig;
 use crate::commands::serve::ServeConfig;
 use crate::commands::{fail_to_start, leave_message};
@@ -50,6 +53,8 @@ pub enum Action {
     Serve(Box<ServeConfig>),
     /// Try one hook.
     Call(Box<CallConfig>),
+    /// Try whether a worker keeps to the protocol.
+    Check(Box<CheckConfig>),
     /// Ask a shim how it is.
     Health(HealthConfig),
 }
@@ -116,7 +121,7 @@ fn command() -> clap::Command {
 
 /// Where a command line is complained about that makes no sense to clap.
 fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
-    let is_command = |word: &OsString| word == "call" || word == "health";
+    let is_command = |word: &OsString| ["call", "check", "health"].iter().any(|name| word == name);
     if args.iter().take_while(|word| *word != "--").any(is_command) {
         return None;
     }
@@ -138,6 +143,7 @@ fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
     override_usage = "sidecar-shim --version v1alpha3 [OPTIONS] [-- WORKER [ARG]...]\n       \
                       sidecar-shim --plugin-socket PATH [OPTIONS] [-- WORKER [ARG]...]\n       \
                       sidecar-shim call HOOK [OPTIONS] [-- WORKER [ARG]...]\n       \
+                      sidecar-shim check [OPTIONS] -- WORKER [ARG]...\n       \
                       sidecar-shim health --socket PATH"
 )]
 struct Cli {
@@ -161,15 +167,18 @@ Every option also reads SIDECAR_SHIM_<OPTION> from the environment (SIDECAR_SHIM
 Times are written 500ms, 2s, 5m; sizes 64MiB, 1GiB.
 
 Exit status:
-  0  stopped by a signal or by KubeVirt; `call`: the hook answered; `health`: calls are answered
+  0  stopped by a signal or by KubeVirt; `call`: the hook answered; `check`: no check has failed;
+     `health`: calls are answered
   1  could not start (the reason is on standard error and in the --termination-log);
-     `call`: the call failed; `health`: calls are not answered
+     `call`: the call failed; `check`: a check has failed; `health`: calls are not answered
   2  the command line cannot be parsed";
 
 #[derive(Subcommand)]
 enum Command {
     /// Call a hook once, as KubeVirt would, and show what it changes
     Call(CallArgs),
+    /// Try whether a worker does what protocol.md demands (docs/check.md lists the checks)
+    Check(CheckArgs),
     /// Ask a shim that serves the Plugins API whether it answers calls
     Health(HealthArgs),
 }
@@ -216,6 +225,18 @@ impl Cli {
                 no_new_privs,
                 termination_log,
                 action: Action::Call(Box::new(args.resolve(&options)?)),
+            },
+            Some(Command::Check(args)) => Config {
+                log_format: format.unwrap_or(Format::Text),
+                verbosity: Verbosity {
+                    shim: level.unwrap_or(Level::WARN),
+                    // What the worker says of its own mistakes is shown with each of them.
+                    hooks: level.unwrap_or(Level::ERROR),
+                    calls: level,
+                },
+                no_new_privs,
+                termination_log,
+                action: Action::Check(Box::new(args.resolve(&options)?)),
             },
             Some(Command::Health(args)) => Config {
                 log_format: format.unwrap_or(Format::Text),

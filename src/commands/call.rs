@@ -3,7 +3,7 @@
 //! everything else to standard error.
 
 mod diff;
-mod samples;
+pub(super) mod samples;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -12,11 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use self::diff::Kind;
+use super::readable::Kind;
 use super::serve::Limits;
 use crate::backend::{Backend, Spec};
 use crate::error::StartError;
@@ -215,16 +214,8 @@ impl PrivateShim {
 
 /// Waits for the user to lose patience.
 async fn interrupted() -> CallFailed {
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            CallFailed::Interrupted
-        }
-        _ => std::future::pending().await,
-    }
+    super::interrupted().await;
+    CallFailed::Interrupted
 }
 
 /// What came back.

@@ -1,7 +1,10 @@
-//! What the program does: [`serve`] KubeVirt, [`call`] a hook once, or ask for a shim's [`health`].
+//! What the program does: [`serve`] KubeVirt, [`call`] a hook once, [`check`] a worker, or ask for a
+//! shim's [`health`].
 
 pub mod call;
+pub mod check;
 pub mod health;
+mod readable;
 pub mod serve;
 
 use std::fmt::Display;
@@ -9,6 +12,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::text::fit;
 
@@ -39,5 +44,18 @@ pub fn leave_message(path: &Path, text: &str) {
     {
         let message = fit(text.trim_end(), MAX_TERMINATION_MESSAGE_BYTES, str::len);
         let _ = file.write_all(message.as_bytes());
+    }
+}
+
+/// Waits for the user to lose patience.
+async fn interrupted() {
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
     }
 }

@@ -91,20 +91,30 @@ impl Declared {
 }
 
 fn refusal(error: &ErrorObject) -> Malformed {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Data {
-        protocol_versions: Vec<u64>,
-    }
-    let data = error.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
-    Malformed(match data {
-        Some(Data { mut protocol_versions }) if error.kind() == ErrorKind::InvalidParams => {
-            protocol_versions.truncate(MAX_SHOWN_VERSIONS);
+    Malformed(match error.protocol_versions() {
+        Some(mut versions) => {
+            versions.truncate(MAX_SHOWN_VERSIONS);
             format!(
-                "it speaks protocol versions {protocol_versions:?}, and this shim speaks \
+                "it speaks protocol versions {versions:?}, and this shim speaks \
                  [{PROTOCOL_VERSION}]"
             )
         }
-        _ => format!("it refused initialize: {error}"),
+        None => format!("it refused initialize: {error}"),
     })
+}
+
+impl ErrorObject {
+    /// The versions that a worker speaks which speaks none of the shim's: `data.protocolVersions` of
+    /// such an error.
+    #[must_use]
+    pub fn protocol_versions(&self) -> Option<Vec<u64>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Data {
+            protocol_versions: Vec<u64>,
+        }
+        let data = self.data.as_ref().filter(|_| self.kind() == ErrorKind::InvalidParams)?;
+        let data: Data = serde_json::from_str(data.get()).ok()?;
+        Some(data.protocol_versions)
+    }
 }

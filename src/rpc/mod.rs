@@ -3,6 +3,7 @@
 
 mod handshake;
 mod read;
+mod unusual;
 mod write;
 
 use std::fmt;
@@ -13,6 +14,11 @@ use serde_json::value::RawValue;
 
 pub use handshake::Declared;
 pub use read::{Answered, MessageReader, read_answer};
+pub use unusual::{
+    send_call_of_later_shim, send_call_with_params, send_escaped_call,
+    send_initialize_of_later_shim, send_initialize_with_versions, send_unknown_notifications,
+    send_unknown_request,
+};
 pub use write::{Invocation, send_call, send_cancel, send_initialize, send_method_not_found};
 
 /// The protocol version that this shim speaks, as `KUBEVIRT_HOOK_PROTOCOL` has it too.
@@ -21,9 +27,13 @@ pub const PROTOCOL_VERSION: &str = "1";
 /// More calls at once than this are never sent to one worker, whatever it declares.
 pub const MAX_CONCURRENCY: usize = 64;
 
-const METHOD_NOT_FOUND: i64 = -32601;
+/// The error code for a method that a worker does not know.
+pub const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
 const HOOK_REFUSES: i64 = -32000;
+
+/// The error code for a call that was cancelled.
+pub const CANCELLED: i64 = -32800;
 
 /// What a worker sent, read to the end of the message, its attachments included.
 #[derive(Debug)]
@@ -56,6 +66,9 @@ pub struct LogLine {
     pub message: String,
     /// The call that it belongs to.
     pub id: Option<u64>,
+    /// Whether it came as something that cannot be read, which the text then says.
+    #[serde(skip)]
+    pub unreadable: bool,
 }
 
 /// The two kinds of answer.

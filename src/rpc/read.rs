@@ -139,6 +139,7 @@ fn notification_or_request(method: &str, envelope: &Envelope<'_>) -> Result<Inco
         level: "warning".to_owned(),
         message: format!("{fault}"),
         id: None,
+        unreadable: true,
     })))
 }
 

@@ -8,17 +8,15 @@ import api
 
 
 class Image:
-    """What one Dockerfile puts on top of the shim's image. `files` are those that the README's command copies
-    into the folder in which it is built."""
+    """What one Dockerfile puts on top of the shim's image. `context` is the directory that it is built in."""
 
-    def __init__(self, dockerfile, files=()):
-        context = {path.name: path for path in files}
+    def __init__(self, dockerfile, context):
         self.copies = []
         for instruction, words in re.findall(r"^([A-Z]+) (.*)$", dockerfile, re.MULTILINE):
             if instruction == "COPY":
                 *sources, target = words.split()
                 assert target.endswith("/"), f"{target} is not a directory"
-                self.copies += [(context[source], target) for source in sources]
+                self.copies += [(context / source, target) for source in sources]
             elif instruction == "ENTRYPOINT":
                 self.entry_point = json.loads(words)
             else:
@@ -39,11 +37,10 @@ def images():
     """The images by their names in the manifests: `smbios-hook` for registry.example/smbios-hook:1.0.0."""
     readme = (api.MANIFESTS / "README.md").read_text()
     # The shim's own image has nothing but its entry point.
-    found = {"sidecar-shim": Image('ENTRYPOINT ["/sidecar-shim"]')}
-    commands = r"mkdir (\S+)\ncp (.*) \1\ndocker build -t registry\.example/\1:\S+ -f (\S+) \1\n"
-    for name, sources, dockerfile in re.findall(commands, readme):
-        files = [api.ROOT / source for source in sources.split()]
-        found[name] = Image((api.ROOT / dockerfile).read_text(), files)
+    found = {"sidecar-shim": Image('ENTRYPOINT ["/sidecar-shim"]', api.ROOT)}
+    commands = r"^docker build -t registry\.example/(\S+):\S+ -f (\S+) (\S+)$"
+    for name, dockerfile, context in re.findall(commands, readme, re.MULTILINE):
+        found[name] = Image((api.ROOT / dockerfile).read_text(), api.ROOT / context)
     return found
 
 

@@ -23,6 +23,8 @@ IMAGES = images()
 DEADLINE = 30
 # Without what a user has set for another shim.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_SHIM_")}
+# The shim's image has the library for Python.
+ENVIRONMENT["PYTHONPATH"] = str(api.ROOT / "sdk/python")
 
 
 def vmi_of(file, directory):

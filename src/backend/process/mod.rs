@@ -19,6 +19,7 @@
 
 mod explain;
 mod limit;
+mod memory;
 mod program;
 pub(super) mod reaper;
 mod stderr;
@@ -58,7 +59,7 @@ const CONTEXT_VARIABLE: &str = "KUBEVIRT_HOOK_CONTEXT";
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of SIGKILL. Only one that is stuck in the kernel does.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sets the kernel's `no_new_privs`, which every child inherits and nobody can take back.
 pub(super) fn set_no_new_privs() -> Result<(), StartError> {
@@ -113,7 +114,7 @@ pub(super) struct Pipes {
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Exit {
+pub enum Exit {
     /// It was reaped.
     Status(ExitStatus),
     /// It does not even die of SIGKILL; the runtime goes on waiting for it.
@@ -123,8 +124,17 @@ pub(super) enum Exit {
 impl Exit {
     /// Whether it exited with status 0.
     #[must_use]
-    pub(super) fn success(self) -> bool {
-        matches!(self, Self::Status(status) if status.success())
+    pub fn success(self) -> bool {
+        self.code() == Some(0)
+    }
+
+    /// The status with which it exited. `None` if it was killed.
+    #[must_use]
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Self::Status(status) => status.code(),
+            Self::Stuck => None,
+        }
     }
 }
 
@@ -259,9 +269,20 @@ impl Process {
         timeout(limit, self.wait()).await.ok()
     }
 
+    /// Bytes of memory that the child and its group have in RAM.
+    #[must_use]
+    pub(super) fn memory(&self) -> u64 {
+        memory::of_group(self.pid())
+    }
+
+    /// Asks the child and its group to end.
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
     /// Ends the child and its group: SIGTERM, `grace`, SIGKILL, reaped.
     pub(super) async fn stop(&mut self, grace: Duration) -> Exit {
-        self.signal(Signal::SIGTERM);
+        self.terminate();
         if let Some(exit) = self.wait_for(grace).await {
             self.kill_group();
             return exit;

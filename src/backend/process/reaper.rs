@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -33,6 +34,9 @@ static OWN: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
 /// Told whenever an own child is reaped: only then does the kernel show the next one.
 static OWN_REAPED: Notify = Notify::const_new();
 
+/// Told whenever no own child is left.
+static NONE_LEFT: Notify = Notify::const_new();
+
 /// Says that a child is the shim's own. Dropped once the runtime has reaped it.
 pub(super) struct Own(Pid);
 
@@ -46,8 +50,28 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        own().remove(&self.0);
+        let none_left = {
+            let mut own = own();
+            own.remove(&self.0);
+            own.is_empty()
+        };
         OWN_REAPED.notify_one();
+        if none_left {
+            NONE_LEFT.notify_waiters();
+        }
+    }
+}
+
+/// Waits until every own child is reaped.
+pub(in crate::backend) async fn none_left() {
+    loop {
+        let mut told = pin!(NONE_LEFT.notified());
+        // From here on nothing is missed.
+        told.as_mut().enable();
+        if own().is_empty() {
+            return;
+        }
+        told.await;
     }
 }
 

@@ -6,7 +6,7 @@ use crate::hook::{Checks, HookCall, HookReply};
 use crate::rpc::{self, ErrorKind, Outcome};
 
 /// Reads a worker's answer to a call, and checks the document in it.
-pub(super) fn read(call: &HookCall, outcome: &Outcome, checks: Checks) -> Answer {
+pub(in crate::backend) fn read(call: &HookCall, outcome: &Outcome, checks: Checks) -> Answer {
     let hook = call.hook().clone();
     match outcome {
         Outcome::Result(parts) => match rpc::read_answer(call, parts) {

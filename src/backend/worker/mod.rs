@@ -14,25 +14,23 @@
 //! When the task ends, the child is reaped, and every call that it held is answered or goes back
 //! to the pool, as do jobs that were never sent.
 
-mod answer;
+pub(super) mod answer;
 mod calls;
 mod end;
-mod output;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use self::calls::Calls;
 use self::end::End;
-use self::output::{Heard, Output};
 use super::Settings;
 use super::job::Job;
+use super::pipes::{Heard, Output, write_some};
 use super::process::{CommandLine, Exit, Launch, Process, Stdin};
 use crate::error::CallError;
 use crate::frame::{FrameError, Outbox, Stray};
@@ -529,16 +527,5 @@ impl Worker {
             "error" => tracing::error!(target: "hook", hook, worker, pid, call, "{text}"),
             _ => tracing::info!(target: "hook", hook, worker, pid, call, "{text}"),
         }
-    }
-}
-
-/// Writes what the pipe takes. Waits for ever if there is nothing to write or nowhere to.
-async fn write_some(stdin: Option<&mut Stdin>, outbox: &mut Outbox) -> std::io::Result<usize> {
-    match stdin {
-        Some(stdin) if outbox.has_remaining() => match stdin.write_buf(outbox).await {
-            Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
-            written => written,
-        },
-        _ => std::future::pending().await,
     }
 }

@@ -4,26 +4,17 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::{Reader, Writer};
 use similar::algorithms::{Capture, Compact, Replace, myers};
 use similar::udiff::UnifiedHunkHeader;
 use similar::{ChangeTag, DiffOp, group_diff_ops};
+
+use super::super::readable::{Kind, readable};
 
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
 
 /// After this the diff is finished less cleverly: nobody waits longer for a prettier one.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What kind of document is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A libvirt domain.
-    Xml,
-    /// Cloud-init data.
-    Json,
-}
 
 /// The changes from `sent` to `answered`, or a line that says there are none. Compared is what
 /// the documents say: most XML libraries write `<a></a>` as `<a/>`, and a diff full of that
@@ -68,59 +59,6 @@ fn changes(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
 
 fn line(out: &mut String, style: Style, text: &str) {
     let _ = writeln!(out, "{style}{text}{style:#}");
-}
-
-/// A document in lines, in one way of writing it. Text that cannot be read stays as it is.
-fn readable(kind: Kind, document: &[u8]) -> String {
-    let text = String::from_utf8_lossy(document);
-    match kind {
-        Kind::Xml => readable_xml(&text).unwrap_or_else(|_| text.into_owned()),
-        Kind::Json => readable_json(&text).unwrap_or_else(|_| text.into_owned()),
-    }
-}
-
-/// Empty elements have one tag, attributes stand in the order of their names.
-fn readable_xml(text: &str) -> Result<String, quick_xml::Error> {
-    let mut reader = Reader::from_str(text);
-    let mut writer = Writer::new(Vec::new());
-    let mut held: Option<BytesStart<'_>> = None;
-    loop {
-        let event = reader.read_event()?;
-        if let Some(start) = held.take() {
-            if let Event::End(_) = event {
-                writer.write_event(Event::Empty(start))?;
-                continue;
-            }
-            writer.write_event(Event::Start(start))?;
-        }
-        match event {
-            Event::Start(start) => held = Some(in_order(&start)?),
-            Event::Empty(start) => writer.write_event(Event::Empty(in_order(&start)?))?,
-            Event::Eof => break,
-            other => writer.write_event(other)?,
-        }
-    }
-    let written = writer.into_inner();
-    Ok(format!("{}\n", String::from_utf8_lossy(&written).trim_end()))
-}
-
-fn in_order<'a>(start: &BytesStart<'a>) -> Result<BytesStart<'a>, quick_xml::Error> {
-    let name = start.name();
-    let name: &str = name.as_ref();
-    let mut ordered = BytesStart::new(name.to_owned());
-    let mut attributes = start.attributes().collect::<Result<Vec<_>, _>>()?;
-    attributes.sort_by_key(|attribute| attribute.key);
-    for attribute in attributes {
-        ordered.push_attribute(attribute);
-    }
-    Ok(ordered)
-}
-
-/// It comes in one line: it is laid out, and strings of several lines are broken where they
-/// break.
-fn readable_json(text: &str) -> serde_json::Result<String> {
-    let value: serde_json::Value = serde_json::from_str(text)?;
-    Ok(serde_json::to_string_pretty(&value)?.replace("\\n", "\\n\n    "))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! The reading half of a worker: bytes to frames to messages.
+//! The two pipes of a worker, seen from here: bytes to frames to messages, and bytes to what the pipe
+//! takes.
 
-use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::Decoder;
 
-use super::super::process::Stdout;
+use super::process::{Stdin, Stdout};
 use crate::frame::{FrameDecoder, FrameError, Item, Stray};
 use crate::rpc::{Incoming, MessageReader};
 
@@ -12,9 +13,12 @@ use crate::rpc::{Incoming, MessageReader};
 const READ_BYTES: usize = 16 * 1024;
 
 /// What was read of a worker's output.
-pub(super) enum Heard {
+pub enum Heard {
+    /// A message.
     Message(Incoming),
+    /// Text between frames.
     Stray(Stray),
+    /// A frame that holds no message, in words.
     Malformed(String),
 }
 
@@ -67,5 +71,19 @@ impl Output {
                 }
             }
         }
+    }
+}
+
+/// Writes what the pipe takes. Waits for ever if there is nothing to write or nowhere to.
+pub(super) async fn write_some(
+    stdin: Option<&mut Stdin>,
+    outbox: &mut impl Buf,
+) -> std::io::Result<usize> {
+    match stdin {
+        Some(stdin) if outbox.has_remaining() => match stdin.write_buf(outbox).await {
+            Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+            written => written,
+        },
+        _ => std::future::pending().await,
     }
 }

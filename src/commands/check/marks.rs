@@ -1,0 +1,129 @@
+//! Marks: text in a document that no hook has a reason to change, by which it can be seen whether a
+//! document came through, and which one it is.
+
+use quick_xml::escape::{escape, resolve_predefined_entity};
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
+
+/// The element that holds a mark. It stands in the domain's `metadata`, where libvirt keeps what belongs
+/// to other programs, each in a namespace of its own.
+const ELEMENT: &str = "sidecar-shim-check";
+
+/// Its namespace.
+const NAMESPACE: &str = "https://sidecar-shim.example/check";
+
+/// A text with everything that careless programs lose: white space at both ends and in a row, letters of
+/// several scripts, a combining accent, a no-break space, a character beyond U+FFFF, and what has to be
+/// escaped in XML or JSON.
+pub(super) const DIFFICULT_TEXT: &str = "  two  blanks,\ta tab,\n\ta new line; \u{a0}e\u{301} é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\ \\n  ";
+
+/// The same for an attribute, whose white space XML does not keep.
+const DIFFICULT_VALUE: &str = "é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\n";
+
+/// The domain with a mark in it that holds `text`. `None` if there is no place for it.
+pub(super) fn insert(domain: &str, text: &str) -> Option<String> {
+    let mark = format!(
+        "<c:{ELEMENT} xmlns:c=\"{NAMESPACE}\" value=\"{}\">{}</c:{ELEMENT}>",
+        escape(DIFFICULT_VALUE),
+        escape(text)
+    );
+    let (at, inside_metadata) = place(domain)?;
+    let mark = if inside_metadata { mark } else { format!("<metadata>{mark}</metadata>") };
+    let (before, after) = domain.split_at_checked(at)?;
+    Some(format!("{before}{mark}{after}"))
+}
+
+/// The offset of the end tag of the domain's `metadata`, or else of the domain's own.
+fn place(domain: &str) -> Option<(usize, bool)> {
+    let body = domain.strip_prefix('\u{feff}').unwrap_or(domain);
+    let skipped = domain.len() - body.len();
+    let mut reader = Reader::from_str(body);
+    let mut depth = 0_usize;
+    loop {
+        let at = skipped + usize::try_from(reader.buffer_position()).ok()?;
+        match reader.read_event().ok()? {
+            Event::Start(_) => depth += 1,
+            Event::End(tag) if depth == 2 && tag.local_name().as_ref() == "metadata" => {
+                return Some((at, true));
+            }
+            Event::End(_) if depth == 1 => return Some((at, false)),
+            Event::End(_) => depth = depth.checked_sub(1)?,
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
+}
+
+/// What a domain's mark holds: its text, and whether its attribute is as it was. `None` if the mark is
+/// gone.
+pub(super) fn read(domain: &str) -> Option<(String, bool)> {
+    let mut reader = Reader::from_str(domain.strip_prefix('\u{feff}').unwrap_or(domain));
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(tag) if tag.local_name().as_ref() == ELEMENT => {
+                return Some((text_of(&mut reader)?, value_is_intact(&tag)));
+            }
+            Event::Empty(tag) if tag.local_name().as_ref() == ELEMENT => {
+                return Some((String::new(), value_is_intact(&tag)));
+            }
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
+}
+
+fn value_is_intact(tag: &BytesStart<'_>) -> bool {
+    let value = tag.try_get_attribute("value").ok().flatten();
+    value
+        .and_then(|value| value.normalized_value(XmlVersion::Implicit1_0).ok())
+        .is_some_and(|value| value == DIFFICULT_VALUE)
+}
+
+/// The text up to the end of the element that the reader is in.
+fn text_of(reader: &mut Reader<&[u8]>) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        match reader.read_event().ok()? {
+            Event::Text(piece) => text.push_str(&piece.xml10_content()),
+            Event::CData(piece) => text.push_str(&piece.xml10_content()),
+            Event::GeneralRef(reference) => match reference.resolve_char_ref().ok()? {
+                Some(character) => text.push(character),
+                None => text.push_str(resolve_predefined_entity(&reference)?),
+            },
+            Event::End(_) => return Some(text),
+            Event::Comment(_) => {}
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_found_again_wherever_they_were_put() {
+        for domain in [
+            "<domain><metadata><a/></metadata><b/></domain>",
+            "<?xml version='1.0'?>\n<domain>\n\t<name>x</name>\n</domain>\n",
+            "\u{feff}<domain><devices><metadata>no</metadata></devices></domain>",
+        ] {
+            let marked = insert(domain, DIFFICULT_TEXT).unwrap();
+            assert_eq!(read(&marked).unwrap(), (DIFFICULT_TEXT.to_owned(), true), "{marked}");
+            let start = marked.find("<metadata><c:").map_or(marked.len(), |at| at);
+            assert_eq!(start == marked.len(), domain.contains("<a/>"), "{marked}");
+        }
+        assert_eq!(insert("<domain/>", "x"), None);
+        assert_eq!(insert("no document", "x"), None);
+        assert_eq!(read("<domain/>"), None);
+    }
+
+    #[test]
+    fn other_ways_to_write_a_mark_are_the_same() {
+        let marked = insert("<domain></domain>", "a<b").unwrap();
+        let other = marked.replace("a&lt;b", "<!-- x -->&#97;<![CDATA[<b]]>").replace("c:", "ns0:");
+        assert_eq!(read(&other).unwrap(), ("a<b".to_owned(), true));
+        let changed = marked.replace("Ж", "?");
+        assert_eq!(read(&changed).unwrap(), ("a<b".to_owned(), false));
+    }
+}

@@ -1,0 +1,52 @@
+//! What is noticed by the way, whatever is being checked, and judged by a check of its own at the end.
+
+use std::fmt::Display;
+
+/// What the worker did that no single check looks for.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Requests that were answered more than once.
+    pub(super) answered_twice: Note,
+    /// Messages that a worker does not send.
+    pub(super) odd_messages: Note,
+    /// Text between frames.
+    pub(super) stray_text: Note,
+}
+
+/// One kind of thing: the first of them, and how many there were.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    first: Option<String>,
+    count: usize,
+}
+
+impl Note {
+    pub(super) fn add(&mut self, what: impl Display) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| what.to_string());
+    }
+
+    /// The first, and the number of them if there were more.
+    pub(super) fn summary(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        Some(match self.count {
+            1 => first.clone(),
+            count => format!("{first} (the first of {count} times)"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_and_the_others_are_counted() {
+        let mut note = Note::default();
+        assert_eq!(note.summary(), None);
+        note.add("a");
+        assert_eq!(note.summary().unwrap(), "a");
+        note.add("b");
+        assert_eq!(note.summary().unwrap(), "a (the first of 2 times)");
+    }
+}
