@@ -1,24 +1,24 @@
 //! The caller's side of the hook APIs: what virt-launcher, virt-handler and a probe do to a socket.
 //! `call` and `health` use it.
 
+mod channel;
+
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use prost::Message;
+use tokio::time::timeout;
 use tonic::client::Grpc;
-use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus as HealthStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use self::channel::{Bytewise, Channel, Unencoded, unencoded};
 use super::proto::info::{InfoParams, InfoResult};
 use super::proto::plugins::{
     ExecuteNodeHookRequest, ExecuteNodeHookResponse, MutateDomainRequest, MutateDomainResponse,
@@ -27,7 +27,7 @@ use super::proto::plugins::{
 use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
 };
-use super::{ApiVersion, MAX_REPLY_BYTES, WINDOW_BYTES};
+use super::{ApiVersion, MAX_REPLY_BYTES};
 
 /// How long virt-launcher tries to connect.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,25 +108,6 @@ pub struct ServerHealth {
     pub status: String,
 }
 
-/// Connects to a socket. The library's own connector knows the names of hosts as well, and brings a
-/// resolver for them into a static program.
-struct Connector(PathBuf);
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<UnixStream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let socket = self.0.clone();
-        Box::pin(async { UnixStream::connect(socket).await.map(TokioIo::new) })
-    }
-}
-
 /// One connection.
 pub struct Client {
     channel: Channel,
@@ -139,23 +120,19 @@ impl Client {
     pub async fn dial(socket: &Path) -> Result<Self, ClientError> {
         let path = socket.display().to_string();
         let failed = |why: String| ClientError::Dial { path: path.clone(), why };
-        // Of a Unix socket's client, KubeVirt's says `localhost` as well.
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_timeout(DIAL_TIMEOUT)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .connect_with_connector(Connector(socket.to_owned()))
-            .await
-            .map_err(|error| {
-                let cause = innermost(&error);
-                match cause.downcast_ref().map(io::Error::kind) {
-                    Some(ErrorKind::WouldBlock) => {
-                        failed("too many connections wait there to be accepted".to_owned())
-                    }
-                    Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => lost(&path, cause),
-                    _ => failed(cause.to_string()),
+        let connected = timeout(DIAL_TIMEOUT, Channel::connect(socket)).await;
+        let connected =
+            connected.map_err(|_| failed(format!("no connection within {DIAL_TIMEOUT:?}")))?;
+        let channel = connected.map_err(|error| {
+            let cause = innermost(&*error);
+            match cause.downcast_ref().map(io::Error::kind) {
+                Some(ErrorKind::WouldBlock) => {
+                    failed("too many connections wait there to be accepted".to_owned())
                 }
-            })?;
+                Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => lost(&path, cause),
+                _ => failed(cause.to_string()),
+            }
+        })?;
         Ok(Self { channel, socket: path })
     }
 
@@ -251,35 +228,54 @@ impl Client {
         })
     }
 
-    async fn unary<P, R>(
+    async fn unary<R: Message + Default>(
         &self,
         path: PathAndQuery,
-        params: P,
+        params: impl Message + 'static,
         timeout: Duration,
-    ) -> Result<R, ClientError>
-    where
-        P: prost::Message + 'static,
-        R: prost::Message + Default + 'static,
-    {
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY_BYTES);
-        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    ) -> Result<R, ClientError> {
+        let answer = self.unary_bytes(path, unencoded(params), timeout).await?;
+        R::decode(answer).map_err(|error| Status::internal(error.to_string()).into())
+    }
+
+    async fn unary_bytes(
+        &self,
+        path: PathAndQuery,
+        params: Unencoded,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
+        // As KubeVirt's client says of a Unix socket.
+        let origin = Uri::from_static("http://localhost");
+        let mut grpc = Grpc::with_origin(self.channel.clone(), origin)
+            .max_decoding_message_size(MAX_REPLY_BYTES);
+        grpc.ready().await.map_err(|error| lost(&self.socket, innermost(&error)))?;
         let mut request = Request::new(params);
-        request.set_timeout(timeout);
-        let codec = tonic_prost::ProstCodec::default();
-        match grpc.unary(request, path.clone(), codec).await {
-            Ok(response) => Ok(response.into_inner()),
+        request.set_timeout(limit);
+        match timeout(limit, grpc.unary(request, path.clone(), Bytewise)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
             // A hook that is not served is told in words. A method is not.
-            Err(status) if status.code() == Code::Unimplemented && status.message().is_empty() => {
+            Ok(Err(status))
+                if status.code() == Code::Unimplemented && status.message().is_empty() =>
+            {
                 let (socket, method) = (self.socket.clone(), path.path()[1..].to_owned());
                 Err(ClientError::OtherApi { socket, method })
             }
-            // A status that came from the other side has no source here.
-            Err(status) if status.code() == Code::Unknown && status.source().is_some() => {
-                Err(lost(&self.socket, innermost(&status)))
-            }
-            Err(status) => Err(status.into()),
+            Ok(Err(status)) if is_lost(&status) => Err(lost(&self.socket, innermost(&status))),
+            Ok(Err(status)) => Err(status.into()),
+            Err(_) => Err(Status::deadline_exceeded("no answer by the deadline").into()),
         }
     }
+}
+
+/// Whether a status was made here because the connection ended. (One that came from the other side has
+/// no source.)
+fn is_lost(status: &Status) -> bool {
+    let is_closed = |error: &hyper::Error| {
+        error.is_closed() || error.is_canceled() || error.is_incomplete_message()
+    };
+    status.source().is_some()
+        && (status.code() == Code::Unknown
+            || innermost(status).downcast_ref().is_some_and(is_closed))
 }
 
 fn lost(socket: &str, cause: &dyn Error) -> ClientError {
