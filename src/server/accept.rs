@@ -1,6 +1,5 @@
 //! Accepting connections: how many, from whom, and that their clients have something to say.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +83,7 @@ impl Refusals {
 pub(super) async fn accept(
     listener: UnixListener,
     peers: Peers,
-    connections: mpsc::Sender<io::Result<Accepted>>,
+    connections: mpsc::Sender<Accepted>,
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -109,10 +108,10 @@ pub(super) async fn accept(
 async fn introduce(
     stream: UnixStream,
     place: OwnedSemaphorePermit,
-    connections: mpsc::Sender<io::Result<Accepted>>,
+    connections: mpsc::Sender<Accepted>,
 ) {
     if let Ok(Ok(connection)) = timeout(SILENCE_LIMIT, Connection::greeted(stream, place)).await {
-        let _ = connections.send(Ok(connection)).await;
+        let _ = connections.send(connection).await;
     } else {
         tracing::debug!("closed a connection whose client did not say hello");
     }

@@ -95,7 +95,7 @@ pub async fn run(served: Served, mut sockets: Vec<(Socket, Api)>, stop: Stop) {
     tracing::info!("stopped");
 }
 
-async fn all_ended(serving: &mut JoinSet<std::io::Result<()>>) {
+async fn all_ended(serving: &mut JoinSet<()>) {
     while serving.join_next().await.is_some() {}
 }
 

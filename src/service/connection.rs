@@ -1,4 +1,4 @@
-//! A connection, as the gRPC library gets it.
+//! A connection, as the HTTP/2 library gets it.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
-use tonic::transport::server::Connected;
 
 /// Every HTTP/2 connection begins with so many bytes from the client (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
@@ -28,12 +27,6 @@ impl<T> Connection<T> {
         stream.read_exact(&mut preface).await?;
         Ok(Self { stream, preface: Bytes::copy_from_slice(&preface), _held: held })
     }
-}
-
-impl<T> Connected for Connection<T> {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
 }
 
 impl<T: Unpin> AsyncRead for Connection<T> {

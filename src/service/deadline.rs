@@ -7,8 +7,8 @@ use tonic::metadata::MetadataMap;
 /// For a caller that names no deadline. KubeVirt's own is 60 s for hook calls.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The gRPC library cuts a call at its deadline, with a status that says nothing. So the answer
-/// is given this much earlier: a tenth of the time, within these bounds.
+/// Callers cut a call at its deadline, with a status that says nothing. So the answer is given this much
+/// earlier: a tenth of the time, within these bounds.
 const MARGIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// The time for a call with this metadata, at most `limit`.

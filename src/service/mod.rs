@@ -19,13 +19,17 @@ mod v1alpha1;
 mod v1alpha2;
 mod v1alpha3;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_stream::Stream;
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
 pub use api::{Api, ApiVersion};
 pub use connection::Connection;
@@ -81,26 +85,30 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves an API until `stop`, then lets calls in flight end.
-pub async fn serve<T, S>(
-    shim: Arc<Shim>,
-    api: Api,
-    connections: S,
-    stop: CancellationToken,
-) -> std::io::Result<()>
+pub async fn serve<T, S>(shim: Arc<Shim>, api: Api, connections: S, stop: CancellationToken)
 where
     T: Send + Unpin + 'static,
-    S: Stream<Item = std::io::Result<Connection<T>>>,
+    S: Stream<Item = Connection<T>>,
 {
-    Server::builder()
+    // tonic's own server speaks HTTP/1 as well, which would be in the program for nothing.
+    let mut http2 = Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .add_routes(services(shim, api, &stop))
-        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-        .await
-        .map_err(std::io::Error::other)
+        .max_concurrent_streams(None)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let services = TowerToHyperService::new(services(shim, api, &stop).prepare());
+    let open = GracefulShutdown::new();
+    let mut connections = pin!(connections);
+    while let Some(Some(connection)) = stop.run_until_cancelled(connections.next()).await {
+        let served = http2.serve_connection(TokioIo::new(connection), services.clone());
+        // A client that breaks HTTP/2, or goes away, has ended its own connection.
+        tokio::spawn(open.watch(served));
+    }
+    open.shutdown().await;
 }
 
 /// The services of an API.
