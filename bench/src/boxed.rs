@@ -9,9 +9,9 @@ use crate::cgroup::Cgroup;
 use crate::contestant::{Kind, Language, Parts};
 use crate::documents::Documents;
 use crate::load::dialled;
-use crate::markdown::{Table, number};
+use crate::markdown::{Table, dash, mib, number, row};
 use crate::measure::ORDINARY_BYTES;
-use crate::proc;
+use crate::proc::{self, Memory};
 use crate::server::{Server, directory};
 use crate::stats::{Round, Summary, ms};
 
@@ -20,22 +20,27 @@ const MEMORY_BYTES: u64 = 64_000_000;
 const MILLICPU: u64 = 200;
 
 /// Between two calls: KubeVirt calls a few times for each boot, so that each call finds a share of
-/// the CPU that was not used up by the one before.
-const PAUSE: Duration = Duration::from_millis(300);
+/// the CPU that was not used up by the one before. Without a pause, as a node's daemon may be called,
+/// the share is used up again and again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::ZERO];
 
 /// One mode in the box.
 #[derive(Debug, Serialize)]
 pub struct BoxRow {
     pub contestant: String,
     pub label: String,
+    /// Between two calls.
+    pub pause_ms: f64,
     /// From start to socket.
     pub start_ms: f64,
     #[serde(flatten)]
     pub summary: Summary,
     /// Periods of 0.1 s in which the share was used up, while calls were made.
     pub throttled: Option<u64>,
-    /// The most memory at once.
+    /// The most memory at once. Pages of files are not part of it if they were in memory before.
     pub peak_bytes: Option<u64>,
+    /// What is resident at the end, pages of files included.
+    pub memory: Memory,
 }
 
 /// What came of it.
@@ -48,7 +53,10 @@ pub enum Outcome {
 /// Measures both modes with the Python hook.
 pub async fn run(parts: &Parts, calls: usize) -> Result<Outcome> {
     let mut rows = Vec::new();
-    for kind in [Kind::Persistent(Language::Python), Kind::Exec(Language::Python)] {
+    let kinds = [Kind::Persistent(Language::Python), Kind::Exec(Language::Python)];
+    for (kind, pause) in
+        kinds.into_iter().flat_map(|kind| PAUSES.map(|pause| (kind.clone(), pause)))
+    {
         let cgroup = match Cgroup::new(MEMORY_BYTES, MILLICPU) {
             Ok(cgroup) => cgroup,
             Err(error) => {
@@ -56,13 +64,19 @@ pub async fn run(parts: &Parts, calls: usize) -> Result<Outcome> {
                 return Ok(Outcome::Skipped);
             }
         };
-        rows.push(measure(parts, &kind, &cgroup, calls).await?);
+        rows.push(measure(parts, &kind, &cgroup, pause, calls).await?);
     }
     Ok(Outcome::Measured(rows))
 }
 
-async fn measure(parts: &Parts, kind: &Kind, cgroup: &Cgroup, calls: usize) -> Result<BoxRow> {
-    eprintln!("{calls} calls of {} in a box", kind.id());
+async fn measure(
+    parts: &Parts,
+    kind: &Kind,
+    cgroup: &Cgroup,
+    pause: Duration,
+    calls: usize,
+) -> Result<BoxRow> {
+    eprintln!("{calls} calls of {} in a box, every {pause:?}", kind.id());
     let directory = directory()?;
     let mut launch = parts.launch(kind, directory.path())?;
     launch.command = cgroup.wrap(&launch.command);
@@ -72,7 +86,7 @@ async fn measure(parts: &Parts, kind: &Kind, cgroup: &Cgroup, calls: usize) -> R
     let throttled_before = cgroup.throttled();
     let cpu_before = proc::cpu(server.pid())?;
     for _ in 0..calls.max(1) {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
         let (latency, answer) =
             dialled(&server.socket, &documents).await.with_context(|| server.log())?;
         documents.check(&answer, kind.expected(), true)?;
@@ -83,29 +97,33 @@ async fn measure(parts: &Parts, kind: &Kind, cgroup: &Cgroup, calls: usize) -> R
     Ok(BoxRow {
         contestant: kind.id(),
         label: kind.label(),
+        pause_ms: ms(pause),
         start_ms: ms(server.start),
         summary: Summary::of(&[round]),
         throttled: cgroup.throttled().zip(throttled_before).map(|(after, before)| after - before),
         peak_bytes: cgroup.peak_memory(),
+        memory: proc::memory(server.pid())?,
     })
 }
 
 /// As a table for people.
 pub fn table(rows: &[BoxRow]) -> Table {
-    let mut text =
-        "| | p50 | p99 | peak of memory | start to socket |\n|---|--:|--:|--:|--:|\n".to_owned();
-    for row in rows {
-        let p99 = row.summary.p99_ms.map_or("–".to_owned(), |p99| format!("{} ms", number(p99)));
-        #[expect(clippy::cast_precision_loss, reason = "it is under 64 MB")]
-        let peak = row
-            .peak_bytes
-            .map_or("–".to_owned(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6));
-        text += &format!(
-            "| {} | {} ms | {p99} | {peak} | {} ms |\n",
-            row.label,
-            number(row.summary.p50_ms),
-            number(row.start_ms)
-        );
+    let heads = ["", "calls", "p50", "p99", "peak", "resident at the end", "start to socket"];
+    let mut text = row(heads) + &row(["---", "---", "--:", "--:", "--:", "--:", "--:"]);
+    for measured in rows {
+        let Memory { server, workers, .. } = measured.memory;
+        text += &row([
+            measured.label.clone(),
+            match measured.pause_ms {
+                0.0 => "without a pause".to_owned(),
+                pause => format!("{pause} ms apart"),
+            },
+            format!("{} ms", number(measured.summary.p50_ms)),
+            measured.summary.p99_ms.map_or_else(dash, |p99| format!("{} ms", number(p99))),
+            measured.peak_bytes.map_or_else(dash, |peak| format!("{} MiB", mib(peak))),
+            format!("{} + {} MiB", mib(server), mib(workers)),
+            format!("{} ms", number(measured.start_ms)),
+        ]);
     }
     Table { name: "box", text }
 }

@@ -218,7 +218,7 @@ fn put(page: &str, name: &str, table: &str) -> Result<String> {
     Ok(format!("{before}{begin}{table}{end}{after}"))
 }
 
-fn row<S: AsRef<str>>(cells: impl IntoIterator<Item = S>) -> String {
+pub fn row<S: AsRef<str>>(cells: impl IntoIterator<Item = S>) -> String {
     let mut text = "|".to_owned();
     for cell in cells {
         let _ = write!(text, " {} |", cell.as_ref());
@@ -227,7 +227,7 @@ fn row<S: AsRef<str>>(cells: impl IntoIterator<Item = S>) -> String {
     text
 }
 
-fn dash() -> String {
+pub fn dash() -> String {
     "–".to_owned()
 }
 
@@ -246,7 +246,7 @@ pub fn number(value: f64) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a process has less than 2^52 bytes")]
-fn mib(bytes: u64) -> String {
+pub fn mib(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / MIB)
 }
 
