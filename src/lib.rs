@@ -11,7 +11,7 @@
 //! | module | is about |
 //! |---|---|
 //! | [`cli`] | flags and environment, checked, as plain configurations |
-//! | [`commands`] | `serve`, `call` and `health` |
+//! | [`commands`] | `serve`, `call`, `check` and `health` |
 //! | [`server`] | the life of a socket, and the order in which everything ends |
 //! | [`service`] | the gRPC services, one thin file each |
 //! | [`backend`] | exec mode and the pool of workers |

@@ -32,8 +32,9 @@ sub on_define_domain {    # the result's JSON, and behind it the domain if that 
     die { code => -32000, message => 'the domain is larger than a frame' };
 }
 
-sub frame {               # the next one, or nothing at end-of-file between frames
-    read(STDIN, my $head, 4) or return undef;
+sub frame {               # the next one, or undef where the input may end
+    my ($may_end) = @_;
+    read(STDIN, my $head, 4) or $may_end and return undef;
     my $length = length $head == 4 ? unpack('N', $head) : 0;
     die "half a frame, or one of $length bytes\n" if $length < 1 or $length > 0xffffff;
     read(STDIN, my $body, $length) == $length or die "half a frame\n";
@@ -44,7 +45,7 @@ delete $ENV{KUBEVIRT_HOOK_PROTOCOL} or print STDERR "start me with sidecar-shim 
 open(my $frames, '>&', \*STDOUT) && open(STDOUT, '>&', \*STDERR) or die "standard output: $!\n";
 binmode $_ for *STDIN, $frames;
 my %methods = (initialize => \&initialize, onDefineDomain => \&on_define_domain);
-while (defined(my $message = frame())) {
+while (defined(my $message = frame('may end'))) {
     my $call = eval { decode_json($message) } or die "a message that is not JSON\n";
     $call->{params}{$_} = $_ eq 'domain' ? frame() : decode_json(frame()) for @{ $call->{attachments} // [] };
     next unless exists $call->{id};

@@ -9,7 +9,7 @@ use clap::Args;
 use super::call::ColorChoice;
 use super::options::Options;
 use super::values::{parse_time, usage};
-use crate::commands::check::CheckConfig;
+use crate::commands::check::{CheckConfig, CheckName};
 use crate::error::StartError;
 
 /// What `check` takes beside the options of serving.
@@ -30,6 +30,10 @@ pub(super) struct CheckArgs {
     /// Name of the node, for node hooks
     #[arg(long, value_name = "NAME", default_value = "node01")]
     node: String,
+
+    /// Leave these checks out
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = parse_name)]
+    skip: Vec<CheckName>,
 
     /// Print one JSON object instead of the table
     #[arg(long)]
@@ -60,6 +64,7 @@ impl CheckArgs {
             domain: self.domain,
             cloud_init: self.cloud_init,
             node: self.node,
+            skip: self.skip,
             json: self.json,
             color: self.color.resolve(),
             start_timeout: settings.start_timeout,
@@ -67,4 +72,9 @@ impl CheckArgs {
             kill_grace: settings.kill_grace,
         })
     }
+}
+
+fn parse_name(text: &str) -> Result<CheckName, String> {
+    CheckName::parse(text)
+        .ok_or_else(|| "there is no such check; docs/check.md lists them".to_owned())
 }

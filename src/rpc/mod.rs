@@ -15,8 +15,9 @@ use serde_json::value::RawValue;
 pub use handshake::Declared;
 pub use read::{Answered, MessageReader, read_answer};
 pub use unusual::{
-    send_call_of_later_shim, send_call_with_params, send_escaped_call, send_initialize_of_later_shim,
-    send_initialize_with_versions, send_unknown_notifications, send_unknown_request,
+    send_call_of_later_shim, send_call_with_params, send_escaped_call,
+    send_initialize_of_later_shim, send_initialize_with_versions, send_unknown_notifications,
+    send_unknown_request,
 };
 pub use write::{Invocation, send_call, send_cancel, send_initialize, send_method_not_found};
 

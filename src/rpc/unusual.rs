@@ -2,6 +2,7 @@
 //! one. `check` finds out whether a worker puts up with them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -19,25 +20,34 @@ const UNKNOWN_VALUE: &str = r#"{"list":[1,-2.5e3,true,null,"text"],"object":{}}"
 
 /// Puts an `initialize` into the outbox that offers other protocol versions than the shim's own.
 pub fn send_initialize_with_versions(outbox: &mut Outbox, id: u64, versions: &[u64]) {
-    push(outbox, format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersions":{versions:?},"shim":{{"name":"sidecar-shim","version":"99.0.0"}},"maxFrameBytes":16777215,"capabilities":{{"attachments":true,"cancel":true}}}}}}"#
-    ));
+    push(
+        outbox,
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersions":{versions:?},"shim":{{"name":"sidecar-shim","version":"99.0.0"}},"maxFrameBytes":16777215,"capabilities":{{"attachments":true,"cancel":true}}}}}}"#
+        ),
+    );
 }
 
 /// Puts the `initialize` of a later shim into the outbox: it speaks more versions, has more members and
 /// more capabilities, and writes its members in another order.
 pub fn send_initialize_of_later_shim(outbox: &mut Outbox, id: u64) {
-    push(outbox, format!(
-        r#"{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"method":"initialize","params":{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"capabilities":{{"cancel":true,"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"attachments":true}},"maxFrameBytes":16777215,"protocolVersions":[3,2,1],"shim":{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"version":"99.0.0","name":"sidecar-shim"}}}},"id":{id},"jsonrpc":"2.0"}}"#
-    ));
+    push(
+        outbox,
+        format!(
+            r#"{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"method":"initialize","params":{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"capabilities":{{"cancel":true,"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"attachments":true}},"maxFrameBytes":16777215,"protocolVersions":[3,2,1],"shim":{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"version":"99.0.0","name":"sidecar-shim"}}}},"id":{id},"jsonrpc":"2.0"}}"#
+        ),
+    );
 }
 
 /// Puts a request into the outbox whose method no worker has, with an attachment if there is one.
 pub fn send_unknown_request(outbox: &mut Outbox, id: u64, attachment: Option<Bytes>) {
     let attachments = if attachment.is_some() { r#","attachments":["domain"]"# } else { "" };
-    push(outbox, format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"hookOfALaterVersion","params":{{"vmi":{{}}}}{attachments}}}"#
-    ));
+    push(
+        outbox,
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"hookOfALaterVersion","params":{{"vmi":{{}}}}{attachments}}}"#
+        ),
+    );
     if let Some(attachment) = attachment {
         outbox.push_frame([attachment]);
     }
@@ -45,9 +55,12 @@ pub fn send_unknown_request(outbox: &mut Outbox, id: u64, attachment: Option<Byt
 
 /// Puts two notifications into the outbox that no worker knows, one of them without `params`.
 pub fn send_unknown_notifications(outbox: &mut Outbox) {
-    push(outbox, format!(
-        r#"{{"jsonrpc":"2.0","method":"$/notificationOfALaterVersion","params":{UNKNOWN_VALUE}}}"#
-    ));
+    push(
+        outbox,
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"$/notificationOfALaterVersion","params":{UNKNOWN_VALUE}}}"#
+        ),
+    );
     push(outbox, r#"{"jsonrpc":"2.0","method":"notificationOfALaterVersion"}"#.to_owned());
 }
 
@@ -144,7 +157,7 @@ fn escaped(json: &str) -> String {
             }
             other if inside && !other.is_ascii_alphanumeric() => {
                 for unit in other.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    let _ = write!(out, "\\u{unit:04x}");
                 }
             }
             other => out.push(other),
@@ -158,7 +171,8 @@ mod tests {
     use super::*;
 
     fn call() -> HookCall {
-        let vmi = Bytes::from_static(br#"{"name":"caf\u00e9 \"x\\\" a/b","n":1e400,"s":"\ud83d\ude00"}"#);
+        let vmi =
+            Bytes::from_static(br#"{"name":"caf\u00e9 \"x\\\" a/b","n":1e400,"s":"\ud83d\ude00"}"#);
         let domain = "<domain>\n\u{1f600} \"x\" \\ é</domain>";
         HookCall::on_define_domain(&vmi, "domain", Bytes::from(domain)).unwrap()
     }
@@ -191,7 +205,9 @@ mod tests {
         let all: Vec<serde_json::Value> =
             all.iter().map(|frame| serde_json::from_str(frame).unwrap()).collect();
         assert_eq!(all.len(), 7);
-        assert!(all.iter().all(|message| message["jsonrpc"] == "2.0" && message["method"].is_string()));
+        assert!(
+            all.iter().all(|message| message["jsonrpc"] == "2.0" && message["method"].is_string())
+        );
         let ids: Vec<_> = all.iter().filter_map(|message| message["id"].as_u64()).collect();
         assert_eq!(ids, [1, 2, 3, 4, 5]);
         assert_eq!(all[0]["params"]["protocolVersions"], serde_json::json!([7, 8]));
@@ -200,7 +216,8 @@ mod tests {
     #[test]
     fn a_later_shims_call_has_all_that_a_call_has_and_more() {
         for attachments in [false, true] {
-            let usual = frames(|outbox| send_call(outbox, 9, &call(), attachments, INVOCATION).unwrap());
+            let usual =
+                frames(|outbox| send_call(outbox, 9, &call(), attachments, INVOCATION).unwrap());
             let later = frames(|outbox| {
                 send_call_of_later_shim(outbox, 9, &call(), attachments, INVOCATION).unwrap();
             });
@@ -216,7 +233,8 @@ mod tests {
     #[test]
     fn an_escaped_call_says_the_same() {
         let usual = frames(|outbox| send_call(outbox, 9, &call(), false, INVOCATION).unwrap());
-        let other = frames(|outbox| send_escaped_call(outbox, 9, &call(), false, INVOCATION).unwrap());
+        let other =
+            frames(|outbox| send_escaped_call(outbox, 9, &call(), false, INVOCATION).unwrap());
         // serde_json has no room for this number.
         let [usual, other]: [serde_json::Value; 2] = [usual, other]
             .map(|frames| serde_json::from_str(&frames[0].replace("1e400", "1")).unwrap());

@@ -6,7 +6,7 @@ use std::process::Output;
 use tokio::process::Command;
 
 use crate::rust_examples::example;
-use crate::support::{DOMAIN, Shim, binary, file, path_with, script, worker};
+use crate::support::{DOMAIN, Shim, binary, file, has_perl, path_with, script, worker};
 
 const MANUFACTURER: &str = "Copper Lantern Works";
 
@@ -54,14 +54,21 @@ async fn every_example_sets_the_manufacturer_and_is_idempotent() {
     let (smbios, bare) = (file("examples/python/smbios.py"), file("examples/python/bare.py"));
     let (smbios, bare) = (smbios.to_str().unwrap(), bare.to_str().unwrap());
     let (rust, shell) = (example("smbios"), file("examples/shell/onDefineDomain"));
+    let perl = file("examples/perl/smbios.pl");
+    let perl = perl.to_str().unwrap();
+    let has_perl = has_perl("the worker in Perl");
     for worker in [
         &["--mode", "persistent", "--", "python3", smbios][..],
         &["--mode", "persistent", "--", "python3", bare],
+        &["--mode", "persistent", "--", "perl", perl],
         &["--mode", "persistent", "--", &rust],
         &["--mode", "exec", "--", "python3", smbios],
         &["--", &rust],
         &["--", shell.to_str().unwrap()],
     ] {
+        if worker.contains(&"perl") && !has_perl {
+            continue;
+        }
         let args = [&["onDefineDomain"], worker].concat();
         let first = call(&args, |_| {}).await;
         assert_is_set(&first);
@@ -95,6 +102,8 @@ async fn bare_worker_by_hand_is_as_short_as_promised() {
     let output = bare.output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(!output.stderr.is_empty());
+    let perl = std::fs::read_to_string(file("examples/perl/smbios.pl")).unwrap();
+    assert!(perl.lines().count() < 60, "{} lines", perl.lines().count());
 }
 
 #[tokio::test]

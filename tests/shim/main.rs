@@ -13,6 +13,7 @@ mod support;
 mod bad_input;
 mod call;
 mod chaos;
+mod check;
 mod connections;
 mod contract;
 mod examples;

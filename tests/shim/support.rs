@@ -48,6 +48,17 @@ pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// Whether there is a perl with its core modules. If not, says what is left out.
+#[expect(clippy::print_stderr, reason = "a test that is left out has to say so")]
+pub fn has_perl(what: &str) -> bool {
+    let mut perl = std::process::Command::new("perl");
+    let found = perl.args(["-MJSON::PP", "-e", "1"]).output().is_ok_and(|it| it.status.success());
+    if !found {
+        eprintln!("skipped {what}: there is no perl with JSON::PP (Debian's package perl)");
+    }
+    found
+}
+
 /// The fixture worker's command, with arguments.
 pub fn worker(args: &str) -> String {
     format!("{} '{}' {args}", *PYTHON, file("tests/fixtures/worker.py").display())

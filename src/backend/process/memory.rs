@@ -6,7 +6,10 @@ use std::path::Path;
 pub(super) fn of_group(group: i32) -> u64 {
     let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
     let members = processes.flatten().map(|process| process.path());
-    members.filter(|process| group_of(process) == Some(group)).map(|process| resident(&process)).sum()
+    members
+        .filter(|process| group_of(process) == Some(group))
+        .map(|process| resident(&process))
+        .sum()
 }
 
 /// The group, by `PID (NAME) STATE PARENT GROUP …`. `None` if there is no such process (any more).

@@ -1,18 +1,17 @@
 //! Checks of documents: that what a hook does not change comes through, whatever the size, and that it
 //! may be applied to its own result.
 
+use super::super::readable::Kind;
 use super::bench::Bench;
 use super::documents::{CLOUD_INIT_TEXTS, cloud_init_text, kind, say_the_same};
 use super::marks::{self, DIFFICULT_TEXT};
 use super::messages::still_works;
 use super::peer::Peer;
-use super::super::readable::Kind;
 use super::verdict::{Stop, Verdict};
 use crate::hook::{HookName, HookReply};
 
 /// What is said where hooks change nothing.
-const NOTHING_CHANGED: &str =
-    "the hooks change nothing in these documents; --vmi, --domain and --cloud-init give them others";
+const NOTHING_CHANGED: &str = "the hooks change nothing in these documents; --vmi, --domain and --cloud-init give them others";
 
 pub(super) async fn text_intact(bench: &mut Bench) -> Verdict {
     let hooks = bench.hooks()?;
@@ -64,7 +63,9 @@ async fn cloud_init_intact(bench: &Bench, peer: &mut Peer, hook: &HookName) -> R
     let HookReply::Changed(answered) = peer.call(&call).await? else { return Ok(false) };
     for member in &untouched {
         if text(marked.as_bytes(), member) != text(answered.bytes(), member) {
-            let seen = format!("{hook} changed white space or letters in {member}, which it left alone before");
+            let seen = format!(
+                "{hook} changed white space or letters in {member}, which it left alone before"
+            );
             return Err(peer.fault(seen).into());
         }
     }

@@ -192,7 +192,11 @@ mod tests {
     fn large_documents_are_about_four_megabytes() {
         for hook in [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO] {
             let call = samples().large(&hook).unwrap().unwrap();
-            assert!((LARGE_BYTES..LARGE_BYTES + 500_000).contains(&call.bytes()), "{}", call.bytes());
+            assert!(
+                (LARGE_BYTES..LARGE_BYTES + 500_000).contains(&call.bytes()),
+                "{}",
+                call.bytes()
+            );
         }
         assert!(samples().large(&HookName::NODE_HOOKS[0]).unwrap().is_none());
     }
@@ -213,11 +217,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("document");
         std::fs::write(&file, "<domain>").unwrap();
-        let fault = |vmi, domain| {
-            Documents::read(vmi, domain, None, "node01").err().unwrap().to_string()
-        };
+        let fault =
+            |vmi, domain| Documents::read(vmi, domain, None, "node01").err().unwrap().to_string();
         assert!(fault(Some(&*file), None).contains("vmi is not a JSON object"));
         assert!(fault(None, Some(&*file)).contains("domain is not a well-formed domain"));
-        assert!(fault(None, Some(Path::new("/no/such/file"))).contains("cannot read /no/such/file"));
+        assert!(
+            fault(None, Some(Path::new("/no/such/file"))).contains("cannot read /no/such/file")
+        );
     }
 }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::bench::Bench;
-use super::peer::wire;
+use super::peer::{Peer, wire};
 use super::verdict::{Stop, Verdict};
 use crate::rpc;
 
-/// How long a worker may take to read one byte before the next is sent. Most have it at once; one that
-/// waits until more is there gets more.
-const PIECE_PATIENCE: Duration = Duration::from_millis(5);
+/// How long a worker may take to read a piece before the next is sent. Most have it at once.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The same for a worker that has once waited for more to be there.
+const NO_PATIENCE: Duration = Duration::from_millis(2);
 
 /// Single bytes at the beginning of a message: its length, and some of it.
 const SINGLE_BYTES: usize = 16;
@@ -23,20 +25,32 @@ const TOO_EARLY: Duration = Duration::from_millis(250);
 /// Lengths that no frame has.
 const BAD_LENGTHS: [[u8; 4]; 3] = [[0, 0, 0, 0], [1, 0, 0, 0], [0xff; 4]];
 
+/// Where input must not end.
+const HALF_FRAMES: [(&str, &[u8]); 2] = [
+    ("end-of-file in the length of a frame", &[0, 0]),
+    ("end-of-file inside a frame", b"\0\0\0\x09{\"a\""),
+];
+
 /// What is not a JSON object in UTF-8.
-const BAD_MESSAGES: [&[u8]; 4] = [
-    b"{\"jsonrpc\":\"2.0\",\"id\":7,",
-    b"[]",
-    b"no JSON",
-    b"{\"jsonrpc\":\"2.0\",\"method\":\"later\",\"params\":\"\xff\"}",
+const BAD_MESSAGES: [(&str, &[u8]); 4] = [
+    ("half a JSON object", b"{\"jsonrpc\":\"2.0\",\"id\":7,"),
+    ("a message that is `[]`", b"[]"),
+    ("a message that is no JSON", b"no JSON"),
+    (
+        "a message that is not UTF-8",
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"later\",\"params\":\"\xff\"}",
+    ),
 ];
 
 pub(super) async fn torn_writes(bench: &mut Bench) -> Verdict {
     let call = bench.plain_call()?;
     let mut peer = bench.peer().await?;
     let (id, bytes) = peer.call_bytes(&call)?;
+    let mut patience = PATIENCE;
     for piece in pieces(&bytes) {
-        peer.send_piece(piece, PIECE_PATIENCE).await;
+        if !peer.send_piece(piece, patience).await {
+            patience = NO_PATIENCE;
+        }
     }
     peer.reply(&call, id).await?;
     bench.put_back(peer).await?;
@@ -77,7 +91,7 @@ pub(super) async fn whole_call(bench: &mut Bench) -> Verdict {
     let mut peer = bench.peer().await?;
     let (id, bytes) = peer.call_bytes(&call)?;
     let (most, last) = bytes.split_at(bytes.len() - 1);
-    peer.send(most);
+    peer.send_piece(most, bench.limits().answer).await;
     if peer.listen(id, TOO_EARLY).await? {
         let seen = format!("it answered request {id} before the last byte of the message was sent");
         return Err(peer.fault(seen).into());
@@ -91,35 +105,51 @@ pub(super) async fn whole_call(bench: &mut Bench) -> Verdict {
 pub(super) async fn bad_length(bench: &mut Bench) -> Verdict {
     for header in BAD_LENGTHS {
         let what = format!("a frame of length {}", u32::from_be_bytes(header));
-        expect_failure(bench, &header, false, &what).await?;
+        expect_failure(bench.new_peer().await?, &header, false, &what).await?;
     }
     Ok(None)
 }
 
 pub(super) async fn half_frame(bench: &mut Bench) -> Verdict {
-    expect_failure(bench, &[0, 0], true, "end-of-file in the length of a frame").await?;
-    expect_failure(bench, b"\0\0\0\x09{\"a\"", true, "end-of-file inside a frame").await?;
+    for (what, bytes) in HALF_FRAMES {
+        expect_failure(bench.new_peer().await?, bytes, true, what).await?;
+    }
+    if bench.declared()?.attachments
+        && let Ok(call) = bench.plain_call()
+    {
+        let mut peer = bench.new_peer().await?;
+        let (_, bytes) = peer.call_bytes(&call)?;
+        let message = first_frame(&bytes);
+        if message.len() < bytes.len() {
+            expect_failure(peer, message, true, "end-of-file before an attachment").await?;
+        }
+    }
     Ok(None)
 }
 
+/// The first of several frames, with its length.
+fn first_frame(bytes: &[u8]) -> &[u8] {
+    let length = bytes.first_chunk().map_or(0, |header| u32::from_be_bytes(*header));
+    let whole = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(4);
+    bytes.get(..whole).unwrap_or(bytes)
+}
+
 pub(super) async fn bad_json(bench: &mut Bench) -> Verdict {
-    for message in BAD_MESSAGES {
+    for (what, message) in BAD_MESSAGES {
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
-        let shown = message.escape_ascii();
-        expect_failure(bench, &[&length[..], message].concat(), false, &format!("the message {shown}"))
-            .await?;
+        let bytes = [&length[..], message].concat();
+        expect_failure(bench.new_peer().await?, &bytes, false, what).await?;
     }
     Ok(None)
 }
 
 /// After what cannot be read, a worker says so and exits with a status other than 0.
 async fn expect_failure(
-    bench: &mut Bench,
+    mut peer: Peer,
     bytes: &[u8],
     then_close: bool,
     what: &str,
 ) -> Result<(), Stop> {
-    let mut peer = bench.new_peer().await?;
     peer.send(bytes);
     if then_close {
         peer.close().await;
@@ -146,7 +176,8 @@ mod tests {
             let pieces = pieces(&bytes);
             assert_eq!(pieces.concat(), bytes);
             assert!(pieces.iter().all(|piece| !piece.is_empty()));
-            let edges = pieces.iter().take(SINGLE_BYTES).chain(pieces.iter().rev().take(SINGLE_BYTES));
+            let edges =
+                pieces.iter().take(SINGLE_BYTES).chain(pieces.iter().rev().take(SINGLE_BYTES));
             assert!(length < 32 || edges.into_iter().all(|piece| piece.len() == 1));
         }
     }

@@ -12,7 +12,7 @@ use crate::rpc::{self, Declared, Outcome};
 const VERSION_OF_NOBODY: u64 = 4_000_000_000;
 
 /// How long a worker is watched that has to wait.
-const WATCH: Duration = Duration::from_millis(100);
+const WATCH: Duration = Duration::from_millis(300);
 
 pub(super) async fn handshake(bench: &mut Bench) -> Verdict {
     let mut peer = bench.start()?;
@@ -28,7 +28,9 @@ pub(super) fn in_words(declared: &Declared) -> String {
     let mut words: Vec<String> = declared.hooks.iter().map(HookName::to_string).collect();
     words.extend(declared.attachments.then(|| "attachments".to_owned()));
     words.extend(declared.cancel.then(|| "cancel".to_owned()));
-    words.extend((declared.concurrency > 1).then(|| format!("concurrency {}", declared.concurrency)));
+    words.extend(
+        (declared.concurrency > 1).then(|| format!("concurrency {}", declared.concurrency)),
+    );
     words.join(", ")
 }
 
@@ -53,7 +55,8 @@ pub(super) async fn no_common_version(bench: &mut Bench) -> Verdict {
     match error.protocol_versions() {
         Some(versions) if versions.contains(&1) => {}
         Some(versions) => {
-            let seen = format!("it says that it speaks {versions:?}, and it has answered to version 1");
+            let seen =
+                format!("it says that it speaks {versions:?}, and it has answered to version 1");
             return Err(peer.fault(seen).into());
         }
         None => {

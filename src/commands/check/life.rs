@@ -26,7 +26,11 @@ pub(super) async fn end_of_file(bench: &mut Bench) -> Verdict {
     let mut peer = bench.peer().await?;
     peer.close().await;
     let exit = peer.ended("end-of-file").await?;
-    if exit.success() { Ok(None) } else { Err(peer.fault(format!("at end-of-file it {exit}")).into()) }
+    if exit.success() {
+        Ok(None)
+    } else {
+        Err(peer.fault(format!("at end-of-file it {exit}")).into())
+    }
 }
 
 pub(super) async fn end_of_file_in_call(bench: &mut Bench) -> Verdict {
@@ -71,7 +75,8 @@ pub(super) async fn memory(bench: &mut Bench) -> Verdict {
                 return Ok(None);
             }
             Some(false) => {
-                let kibibytes: Vec<_> = sizes.iter().map(|size| (size / 1024).to_string()).collect();
+                let kibibytes: Vec<_> =
+                    sizes.iter().map(|size| (size / 1024).to_string()).collect();
                 let seen = format!(
                     "in {calls} calls it grew by more than {} KiB with every {WINDOW_CALLS}: {} KiB",
                     WINDOW_GROWTH / 1024,

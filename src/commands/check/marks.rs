@@ -1,9 +1,9 @@
 //! Marks: text in a document that no hook has a reason to change, by which it can be seen whether a
 //! document came through, and which one it is.
 
-use quick_xml::{Reader, XmlVersion};
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 /// The element that holds a mark. It stands in the domain's `metadata`, where libvirt keeps what belongs
 /// to other programs, each in a namespace of its own.
@@ -15,8 +15,7 @@ const NAMESPACE: &str = "https://sidecar-shim.example/check";
 /// A text with everything that careless programs lose: white space at both ends and in a row, letters of
 /// several scripts, a combining accent, a no-break space, a character beyond U+FFFF, and what has to be
 /// escaped in XML or JSON.
-pub(super) const DIFFICULT_TEXT: &str =
-    "  two  blanks,\ta tab,\n\ta new line; \u{a0}e\u{301} é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\ \\n  ";
+pub(super) const DIFFICULT_TEXT: &str = "  two  blanks,\ta tab,\n\ta new line; \u{a0}e\u{301} é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\ \\n  ";
 
 /// The same for an attribute, whose white space XML does not keep.
 const DIFFICULT_VALUE: &str = "é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\n";
@@ -75,7 +74,9 @@ pub(super) fn read(domain: &str) -> Option<(String, bool)> {
 
 fn value_is_intact(tag: &BytesStart<'_>) -> bool {
     let value = tag.try_get_attribute("value").ok().flatten();
-    value.and_then(|value| value.normalized_value(XmlVersion::Implicit1_0).ok()).is_some_and(|value| value == DIFFICULT_VALUE)
+    value
+        .and_then(|value| value.normalized_value(XmlVersion::Implicit1_0).ok())
+        .is_some_and(|value| value == DIFFICULT_VALUE)
 }
 
 /// The text up to the end of the element that the reader is in.

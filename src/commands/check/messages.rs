@@ -56,23 +56,15 @@ pub(super) async fn unknown_method(bench: &mut Bench) -> Verdict {
     let id = peer.request("an unknown method", |outbox, id| {
         rpc::send_unknown_request(outbox, id, None);
     });
-    expect_method_not_found(&mut peer, id).await?;
-    bench.put_back(peer).await?;
-    Ok(None)
-}
-
-/// Takes −32601 and nothing else.
-pub(super) async fn expect_method_not_found(peer: &mut Peer, id: u64) -> Result<(), Stop> {
-    match peer.outcome(id).await? {
-        Outcome::Error(error) if error.code == METHOD_NOT_FOUND => Ok(()),
-        Outcome::Error(error) => {
-            let seen = format!("it answered an unknown method with error {}", error.code);
-            Err(peer.fault(seen).into())
+    let seen = match peer.outcome(id).await? {
+        Outcome::Error(error) if error.code == METHOD_NOT_FOUND => {
+            bench.put_back(peer).await?;
+            return Ok(None);
         }
-        Outcome::Result(_) => {
-            Err(peer.fault("it answered an unknown method with a result").into())
-        }
-    }
+        Outcome::Error(error) => format!("it answered an unknown method with error {}", error.code),
+        Outcome::Result(_) => "it answered an unknown method with a result".to_owned(),
+    };
+    Err(peer.fault(seen).into())
 }
 
 pub(super) async fn unknown_notification(bench: &mut Bench) -> Verdict {

@@ -133,17 +133,17 @@ impl Peer {
     pub(super) fn call_bytes_with(
         &mut self,
         call: &HookCall,
-        send: impl FnOnce(&mut Outbox, u64, &HookCall, bool, Invocation) -> Result<(), usize>,
+        write: impl FnOnce(&mut Outbox, u64, &HookCall, bool, Invocation) -> Result<(), usize>,
     ) -> Result<(u64, Bytes), Stop> {
         let deadline_ms = u64::try_from(self.limits.answer.as_millis()).unwrap_or(u64::MAX);
         let invocation = Invocation { deadline_ms, attempt: 1 };
         let (id, attachments) = (self.last_id + 1, self.attachments());
         self.probe.begin_call();
-        let mut sent = Ok(());
+        let mut fits = Ok(());
         let bytes = self.numbered(call.hook().as_str(), id, |outbox, id| {
-            sent = send(outbox, id, call, attachments, invocation);
+            fits = write(outbox, id, call, attachments, invocation);
         });
-        match sent {
+        match fits {
             Ok(()) => Ok((id, bytes)),
             Err(length) => Err(Stop::skipped(format!(
                 "with these documents a message would be {length} bytes long, more than a frame holds"
@@ -161,10 +161,11 @@ impl Peer {
         self.send(&wire(send));
     }
 
-    /// Sends a piece, and waits until the worker has read it; or long enough, if it waits for more.
-    pub(super) async fn send_piece(&mut self, piece: &[u8], patience: Duration) {
+    /// Sends a piece, and waits until the worker has read it. `false` if it has not in that time: it may
+    /// wait for more.
+    pub(super) async fn send_piece(&mut self, piece: &[u8], patience: Duration) -> bool {
         self.probe.send(piece);
-        let _ = timeout(patience, self.probe.taken()).await;
+        timeout(patience, self.probe.taken()).await.is_ok()
     }
 
     /// Closes the worker's standard input, when all that was sent is in the pipe.
@@ -253,12 +254,17 @@ impl Peer {
                     let text = format!("a second answer to request {id}");
                     self.notes.borrow_mut().answered_twice.add(text);
                 } else {
-                    return Err(self.fault(format!("an answer to request {id}, which was never sent")));
+                    return Err(
+                        self.fault(format!("an answer to request {id}, which was never sent"))
+                    );
                 }
             }
             Heard::Message(Incoming::Log(line)) => {
                 if line.unreadable {
-                    self.notes.borrow_mut().odd_messages.add(format!("a $/log, but {}", line.message));
+                    self.notes
+                        .borrow_mut()
+                        .odd_messages
+                        .add(format!("a $/log, but {}", line.message));
                 } else if !LEVELS.contains(&line.level.as_str()) {
                     let text = format!("a $/log whose level is none of {}", LEVELS.join(", "));
                     self.notes.borrow_mut().odd_messages.add(text);
@@ -289,13 +295,11 @@ impl Peer {
     /// Waits for the exit of a worker that has been told to end.
     pub(super) async fn ended(&mut self, told: &str) -> Result<Exit, Fault> {
         let limit = self.limits.end;
-        match self.ended_within(limit).await? {
-            Some(exit) => Ok(exit),
-            None => {
-                let limit = humantime::format_duration(limit);
-                Err(self.fault(format!("it is still running {limit} after {told}")))
-            }
+        if let Some(exit) = self.ended_within(limit).await? {
+            return Ok(exit);
         }
+        let limit = humantime::format_duration(limit);
+        Err(self.fault(format!("it is still running {limit} after {told}")))
     }
 
     /// Lets a worker go that has done well.
@@ -347,7 +351,9 @@ impl Ending {
     fn of(error: &FrameError) -> Self {
         match error {
             FrameError::Ended => Self::Clean,
-            FrameError::Torn { .. } | FrameError::MissingAttachment => Self::Torn(error.to_string()),
+            FrameError::Torn { .. } | FrameError::MissingAttachment => {
+                Self::Torn(error.to_string())
+            }
             other => Self::Broken(other.to_string()),
         }
     }

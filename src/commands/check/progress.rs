@@ -38,7 +38,6 @@ impl Progress {
         self.write(CLEAR);
     }
 
-
     fn draw(&self, more: &str) {
         let filled = WIDTH * self.done / self.of.max(1);
         let bar = "━".repeat(filled) + &"─".repeat(WIDTH - filled);

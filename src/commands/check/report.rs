@@ -1,9 +1,10 @@
 //! What is shown of the checks: a table for people as they end, or one JSON object for machines.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::AnsiColor;
 use serde::Serialize;
 
 use super::catalog::Check;
@@ -12,6 +13,15 @@ use crate::rpc::Declared;
 
 /// Where the page is that failures point to.
 const PAGE: &str = "protocol.md";
+
+/// The table's lines are broken here.
+const WIDTH: usize = 100;
+
+/// Columns before what a check demands.
+const NAME_COLUMNS: usize = 28;
+
+/// Columns before what there is to say of a failure.
+const DETAIL_COLUMNS: usize = NAME_COLUMNS + 8;
 
 /// What came of the checks so far.
 pub(super) struct Report {
@@ -153,28 +163,53 @@ impl Row {
             Status::Failed => ("FAIL", AnsiColor::Red.on_default().bold()),
             Status::Skipped => ("skip", AnsiColor::Yellow.on_default()),
         };
-        let style = if color { style } else { Style::new() };
-        let Self { name, demands, .. } = self;
-        let mut lines = format!("{style}{word:<4}{style:#}  {name:<20}  {demands}\n");
-        let mut more = |label: &str, text: &str| {
-            for (index, line) in text.lines().enumerate() {
-                let label = if index == 0 { label } else { "" };
-                lines.push_str(&format!("{:28}{label:<8}{line}\n", ""));
-            }
-        };
+        let mut lines = hanging(&format!("{word:<6}{}", self.name), NAME_COLUMNS, self.demands);
+        if color {
+            lines = lines.replacen(word, &format!("{style}{word}{style:#}"), 1);
+        }
         let detail = self.detail.as_deref().unwrap_or_default();
-        match self.status {
-            Status::Passed => more("", detail),
-            Status::Skipped => more("", detail),
-            Status::Failed => {
-                more("seen:", detail);
-                more("why:", self.why.unwrap_or_default());
-                more("see:", &self.section);
-                more("stderr:", &self.stderr.join("\n"));
-            }
+        let labelled: &[(&str, &str)] = match self.status {
+            Status::Failed => &[
+                ("seen:", detail),
+                ("why:", self.why.unwrap_or_default()),
+                ("see:", &self.section),
+                ("stderr:", &self.stderr.join("\n")),
+            ],
+            Status::Passed | Status::Skipped => &[("", detail)],
+        };
+        for (label, text) in labelled {
+            let label = format!("{:NAME_COLUMNS$}{label}", "");
+            let columns = if self.status == Status::Failed { DETAIL_COLUMNS } else { NAME_COLUMNS };
+            lines.push_str(&hanging(&label, columns, text));
         }
         lines
     }
+}
+
+/// A text beside its label, in lines that are not too long. Nothing, if there is no text.
+fn hanging(label: &str, columns: usize, text: &str) -> String {
+    let mut out = String::new();
+    let mut label = label;
+    for line in text.lines() {
+        let mut used = 0;
+        for word in line.split(' ') {
+            let length = word.chars().count();
+            if used > 0 && columns + used + 1 + length > WIDTH {
+                out.push('\n');
+                used = 0;
+            }
+            if used == 0 {
+                let _ = write!(out, "{:<columns$}", std::mem::take(&mut label));
+            } else {
+                out.push(' ');
+                used += 1;
+            }
+            out.push_str(word);
+            used += length;
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// A reader that has seen enough is no fault.
@@ -183,5 +218,25 @@ fn print(text: &str) -> std::io::Result<()> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_hang_beside_their_label() {
+        let text = format!("{}\nsecond", "four ".repeat(20).trim_end());
+        let shown = hanging("label", 10, &text);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].starts_with("label     four four"));
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{shown}");
+        assert_eq!(lines[1], "          four four");
+        assert_eq!(lines[2], "          second");
+        assert_eq!(hanging("label", 10, ""), "");
+        let long = "x".repeat(2 * WIDTH);
+        assert_eq!(hanging("", 2, &long), format!("  {long}\n"), "nothing is cut");
     }
 }
