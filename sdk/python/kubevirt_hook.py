@@ -24,7 +24,7 @@ import json
 import os
 import sys
 import time
-from _thread import allocate_lock  # `threading` is imported only for hooks that use threads
+from _thread import allocate_lock, get_ident  # `threading` only for hooks that use threads
 
 # A hook's start is part of a VM's start, so `typing` and `logging` are not imported before they are
 # needed. Type checkers take this name for typing's.
@@ -380,7 +380,7 @@ def _shim_handler(channel: _Channel) -> logging.Handler:
         def emit(self, record: logging.LogRecord) -> None:
             try:
                 text = _plain(self.format(record))
-                if channel.forked:
+                if channel.forked or channel.interrupted:
                     print(text, file=sys.stderr)
                     return
                 levels = (name for number, name in names if record.levelno >= number)
@@ -417,12 +417,19 @@ class _Channel:
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         self._output = _move_stdout()
-        self._lock, self._process = allocate_lock(), os.getpid()
+        self._process = os.getpid()
+        self._lock = allocate_lock()
+        self._writer: int | None = None  # the thread that has the lock
 
     @property
     def forked(self) -> bool:
         """Whether this is a child that a hook has forked. It has no part in the conversation."""
         return os.getpid() != self._process
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether this runs in the midst of a write of this thread, as handlers of signals may."""
+        return self._writer == get_ident()
 
     def messages(self) -> Iterator[tuple[Json, Documents]]:
         """Every message until end-of-file, with its attachments."""
@@ -471,9 +478,13 @@ class _Channel:
             raise OSError("a child process came back from a hook")
         parts = [part for frame in frames for part in (len(frame).to_bytes(4, "big"), frame)]
         with self._lock:
-            sent = os.writev(self._output, parts)
-            if sent < sum(map(len, parts)):
-                _write_all(self._output, b"".join(parts)[sent:])
+            self._writer = get_ident()
+            try:
+                sent = os.writev(self._output, parts)
+                if sent < sum(map(len, parts)):
+                    _write_all(self._output, b"".join(parts)[sent:])
+            finally:
+                self._writer = None
 
 
 def _frames(message: Json, *attached: bytes) -> list[bytes]:

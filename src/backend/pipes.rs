@@ -53,7 +53,8 @@ impl Output {
                     Err(fault) => return Ok(Heard::Malformed(fault.to_string())),
                 },
                 None => {
-                    if self.buffer.capacity() == self.buffer.len() {
+                    // Inside a frame there is room for the rest of it.
+                    if self.buffer.is_empty() || self.buffer.capacity() == self.buffer.len() {
                         self.buffer.reserve(READ_BYTES);
                     }
                     item = if self.stdout.read_buf(&mut self.buffer).await? > 0 {

@@ -26,20 +26,14 @@ impl BadDocument {
 }
 
 impl Document {
-    /// Takes whatever is to be passed on unread.
+    /// Takes bytes that were checked, or are to be passed on unread.
     pub(super) fn unchecked(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// Takes UTF-8 text without NUL characters (neither XML nor an argument can hold one).
+    /// Takes UTF-8 text without NUL characters.
     pub(super) fn text(name: &'static str, bytes: Bytes) -> Result<Self, BadDocument> {
-        if let Err(error) = std::str::from_utf8(&bytes) {
-            let at = error.valid_up_to();
-            return Err(BadDocument::new(name, format!("is not UTF-8: bad byte at offset {at}")));
-        }
-        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
-            return Err(BadDocument::new(name, format!("holds a NUL character at offset {at}")));
-        }
+        read_text(name, &bytes)?;
         Ok(Self(bytes))
     }
 
@@ -81,6 +75,18 @@ impl Document {
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0
+    }
+}
+
+/// Reads UTF-8 text without NUL characters (neither XML nor an argument can hold one).
+pub(super) fn read_text<'a>(name: &'static str, bytes: &'a [u8]) -> Result<&'a str, BadDocument> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        BadDocument::new(name, format!("is not UTF-8: bad byte at offset {at}"))
+    })?;
+    match memchr::memchr(0, bytes) {
+        Some(at) => Err(BadDocument::new(name, format!("holds a NUL character at offset {at}"))),
+        None => Ok(text),
     }
 }
 

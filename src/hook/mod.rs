@@ -166,10 +166,9 @@ impl HookCall {
         let document = match self.subject {
             Subject::Domain(_) if checks == Checks::None => Document::unchecked(output),
             Subject::Domain(_) => {
-                let document = Document::text(DOMAIN, output)?;
-                xml::check_domain(document.as_str())
+                xml::check_domain(document::read_text(DOMAIN, &output)?)
                     .map_err(|fault| BadDocument::new(DOMAIN, fault.to_string()))?;
-                document
+                Document::unchecked(output)
             }
             Subject::CloudInitData(_) => Document::json_object(CLOUD_INIT_DATA, &output)?,
             Subject::Node(_) => return Ok(HookReply::Done),

@@ -4,6 +4,11 @@
 //! text around it, names, attributes, references, characters) is checked here. A document that
 //! passes is one that libvirt's parser can read; whether libvirt likes what it says is
 //! libvirt's to judge.
+//!
+//! That is the thorough scan. Before it comes a quick one ([`plain`]) that most documents pass.
+
+mod characters;
+mod plain;
 
 use std::fmt;
 
@@ -46,7 +51,9 @@ pub(super) fn check_domain(text: &str) -> Result<(), XmlFault> {
         let what = "is empty; it has to be the whole domain document".to_owned();
         return Err(XmlFault { what, at: None });
     }
-    scan(text).map_err(|Found(fault, offset)| XmlFault {
+    let checked = characters::check(text)
+        .and_then(|()| if plain::is_domain(text) { Ok(()) } else { scan(text) });
+    checked.map_err(|Found(fault, offset)| XmlFault {
         what: format!("is not a well-formed domain: {fault}"),
         at: Some(line_and_column(text, offset)),
     })
@@ -59,8 +66,8 @@ struct Seen {
     root: bool,
 }
 
+/// The thorough way.
 fn scan(text: &str) -> Result<(), Found> {
-    check_characters(text)?;
     // A byte order mark is no part of the document; the reader passes over it without counting.
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let skipped = text.len() - body.len();
@@ -265,28 +272,6 @@ fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("an element or attribute has no valid name (is there a bare `<`?)".to_owned())
-}
-
-/// XML has no place for control characters other than tab, line feed and carriage return, nor for
-/// two that are none.
-fn check_characters(text: &str) -> Result<(), Found> {
-    let bytes = text.as_bytes();
-    let is_bad = |at: usize| match bytes[at] {
-        b'\t' | b'\n' | b'\r' => false,
-        0..0x20 => true,
-        // How U+FFFE and U+FFFF begin.
-        0xef => {
-            bytes[at..].starts_with(b"\xef\xbf\xbe") || bytes[at..].starts_with(b"\xef\xbf\xbf")
-        }
-        _ => false,
-    };
-    match (0..bytes.len()).find(|&at| is_bad(at)) {
-        Some(at) if bytes[at] < 0x20 => {
-            Err(Found(format!("control character {:#04x}", bytes[at]), at))
-        }
-        Some(at) => Err(Found("U+FFFE or U+FFFF, which are no characters".to_owned(), at)),
-        None => Ok(()),
-    }
 }
 
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {

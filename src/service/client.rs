@@ -3,11 +3,16 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 use tonic::client::Grpc;
+use tonic::codegen::Service;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
@@ -103,6 +108,25 @@ pub struct ServerHealth {
     pub status: String,
 }
 
+/// Connects to a socket. The library's own connector knows the names of hosts as well, and brings a
+/// resolver for them into a static program.
+struct Connector(PathBuf);
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<UnixStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let socket = self.0.clone();
+        Box::pin(async { UnixStream::connect(socket).await.map(TokioIo::new) })
+    }
+}
+
 /// One connection.
 pub struct Client {
     channel: Channel,
@@ -115,13 +139,12 @@ impl Client {
     pub async fn dial(socket: &Path) -> Result<Self, ClientError> {
         let path = socket.display().to_string();
         let failed = |why: String| ClientError::Dial { path: path.clone(), why };
-        let channel = Endpoint::from_shared(format!("unix:{path}"))
-            .map_err(|error| failed(error.to_string()))?
-            .origin(Uri::from_static("http://localhost"))
+        // Of a Unix socket's client, KubeVirt's says `localhost` as well.
+        let channel = Endpoint::from_static("http://localhost")
             .connect_timeout(DIAL_TIMEOUT)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
-            .connect()
+            .connect_with_connector(Connector(socket.to_owned()))
             .await
             .map_err(|error| {
                 let cause = innermost(&error);

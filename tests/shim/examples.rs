@@ -1,5 +1,7 @@
-//! The examples in Python, on domains as KubeVirt and libvirt write them, in both modes.
+//! The examples in Python, on domains as KubeVirt and libvirt write them, in both modes; and what such tests
+//! of other languages have in common.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -9,17 +11,17 @@ use tokio::process::Command;
 use crate::support::{LIMIT, binary, file};
 
 /// What one example does.
-struct Example {
-    name: &'static str,
-    hook: &'static str,
-    annotation: &'static str,
-    value: &'static str,
+pub struct Example {
+    pub name: &'static str,
+    pub hook: &'static str,
+    pub annotation: &'static str,
+    pub value: &'static str,
     /// What its result has and what went in has not.
-    brings: &'static [&'static str],
+    pub brings: &'static [&'static str],
     /// Lines of the diff of each domain: KubeVirt's and libvirt's.
-    lines: [usize; 2],
+    pub lines: [usize; 2],
     /// Values that are refused, with words of the refusal.
-    refuses: &'static [(&'static str, &'static str)],
+    pub refuses: &'static [(&'static str, &'static str)],
 }
 
 const DOMAIN_EXAMPLES: [Example; 4] = [
@@ -87,14 +89,22 @@ const CLOUD_INIT_EXAMPLE: Example = Example {
 };
 
 /// Files for calls of one example.
-struct Bench {
+pub struct Bench {
     dir: TempDir,
     example: &'static Example,
+    program: Vec<OsString>,
 }
 
 impl Bench {
+    /// For an example in Python.
     fn new(example: &'static Example) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), example }
+        let script = file(&format!("examples/python/{}.py", example.name));
+        Self::of(example, vec!["python3".into(), script.into()])
+    }
+
+    /// For an example that is started with this command.
+    pub fn of(example: &'static Example, program: Vec<OsString>) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), example, program }
     }
 
     fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -116,12 +126,11 @@ impl Bench {
 
     /// Calls the example. Standard output and error, and whether it succeeded.
     async fn call(&self, mode: &str, vmi: &Path, document: &Path) -> (String, String, bool) {
-        let Example { name, hook, .. } = self.example;
-        let script = file(&format!("examples/python/{name}.py"));
-        let flag = if *hook == "onDefineDomain" { "--domain" } else { "--cloud-init" };
+        let hook = self.example.hook;
+        let flag = if hook == "onDefineDomain" { "--domain" } else { "--cloud-init" };
         let mut command = Command::new(binary());
         command.args(["call", hook, "--mode", mode, flag]).arg(document).arg("--vmi").arg(vmi);
-        command.arg("--").arg("python3").arg(script).kill_on_drop(true);
+        command.arg("--").args(&self.program).kill_on_drop(true);
         let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (text(&output.stdout), text(&output.stderr), output.status.success())
@@ -151,8 +160,12 @@ impl Bench {
         // Everything else, white space and comments included, is as it was.
         assert_eq!(changed.count(), lines, "{name}: {diff}");
         for declared in sent.split_whitespace().filter(|word| word.starts_with("xmlns")) {
-            let declared = declared.trim_end_matches('>').replace('\'', "\"");
-            assert_eq!(answer.matches(&declared).count(), 1, "{name}: {declared} in {answer}");
+            let double = |text: &str| text.trim_end_matches('>').replace('\'', "\"");
+            assert_eq!(
+                double(&answer).matches(&double(declared)).count(),
+                1,
+                "{name}: {declared} in {answer}"
+            );
         }
 
         let again = self.write("again", &answer);
@@ -160,6 +173,32 @@ impl Bench {
         assert_eq!((second, report.as_str()), (answer, "unchanged\n"), "{name} is not idempotent");
         let (without, report) = self.both(&self.vmi(None), &document).await;
         assert_eq!((without.as_str(), report.as_str()), (sent, "unchanged\n"), "{name}");
+    }
+
+    /// Everything that holds of an example for domains.
+    pub async fn check_domains(&self) {
+        let [of_kubevirt, of_libvirt] = self.example.lines;
+        let kubevirt = sample("domain.xml");
+        self.check(&kubevirt, of_kubevirt).await;
+        // The plugin API's form.
+        self.check(&kubevirt.replace('\t', "  "), of_kubevirt).await;
+        let libvirt = std::fs::read_to_string(file("tests/fixtures/domains/libvirt.xml")).unwrap();
+        self.check(&libvirt, of_libvirt).await;
+        self.check_refusals(&kubevirt).await;
+    }
+
+    /// The example does what protocol.md demands, with a VMI for which it has something to do.
+    pub async fn keeps_the_protocol(&self) {
+        let mut command = Command::new(binary());
+        command.args(["check", "--json", "--vmi"]).arg(self.vmi(Some(self.example.value)));
+        command.arg("--").args(&self.program).kill_on_drop(true);
+        let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success() && report["passed"] == json!(true), "{report:#}");
+        for check in report["checks"].as_array().unwrap() {
+            let passed = check["status"] == json!("passed");
+            assert!(passed || check["name"] == json!("concurrency"), "{check:#}");
+        }
     }
 
     async fn check_refusals(&self, sent: &str) {
@@ -183,14 +222,7 @@ fn sample(name: &str) -> String {
 }
 
 async fn check_domain_example(example: &'static Example) {
-    let bench = Bench::new(example);
-    let kubevirt = sample("domain.xml");
-    bench.check(&kubevirt, example.lines[0]).await;
-    // The plugin API's form.
-    bench.check(&kubevirt.replace('\t', "  "), example.lines[0]).await;
-    let libvirt = std::fs::read_to_string(file("tests/fixtures/domains/libvirt.xml")).unwrap();
-    bench.check(&libvirt, example.lines[1]).await;
-    bench.check_refusals(&kubevirt).await;
+    Bench::new(example).check_domains().await;
 }
 
 #[tokio::test]

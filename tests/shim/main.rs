@@ -18,6 +18,7 @@ mod connections;
 mod contract;
 mod examples;
 mod exec;
+mod go_examples;
 mod health;
 mod lifetime;
 mod migrating_page;

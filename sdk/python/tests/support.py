@@ -112,6 +112,13 @@ class Worker:
         assert answer["id"] == ident, answer
         return answer.get("result", answer.get("error"))
 
+    def wait_for_log(self, text):
+        """Reads standard error up to a line with this text."""
+        for line in self.process.stderr:
+            if text in line.decode():
+                return
+        raise AssertionError(f"the worker ended without the line {text!r}")
+
     def end(self):
         """Says stop. Returns the exit status, what was left on standard output, and the log."""
         rest, log = self.process.communicate()

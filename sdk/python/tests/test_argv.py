@@ -188,8 +188,7 @@ class Endings(Argv):
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
         )
-        while b"begun" not in process.stderr.readline():
-            pass
+        self.assertTrue(any(b"begun" in line for line in process.stderr))
         process.terminate()
         output, _ = process.communicate(timeout=LIMIT)
         self.assertEqual((process.returncode, output), (-signal.SIGTERM, b""))

@@ -1,9 +1,12 @@
 """A worker and the mistakes that are made with one."""
 
+import array
+import fcntl
 import os
 import signal
 import sys
 import tempfile
+import termios
 import unittest
 
 from support import LIMIT, SDK, Worker, run
@@ -14,6 +17,7 @@ from kubevirt_hook import MAX_FRAME_BYTES, Hook
 
 FIXTURE = SDK / "tests" / "fixture.py"
 FAULT = {"code": -32603, "message": "a fault in the hook's code; its log has the trace"}
+F_GETPIPE_SZ = 1032  # `fcntl` has it from Python 3.10 on
 UNCHANGED = {"unchanged": True}
 
 
@@ -196,8 +200,7 @@ class Signals(unittest.TestCase):
                 ):
                     if code:
                         worker.start_call({"run": code})
-                        while b"begun" not in worker.process.stderr.readline():
-                            pass
+                        worker.wait_for_log("begun")
                     worker.process.terminate()
                     status, rest, log = worker.end()
                     self.assertEqual((status, rest), (-signal.SIGTERM, b""), log)
@@ -245,6 +248,23 @@ class Logging(unittest.TestCase):
         )
         self.assertEqual(lines, [])
         self.assertIn("mine: e\n", log)
+
+    def test_a_signal_handler_that_logs_in_the_midst_of_an_answer(self):
+        code = (
+            "import signal\n"
+            "signal.signal(signal.SIGALRM, lambda *_: hook.log.warning('late'))\n"
+            "result = 'x' * 10_000_000"
+        )
+        with Worker(FIXTURE) as worker:
+            worker.start_call({"run": code})
+            # The answer does not fit the pipe: when that is full, it is being written.
+            size, filled = fcntl.fcntl(worker.process.stdout, F_GETPIPE_SZ), array.array("i", [0])
+            while filled[0] < size and worker.process.poll() is None:
+                fcntl.ioctl(worker.process.stdout, termios.FIONREAD, filled)
+            worker.process.send_signal(signal.SIGALRM)
+            worker.wait_for_log("late")
+            self.assertEqual(worker.receive()["result"]["domain"], "x" * 10_000_000)
+            self.assertEqual(worker.end()[0], 0)
 
     def test_a_line_that_cannot_be_formatted_does_not_fail_the_call(self):
         lines, _, log = self.logged(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anstyle::{AnsiColor, Style};
 use similar::algorithms::{Capture, Compact, Replace, myers};
 use similar::udiff::UnifiedHunkHeader;
-use similar::{DiffOp, DiffTag, group_diff_ops};
+use similar::{ChangeTag, DiffOp, group_diff_ops};
 
 use super::super::readable::{Kind, readable};
 
@@ -27,43 +27,34 @@ pub(super) fn unified(kind: Kind, sent: &[u8], answered: &[u8], color: bool) -> 
     if old == new {
         return "unchanged in what it says, though written in another way\n".to_owned();
     }
-    let lines = [&old, &new].map(|text| text.split_inclusive('\n').collect::<Vec<_>>());
-    let [old, new] = lines.each_ref().map(Vec::as_slice);
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let paint = |style: Style| if color { style } else { Style::new() };
     let mut out = String::new();
     line(&mut out, paint(Style::new().bold()), "--- sent");
     line(&mut out, paint(Style::new().bold()), "+++ answered");
-    for hunk in group_diff_ops(differences(old, new), CONTEXT) {
+    for hunk in group_diff_ops(changes(&old, &new), CONTEXT) {
         let header = UnifiedHunkHeader::new(&hunk).to_string();
         line(&mut out, paint(AnsiColor::Cyan.on_default()), &header);
-        for operation in hunk {
-            let (tag, before, after) = operation.as_tag_tuple();
-            let (before, after) = (&old[before], &new[after]);
-            let runs = match tag {
-                DiffTag::Equal => vec![(' ', Style::new(), before)],
-                DiffTag::Delete | DiffTag::Insert | DiffTag::Replace => vec![
-                    ('-', AnsiColor::Red.on_default(), before),
-                    ('+', AnsiColor::Green.on_default(), after),
-                ],
+        for change in hunk.iter().flat_map(|change| change.iter_changes(&old[..], &new[..])) {
+            let (sign, style) = match change.tag() {
+                ChangeTag::Delete => ('-', AnsiColor::Red.on_default()),
+                ChangeTag::Insert => ('+', AnsiColor::Green.on_default()),
+                ChangeTag::Equal => (' ', Style::new()),
             };
-            for (sign, style, lines) in runs {
-                for text in lines {
-                    line(&mut out, paint(style), &format!("{sign}{}", text.trim_end_matches('\n')));
-                }
-            }
+            line(&mut out, paint(style), &format!("{sign}{}", change.value()));
         }
     }
     out
 }
 
-/// What changes one list of lines into another. One algorithm is named: with the choice left open, all of
-/// the library's become part of the program, which are half a megabyte.
-fn differences(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
-    let deadline = Instant::now() + DIFF_TIMEOUT;
-    let mut found = Compact::new(Replace::new(Capture::new()), old, new);
+/// What has to be done to one text's lines to get the other's. One algorithm is called by name: with a
+/// choice of them at run time, the program would hold them all, which is 0.6 MB.
+fn changes(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
+    let mut changes = Compact::new(Replace::new(Capture::new()), old, new);
+    let until = Some(Instant::now() + DIFF_TIMEOUT);
     let Ok(()) =
-        myers::diff_deadline(&mut found, old, 0..old.len(), new, 0..new.len(), Some(deadline));
-    found.into_inner().into_inner().into_ops()
+        myers::diff_deadline_raw(&mut changes, old, 0..old.len(), new, 0..new.len(), until);
+    changes.into_inner().into_inner().into_ops()
 }
 
 fn line(out: &mut String, style: Style, text: &str) {

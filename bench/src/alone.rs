@@ -1,0 +1,71 @@
+//! The program of exec mode without a shim: started by the client itself, which is what a call costs
+//! at the least.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tempfile::TempDir;
+
+use crate::contestant::{Language, Parts};
+use crate::documents::{Documents, Expected};
+use crate::proc;
+use crate::server::directory;
+use crate::stats::Round;
+
+/// A program `onDefineDomain`.
+pub struct Alone {
+    program: PathBuf,
+    path: OsString,
+    /// Removed when dropped.
+    _directory: TempDir,
+}
+
+impl Alone {
+    pub fn new(parts: &Parts, language: Language) -> Result<Self> {
+        let directory = directory()?;
+        let path = parts.path_with(language, directory.path())?;
+        let program = directory.path().join("bin/onDefineDomain");
+        Ok(Self { program, path, _directory: directory })
+    }
+
+    /// Runs it again and again.
+    pub fn run(&self, documents: &Documents, time: Duration, least_calls: usize) -> Result<Round> {
+        documents.check(&self.call(documents)?, Expected::Edited, true)?;
+        let cpu_before = proc::cpu(std::process::id())?;
+        let started = Instant::now();
+        let mut latencies = Vec::new();
+        while started.elapsed() < time || latencies.len() < least_calls {
+            let before = Instant::now();
+            let answer = self.call(documents)?;
+            latencies.push(before.elapsed());
+            documents.check(&answer, Expected::Edited, false)?;
+        }
+        let elapsed = started.elapsed();
+        let cpu = proc::cpu(std::process::id())?.saturating_sub(cpu_before);
+        Ok(Round { latencies, elapsed, cpu })
+    }
+
+    fn call(&self, documents: &Documents) -> Result<Vec<u8>> {
+        let output = Command::new(&self.program)
+            .arg("--vmi")
+            .arg(OsStr::from_bytes(&documents.vmi))
+            .arg("--domain")
+            .arg(OsStr::from_bytes(&documents.domain))
+            .env("PATH", &self.path)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "{} ended with {}: {}",
+            self.program.display(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(output.stdout)
+    }
+}

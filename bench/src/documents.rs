@@ -1,0 +1,123 @@
+//! What is sent: the sample VM of `sidecar-shim call`, with as many disks as make it so long.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+
+const DOMAIN: &str = include_str!("../../src/commands/call/samples/domain.xml");
+const VMI: &str = include_str!("../../src/commands/call/samples/vmi.json");
+
+/// What the hooks put into the domain, as the sample VMI's annotation says.
+const EDIT: &str = ">Copper Lantern Works</entry>";
+
+/// The end of the element that disks stand in.
+const DEVICES_END: &str = "\t</devices>";
+
+/// A VMI and a domain.
+#[derive(Clone)]
+pub struct Documents {
+    /// Kubernetes JSON.
+    pub vmi: Bytes,
+    /// libvirt XML.
+    pub domain: Bytes,
+}
+
+/// What has to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// The domain as it was sent.
+    Same,
+    /// The domain with the manufacturer set.
+    Edited,
+    /// Whatever the server makes of it.
+    Any,
+}
+
+impl Documents {
+    /// A domain of exactly `bytes`, and the VMI.
+    pub fn of_size(bytes: usize) -> Result<Self> {
+        let (head, tail) = DOMAIN.split_once(DEVICES_END).unwrap_or((DOMAIN, ""));
+        ensure!(!tail.is_empty(), "the sample domain has no devices");
+        let mut domain = head.to_owned();
+        let rest = DEVICES_END.len() + tail.len();
+        let mut number = 0;
+        // The last disk is the one that makes the length right.
+        while domain.len() + rest + 2 * disk(number, 0).len() <= bytes {
+            domain.push_str(&disk(number, 0));
+            number += 1;
+        }
+        let left = bytes.checked_sub(domain.len() + rest + disk(number, 0).len());
+        let Some(left) = left else {
+            anyhow::bail!("a domain of {bytes} bytes is shorter than the sample with one more disk")
+        };
+        domain.push_str(&disk(number, left));
+        domain.push_str(DEVICES_END);
+        domain.push_str(tail);
+        ensure!(domain.len() == bytes, "the domain has {} bytes, not {bytes}", domain.len());
+        Ok(Self { vmi: Bytes::from_static(VMI.as_bytes()), domain: Bytes::from(domain) })
+    }
+
+    /// Whether this is the right answer. Read to its end only where `thorough`: between the calls of
+    /// a measurement, the length has to do.
+    pub fn check(&self, answer: &[u8], expected: Expected, thorough: bool) -> Result<()> {
+        match expected {
+            Expected::Any => {}
+            Expected::Same => {
+                ensure!(answer.len() == self.domain.len(), "{} bytes came back", answer.len());
+                ensure!(!thorough || answer == self.domain, "another document came back");
+            }
+            Expected::Edited => {
+                // A library may write `<a></a>` as `<a/>`.
+                ensure!(answer.len() > self.domain.len() / 2, "{} bytes came back", answer.len());
+                let text = if thorough { std::str::from_utf8(answer)? } else { return Ok(()) };
+                ensure!(text.contains(EDIT), "the domain came back without the edit");
+                let disks = |text: &str| text.matches("<disk ").count();
+                let sent = disks(std::str::from_utf8(&self.domain)?);
+                ensure!(disks(text) == sent, "{} of {sent} disks came back", disks(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A disk, as KubeVirt writes one, whose serial number has `padding` digits more.
+fn disk(number: usize, padding: usize) -> String {
+    let mut serial = String::new();
+    let _ = write!(serial, "{number:06}");
+    serial.extend(std::iter::repeat_n('0', padding));
+    format!(
+        "\t\t<disk device=\"disk\" type=\"block\" model=\"virtio-non-transitional\">\n\
+         \t\t\t<source dev=\"/dev/volume-{number:06}\"></source>\n\
+         \t\t\t<target bus=\"virtio\" dev=\"vd-{number:06}\"></target>\n\
+         \t\t\t<serial>{serial}</serial>\n\
+         \t\t\t<driver cache=\"none\" error_policy=\"stop\" name=\"qemu\" type=\"raw\"></driver>\n\
+         \t\t\t<alias name=\"ua-volume-{number:06}\"></alias>\n\
+         \t\t</disk>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_have_the_size_that_was_asked_for() {
+        for bytes in [4_000, 4_001, 8_000, 128_000, 1_000_000] {
+            let documents = Documents::of_size(bytes).unwrap();
+            assert_eq!(documents.domain.len(), bytes);
+            assert!(documents.check(&documents.domain, Expected::Same, true).is_ok());
+            assert!(documents.check(&documents.domain, Expected::Edited, true).is_err());
+        }
+        assert!(Documents::of_size(3_000).is_err());
+    }
+
+    #[test]
+    fn a_shorter_answer_and_another_one_are_not_taken() {
+        let documents = Documents::of_size(4_000).unwrap();
+        assert!(documents.check(b"<domain/>", Expected::Same, false).is_err());
+        assert!(documents.check(b"<domain/>", Expected::Edited, false).is_err());
+        let other = String::from_utf8(documents.domain.to_vec()).unwrap().replace("vda", "vdx");
+        assert!(documents.check(other.as_bytes(), Expected::Same, true).is_err());
+    }
+}

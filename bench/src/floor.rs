@@ -1,0 +1,80 @@
+//! The floor: what a gRPC server in Rust on a Unix socket costs if it does nothing. No shim on the
+//! same library can be faster.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use anyhow::Result;
+use sidecar_shim::service::proto::v1alpha3::callbacks_server::{Callbacks, CallbacksServer};
+use sidecar_shim::service::proto::v1alpha3::{
+    OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
+    ShutdownParams, ShutdownResult,
+};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::Stream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+/// The windows that the shim asks for: with the library's own, of 64 kB, a long document waits for
+/// updates on its way.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// The longest HTTP/2 frame, as the shim's.
+const HTTP2_FRAME_BYTES: u32 = 1024 * 1024;
+
+/// More than the longest document of the measurement.
+const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+
+struct Echo;
+
+#[tonic::async_trait]
+impl Callbacks for Echo {
+    async fn on_define_domain(
+        &self,
+        request: Request<OnDefineDomainParams>,
+    ) -> Result<Response<OnDefineDomainResult>, Status> {
+        let domain_xml = request.into_inner().domain_xml;
+        Ok(Response::new(OnDefineDomainResult { domain_xml }))
+    }
+
+    async fn pre_cloud_init_iso(
+        &self,
+        _: Request<PreCloudInitIsoParams>,
+    ) -> Result<Response<PreCloudInitIsoResult>, Status> {
+        Err(Status::unimplemented("the floor has one method"))
+    }
+
+    async fn shutdown(
+        &self,
+        _: Request<ShutdownParams>,
+    ) -> Result<Response<ShutdownResult>, Status> {
+        Err(Status::unimplemented("the floor has one method"))
+    }
+}
+
+/// Serves until it is killed, with the library's defaults or, `tuned`, with the shim's windows.
+pub async fn serve(socket: &Path, tuned: bool) -> Result<()> {
+    let callbacks = CallbacksServer::new(Echo)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .initial_stream_window_size(tuned.then_some(WINDOW_BYTES))
+        .initial_connection_window_size(tuned.then_some(WINDOW_BYTES))
+        .max_frame_size(tuned.then_some(HTTP2_FRAME_BYTES))
+        .add_service(callbacks)
+        .serve_with_incoming(Incoming(UnixListener::bind(socket)?))
+        .await?;
+    Ok(())
+}
+
+/// Connections as a stream.
+struct Incoming(UnixListener);
+
+impl Stream for Incoming {
+    type Item = std::io::Result<UnixStream>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_accept(context).map_ok(|(stream, _)| stream).map(Some)
+    }
+}

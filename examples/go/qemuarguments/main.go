@@ -1,0 +1,63 @@
+// Gives QEMU the options of an annotation of the VM, {"-global": "ICH9-LPC.disable_s3=0"} for example.
+// Only those in allowed pass: with -drive, say, whoever may annotate a VM could reach into its pod.
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"sidecar-shim.example/hook"
+	"sidecar-shim.example/hook/xmledit"
+)
+
+const annotation = "qemu.vm.kubevirt.io/options"
+
+var allowed = []string{"-boot", "-global", "-rtc"}
+
+func addOptions(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) {
+	metadata, err := vmi.Metadata()
+	text, found := metadata.Annotations[annotation]
+	if err != nil || !found {
+		return nil, err
+	}
+	var options map[string]string
+	if json.Unmarshal([]byte(text), &options) != nil {
+		return nil, hook.Refuse("annotation %s: not a JSON object of texts", annotation)
+	}
+	document, err := xmledit.Parse(domain)
+	if err != nil {
+		return nil, hook.InvalidParams("domain: %w", err)
+	}
+	document.Root().SetAttr("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+	line := document.Root().Ensure("qemu:commandline")
+	for _, option := range allowed {
+		if value, found := options[option]; found && !holds(line, option, value) {
+			line.Append("qemu:arg", "value", option)
+			line.Append("qemu:arg", "value", value)
+		}
+		delete(options, option)
+	}
+	if len(options) > 0 {
+		return nil, hook.Refuse("annotation %s: only %q are allowed", annotation, allowed)
+	}
+	return document.Bytes()
+}
+
+// holds says whether the option is there already, as it is in a later call of the same boot.
+func holds(line *xmledit.Element, option, value string) bool {
+	before := ""
+	for _, argument := range line.Children("qemu:arg") {
+		text, _ := argument.Attr("value")
+		if before == option && text == value {
+			return true
+		}
+		before = text
+	}
+	return false
+}
+
+func main() {
+	worker := hook.Worker{Name: "qemu-arguments", Version: "1.0.0"}
+	worker.OnDefineDomain(addOptions)
+	worker.Run()
+}

@@ -1,0 +1,58 @@
+package hook
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// maxFrame is the most that a frame holds: 16 MiB - 1, so that its first byte is zero, which no text
+// begins with.
+const maxFrame = 1<<24 - 1
+
+// maxCopied is how much is copied to go out in one write with what stands before it, which costs less
+// than a write of its own.
+const maxCopied = 64 << 10
+
+// readFrame returns the next frame, or io.EOF where the input ends between two. After any other error
+// there is no way back into step.
+func readFrame(input io.Reader) ([]byte, error) {
+	var header [4]byte
+	switch _, err := io.ReadFull(input, header[:]); {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errors.New("standard input ended inside the length of a frame")
+	case err != nil:
+		return nil, err
+	}
+	length := binary.BigEndian.Uint32(header[:])
+	if length < 1 || length > maxFrame {
+		return nil, fmt.Errorf("% x is not the length of a frame, which holds 1 to %d bytes", header, maxFrame)
+	}
+	frame := make([]byte, length)
+	if read, err := io.ReadFull(input, frame); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, fmt.Errorf("standard input ended after %d of a frame's %d bytes", read, length)
+		}
+		return nil, err
+	}
+	return frame, nil
+}
+
+// writeFrames writes a message, and behind it what is attached to it, if that is not empty. Both have
+// to fit a frame.
+func writeFrames(output io.Writer, message, attached []byte) error {
+	buffer := make([]byte, 0, 4+len(message)+4+min(len(attached), maxCopied))
+	buffer = append(binary.BigEndian.AppendUint32(buffer, uint32(len(message))), message...)
+	if len(attached) > 0 {
+		buffer = binary.BigEndian.AppendUint32(buffer, uint32(len(attached)))
+		if len(attached) <= maxCopied {
+			buffer, attached = append(buffer, attached...), nil
+		}
+	}
+	if _, err := output.Write(buffer); err != nil || len(attached) == 0 {
+		return err
+	}
+	_, err := output.Write(attached)
+	return err
+}

@@ -1,0 +1,3 @@
+module sidecar-shim.example/hook
+
+go 1.22

@@ -1,0 +1,163 @@
+package hook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// programVariable makes the test binary one of the programs, in place of the tests.
+const programVariable = "HOOK_TEST_PROGRAM"
+
+// limit is longer than anything here takes; it keeps a test that would hang from hanging.
+const limit = time.Minute
+
+// programs are hooks for the tests to start.
+var programs = map[string]func(argument string){
+	"vectors": func(concurrency string) { vectorWorker(concurrency).Run() },
+	"tells":   func(string) { tellingWorker().Run() },
+	"empty":   func(string) { new(Worker).Run() },
+}
+
+func TestMain(m *testing.M) {
+	if program, ok := programs[os.Getenv(programVariable)]; ok {
+		program(os.Getenv(programVariable + "_ARGUMENT"))
+	}
+	os.Exit(m.Run())
+}
+
+// program is a command that runs one of the programs.
+func program(t *testing.T, name, argument string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, os.Args[0], args...)
+	command.Env = append(os.Environ(), programVariable+"="+name, programVariable+"_ARGUMENT="+argument)
+	return command
+}
+
+// asWorker lets a command start as a worker.
+func asWorker(command *exec.Cmd) *exec.Cmd {
+	command.Env = append(command.Env, protocolVariable+"=1")
+	return command
+}
+
+// vectorWorker is the worker that protocol/vectors/README.md describes.
+func vectorWorker(concurrency string) *Worker {
+	worker := &Worker{Name: "vectors", Version: "1.0.0", LogLevel: slog.LevelDebug}
+	worker.Concurrency, _ = strconv.Atoi(concurrency)
+	worker.OnDefineDomain(func(ctx context.Context, vmi VMI, domain []byte) ([]byte, error) {
+		return behave(ctx, vmi, domain, "none", func(text string) ([]byte, error) { return []byte(text), nil })
+	})
+	worker.PreCloudInitIso(func(ctx context.Context, vmi VMI, data CloudInitData) (CloudInitData, error) {
+		return behave(ctx, vmi, data, "none", func(text string) ([]byte, error) { return data.With("UserData", text) })
+	})
+	worker.NodeHook("preVMStart", func(ctx context.Context, vmi VMI, node string) error {
+		_, err := behave(ctx, vmi, nil, node, nil)
+		return err
+	})
+	return worker
+}
+
+// A vector is what a VMI tells the vector worker to do.
+type vector struct {
+	Do, Text, Level string
+	Bytes           int
+	Retryable       bool
+	Then            *vector
+}
+
+func behave(ctx context.Context, vmi VMI, document []byte, node string, answer func(string) ([]byte, error)) ([]byte, error) {
+	var said struct{ Vector *vector }
+	if err := vmi.Decode(&said); err != nil {
+		return nil, err
+	}
+	do := said.Vector
+	if do != nil && do.Do == "wait" {
+		<-ctx.Done()
+		if do.Then == nil {
+			return nil, ctx.Err()
+		}
+		do = do.Then
+	}
+	if do == nil {
+		return nil, nil
+	}
+	switch do.Do {
+	case "append":
+		return append(document, do.Text...), nil
+	case "answer":
+		return answer(do.Text)
+	case "grow":
+		return bytes.Repeat([]byte("x"), do.Bytes), nil
+	case "refuse":
+		if do.Retryable {
+			return nil, Retry("%s", do.Text)
+		}
+		return nil, Refuse("%s", do.Text)
+	case "reject":
+		return nil, InvalidParams("%s", do.Text)
+	case "fail":
+		if node != "none" {
+			return nil, errors.New(do.Text)
+		}
+		panic(do.Text)
+	case "invocation":
+		call := CallFrom(ctx)
+		context := call.Context
+		if context == "" {
+			context = "none"
+		}
+		return nil, Refuse("attempt %d, context %s, node %s", call.Attempt, context, node)
+	case "log":
+		levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "error": slog.LevelError}
+		slog.Log(ctx, levels[do.Level], do.Text)
+		return nil, nil
+	case "print":
+		fmt.Println(do.Text)
+		return nil, nil
+	}
+	return nil, fmt.Errorf("no such vector: %s", do.Do)
+}
+
+// vectorFiles are the names of the vectors in a directory, without ".json".
+func vectorFiles(t *testing.T, directory string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("../../protocol/vectors", directory, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no vectors in %s: %v", directory, err)
+	}
+	for i, file := range files {
+		files[i] = file[:len(file)-len(".json")]
+	}
+	return files
+}
+
+// readFile is the content of a file.
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// readUpTo reads from what a program writes.
+func readUpTo(t *testing.T, from io.Reader, bytes int) []byte {
+	t.Helper()
+	data := make([]byte, bytes)
+	if read, err := io.ReadFull(from, data); err != nil {
+		t.Fatalf("%d bytes of %d: %v: %q", read, bytes, err, data[:read])
+	}
+	return data
+}

@@ -1,0 +1,148 @@
+package hook
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A message is what the shim sends. Its objects are maps, because encoding/json does not mind the case
+// of the members of a struct, and the protocol does.
+type message struct {
+	id       json.RawMessage // nil in a notification
+	method   string
+	params   json.RawMessage
+	attached map[string][]byte
+}
+
+// readMessage returns the next message with its attachments, or io.EOF where the input ends between
+// two. After any other error there is no way back into step.
+func readMessage(input io.Reader) (*message, error) {
+	frame, err := readFrame(input)
+	if err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(frame) {
+		return nil, errors.New("a message that is not UTF-8")
+	}
+	members, err := object(frame)
+	if err != nil {
+		// Not the decoder's own text, which may quote the message.
+		return nil, errors.New("a message that is not a JSON object")
+	}
+	message := &message{id: members["id"], params: members["params"]}
+	message.method, _ = text(members["method"])
+	var names []string
+	if list := members["attachments"]; list != nil {
+		if json.Unmarshal(list, &names) != nil {
+			return nil, errors.New("a message with attachments that are not an array of names")
+		}
+	}
+	message.attached = make(map[string][]byte, len(names))
+	for _, name := range names {
+		attached, err := readFrame(input)
+		if errors.Is(err, io.EOF) {
+			return nil, errors.New("standard input ended before an attachment")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("an attachment: %w", err)
+		}
+		message.attached[name] = attached
+	}
+	return message, nil
+}
+
+// call is the call that a message asks for.
+func (m *message) call(hook registered) (*invocation, error) {
+	params, err := object(m.params)
+	if err != nil {
+		return nil, errNoParams
+	}
+	call := &invocation{id: m.id, hook: hook, vmi: VMI(m.attached["vmi"]), subject: m.attached[string(hook.subject)]}
+	if call.vmi == nil {
+		call.vmi = VMI(params["vmi"])
+	}
+	if call.subject == nil {
+		call.subject = params[string(hook.subject)]
+		if hook.subject != cloudInitData {
+			text, ok := text(call.subject)
+			call.subject = nil
+			if ok {
+				call.subject = []byte(text)
+			}
+		}
+	}
+	call.Hook, call.Attempt = m.method, 1
+	// Every member of it may be missing.
+	invocation, _ := object(params["invocation"])
+	if attempt, ok := number(invocation["attempt"]); ok {
+		call.Attempt = int(attempt)
+	}
+	call.Context, _ = text(invocation["context"])
+	if left, ok := number(invocation["deadlineMs"]); ok {
+		call.timeout = time.Duration(min(max(left, 1), math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+	}
+	return call, call.check()
+}
+
+// response is a message that answers a request with a member "result" or "error".
+func response(id json.RawMessage, member string, value []byte, attachments ...string) []byte {
+	var text bytes.Buffer
+	text.Grow(len(value) + 100)
+	fmt.Fprintf(&text, `{"jsonrpc":"2.0","id":%s,"%s":`, id, member)
+	text.Write(value)
+	if len(attachments) > 0 {
+		fmt.Fprintf(&text, `,"attachments":["%s"]`, strings.Join(attachments, `","`))
+	}
+	text.WriteByte('}')
+	return text.Bytes()
+}
+
+// errorResponse is a message that answers a request with an error, and with data that belong to it.
+func errorResponse(id json.RawMessage, err *Error, data any) []byte {
+	if err.Retryable {
+		data = map[string]bool{"retryable": true}
+	}
+	value, _ := marshal(struct { // of such members it cannot fail
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+		Data    any    `json:"data,omitempty"`
+	}{err.Code, err.Error(), data})
+	return response(id, "error", value)
+}
+
+// object is the members of a JSON object.
+func object(value []byte) (map[string]json.RawMessage, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(value, &members); err != nil {
+		return nil, err
+	}
+	if members == nil {
+		return nil, errors.New("null")
+	}
+	return members, nil
+}
+
+// text is the text of a JSON string.
+func text(value json.RawMessage) (string, bool) {
+	var text *string
+	if json.Unmarshal(value, &text) != nil || text == nil {
+		return "", false
+	}
+	return *text, true
+}
+
+// number is the number of a JSON integer.
+func number(value json.RawMessage) (int64, bool) {
+	var number *int64
+	if json.Unmarshal(value, &number) != nil || number == nil {
+		return 0, false
+	}
+	return *number, true
+}

@@ -1,0 +1,145 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// contextVariable holds what a worker finds in invocation.context.
+const contextVariable = "KUBEVIRT_HOOK_CONTEXT"
+
+const vmiFlag = "--vmi"
+
+// subjectFlags say what a hook is about on a command line, and what stands behind the flag.
+var subjectFlags = map[subject]struct{ flag, value string }{
+	domain:        {"--domain", "XML"},
+	cloudInitData: {"--cloud-init", "JSON"},
+	nodeName:      {"--node", "NAME"},
+}
+
+// runOnce runs one hook, as the command line says, up to the exit status.
+func (w *Worker) runOnce(args []string, output io.Writer) int {
+	if len(args) == 2 && (args[1] == "-h" || args[1] == "--help") {
+		fmt.Fprint(output, w.usage())
+		return 0
+	}
+	slog.SetDefault(slog.New(newLogHandler(w.LogLevel, func(_ context.Context, level, line string) {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", strings.ToUpper(level), line)
+	})))
+	call, err := w.parse(args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n%s", w.name(), err, w.usage())
+		return 2
+	}
+	call.Context = os.Getenv(contextVariable)
+	result, err := call.once()
+	if err == nil {
+		_, err = output.Write(result)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", w.name(), strings.TrimRight(fmt.Sprintf("%+v", err), "\n"))
+		return 1
+	}
+	return 0
+}
+
+// once runs a hook, and returns what is to be printed: what it got, if it changes nothing.
+func (i *invocation) once() ([]byte, error) {
+	if err := i.check(); err != nil {
+		return nil, err
+	}
+	result, err := i.run(context.Background())
+	if err != nil || i.hook.subject == nodeName {
+		return nil, err // of a node hook the exit status is the answer
+	}
+	if result == nil {
+		result = i.subject
+	}
+	return result, nil
+}
+
+// parse reads a command line. Its errors do not quote what may be a document.
+func (w *Worker) parse(args []string) (*invocation, error) {
+	given, err := readFlags(args)
+	if err != nil {
+		return nil, err
+	}
+	name, err := w.choose(filepath.Base(args[0]), given)
+	if err != nil {
+		return nil, err
+	}
+	hook, found := w.hooks[name]
+	if !found {
+		return nil, fmt.Errorf("%s is not one of its hooks", name)
+	}
+	subject := subjectFlags[hook.subject]
+	text, found := given[subject.flag]
+	vmi, complete := given[vmiFlag]
+	if !found || !complete || len(given) != 2 {
+		return nil, fmt.Errorf("%s takes %s JSON %s %s", name, vmiFlag, subject.flag, subject.value)
+	}
+	return &invocation{
+		Call:    Call{Hook: name, Attempt: 1},
+		hook:    hook,
+		vmi:     VMI(vmi),
+		subject: []byte(text),
+	}, nil
+}
+
+// readFlags takes the arguments behind the program's name apart, which are pairs.
+func readFlags(args []string) (map[string]string, error) {
+	known := []string{vmiFlag, subjectFlags[domain].flag, subjectFlags[cloudInitData].flag, subjectFlags[nodeName].flag}
+	given := make(map[string]string)
+	for at := 1; at < len(args); at += 2 {
+		flag := args[at]
+		if !slices.Contains(known, flag) {
+			return nil, fmt.Errorf("argument %d is none of %s", at, strings.Join(known, ", "))
+		}
+		if _, twice := given[flag]; twice {
+			return nil, fmt.Errorf("%s comes twice", flag)
+		}
+		if at+1 == len(args) {
+			return nil, fmt.Errorf("%s has no value", flag)
+		}
+		given[flag] = args[at+1]
+	}
+	return given, nil
+}
+
+// choose finds the hook by the name that the program was started with, or else by the flags.
+func (w *Worker) choose(program string, given map[string]string) (string, error) {
+	if _, found := w.hooks[program]; found || program == onDefineDomain || program == preCloudInitIso {
+		return program, nil
+	}
+	has := func(subject subject) bool {
+		_, found := given[subjectFlags[subject].flag]
+		return found
+	}
+	switch {
+	case has(nodeName):
+		return "", errors.New("--node does not say which hook: start it by the hook's name, by a link to it")
+	case has(domain):
+		return onDefineDomain, nil
+	case has(cloudInitData):
+		return preCloudInitIso, nil
+	}
+	return "", errors.New("no flag says which hook to run")
+}
+
+// usage is a line for each hook.
+func (w *Worker) usage() string {
+	var lines []string
+	for _, name := range w.hookNames() {
+		subject := subjectFlags[w.hooks[name].subject]
+		lines = append(lines, fmt.Sprintf("%s %s JSON %s %s", name, vmiFlag, subject.flag, subject.value))
+	}
+	lines = append(lines, "or as a worker of sidecar-shim --mode persistent")
+	return "usage: " + strings.Join(lines, "\n       ") + "\n"
+}

@@ -1,0 +1,268 @@
+package hook
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// protocolVersion is the version of the worker protocol that is spoken here.
+const protocolVersion = 1
+
+// A server speaks the worker protocol. One goroutine reads; every request is answered in one of its own,
+// so that the reader can always take a cancellation.
+type server struct {
+	worker *Worker
+	log    io.Writer // standard error
+	slots  chan struct{}
+	failed chan error // the first write that went wrong
+
+	writing sync.Mutex // frames of two messages do not mix
+	output  io.Writer
+
+	lock    sync.Mutex
+	attach  bool                   // the shim takes attachments
+	running map[string]*invocation // by the text of its id
+}
+
+func newServer(worker *Worker, output, log io.Writer) *server {
+	return &server{
+		worker:  worker,
+		log:     log,
+		slots:   make(chan struct{}, max(worker.Concurrency, 1)),
+		failed:  make(chan error, 1),
+		output:  output,
+		running: make(map[string]*invocation),
+	}
+}
+
+// serve is the whole life of a worker, up to its exit status.
+func (w *Worker) serve(output io.Writer) int {
+	input, err := takeStdin()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: cannot take standard input: %v\n", w.name(), err)
+		return 1
+	}
+	server := newServer(w, output, os.Stderr)
+	slog.SetDefault(slog.New(newLogHandler(w.LogLevel, server.writeLog)))
+	if err := server.serve(input); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", w.name(), err)
+		return 1
+	}
+	return 0
+}
+
+// serve answers until the end of the input. An error means that there is no way back.
+func (s *server) serve(input io.Reader) error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.read(bufio.NewReaderSize(input, maxCopied)) }()
+	select {
+	case err := <-ended:
+		return err
+	case err := <-s.failed:
+		return err
+	}
+}
+
+// read reads requests up to the end of the input, and waits until they are answered.
+func (s *server) read(input io.Reader) error {
+	var answering sync.WaitGroup
+	for {
+		message, err := readMessage(input)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case message.id == nil && message.method == "$/cancelRequest":
+			s.cancel(message.params)
+		case message.id == nil || message.method == "":
+			// A notification that means nothing here, or an answer to nothing.
+		default:
+			// The shim does not send more than was declared, so this does not wait.
+			s.slots <- struct{}{}
+			answering.Add(1)
+			answer := s.accept(message)
+			go func() {
+				defer answering.Done()
+				answer()
+				<-s.slots
+			}()
+		}
+	}
+	answering.Wait()
+	select {
+	case err := <-s.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// accept returns what answers a request. What follows it in the input, such as its cancellation, is not
+// read before this returns.
+func (s *server) accept(request *message) (answer func()) {
+	if request.method == "initialize" {
+		return func() { s.initialize(request) }
+	}
+	hook, found := s.worker.hooks[request.method]
+	if !found {
+		return func() { s.refuse(request.id, errUnknownMethod, nil) }
+	}
+	call, err := request.call(hook)
+	if err != nil {
+		told, _ := told(context.Background(), err)
+		return func() { s.refuse(request.id, told, nil) }
+	}
+	var ctx context.Context
+	if call.timeout > 0 {
+		ctx, call.cancel = context.WithTimeout(context.Background(), call.timeout)
+	} else {
+		ctx, call.cancel = context.WithCancel(context.Background())
+	}
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.running[string(call.id)] = call
+	return func() { s.answer(ctx, call) }
+}
+
+// initialize answers with what the worker is and can.
+func (s *server) initialize(request *message) {
+	params, err := object(request.params)
+	if err != nil {
+		s.refuse(request.id, errNoParams, nil)
+		return
+	}
+	var versions []json.RawMessage
+	_ = json.Unmarshal(params["protocolVersions"], &versions) // of anything else there are none
+	ours := func(version json.RawMessage) bool {
+		number, ok := number(version)
+		return ok && number == protocolVersion
+	}
+	if !slices.ContainsFunc(versions, ours) {
+		s.refuse(request.id, errNoVersion, map[string][]int{"protocolVersions": {protocolVersion}})
+		return
+	}
+	capabilities, _ := object(params["capabilities"]) // left out, there are none
+	s.lock.Lock()
+	s.attach = string(capabilities["attachments"]) == "true"
+	s.lock.Unlock()
+
+	type worker struct {
+		Name    string `json:"name"`
+		Version string `json:"version"`
+	}
+	type capability struct {
+		Attachments bool `json:"attachments"`
+		Cancel      bool `json:"cancel"`
+		Concurrency int  `json:"concurrency"`
+	}
+	value, _ := marshal(struct { // of such members it cannot fail
+		Version      int        `json:"protocolVersion"`
+		Worker       worker     `json:"worker"`
+		Hooks        []string   `json:"hooks"`
+		Capabilities capability `json:"capabilities"`
+	}{
+		protocolVersion,
+		worker{s.worker.name(), s.worker.Version},
+		s.worker.hookNames(),
+		capability{Attachments: true, Cancel: true, Concurrency: cap(s.slots)},
+	})
+	s.write(request.id, response(request.id, "result", value), nil)
+}
+
+// cancel ends the context of a call, if it still runs.
+func (s *server) cancel(params json.RawMessage) {
+	members, _ := object(params)
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if call := s.running[string(members["id"])]; call != nil {
+		call.cancelled = true
+		call.cancel()
+	}
+}
+
+// answer runs a hook, and answers its call.
+func (s *server) answer(ctx context.Context, call *invocation) {
+	result, err := call.run(ctx)
+	s.lock.Lock()
+	delete(s.running, string(call.id))
+	cancelled, attach := call.cancelled, s.attach
+	s.lock.Unlock()
+	defer call.cancel()
+	switch {
+	case cancelled:
+		s.refuse(call.id, errCancelled, nil)
+	case err != nil:
+		told, all := told(ctx, err)
+		if !all {
+			s.worker.logFault(s.log, call, err)
+		}
+		s.refuse(call.id, told, nil)
+	default:
+		value, attached := call.value(result, attach)
+		if attached == nil {
+			s.write(call.id, response(call.id, "result", value), nil)
+		} else {
+			s.write(call.id, response(call.id, "result", value, string(domain)), attached)
+		}
+	}
+}
+
+// value is the result of a call as JSON, and what is attached to it.
+func (i *invocation) value(result []byte, attach bool) (value, attached []byte) {
+	switch {
+	case i.hook.subject == nodeName:
+		return []byte("{}"), nil
+	case result == nil:
+		return []byte(`{"unchanged":true}`), nil
+	case i.hook.subject == cloudInitData:
+		return slices.Concat([]byte(`{"cloudInitData":`), result, []byte(`}`)), nil
+	case attach && len(result) > 0:
+		return []byte("{}"), result
+	}
+	text, _ := marshal(string(result)) // of a string it cannot fail
+	return slices.Concat([]byte(`{"domain":`), text, []byte(`}`)), nil
+}
+
+// logFault writes down what the owner of a VM is not told.
+func (w *Worker) logFault(log io.Writer, call *invocation, err error) {
+	// One write, so that lines of several calls do not mix.
+	text := fmt.Sprintf("%s: %s: %+v", w.name(), call.Hook, err)
+	fmt.Fprintln(log, strings.TrimRight(text, "\n"))
+}
+
+// refuse answers a request with an error.
+func (s *server) refuse(id json.RawMessage, err *Error, data any) {
+	s.write(id, errorResponse(id, err, data), nil)
+}
+
+// write writes an answer, or an error if it does not fit.
+func (s *server) write(id json.RawMessage, message, attached []byte) {
+	if len(message) > maxFrame || len(attached) > maxFrame {
+		message, attached = errorResponse(id, errTooLarge, nil), nil
+	}
+	s.send(message, attached)
+}
+
+// send writes one message. That the shim is gone ends the worker, not only a call.
+func (s *server) send(message, attached []byte) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := writeFrames(s.output, message, attached); err != nil {
+		select {
+		case s.failed <- fmt.Errorf("cannot write to standard output: %w", err):
+		default: // it ends already
+		}
+	}
+}
