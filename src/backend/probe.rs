@@ -123,6 +123,7 @@ impl Probe {
             }
         })
         .await;
+        self.wire.end.get_or_insert(FrameError::Ended);
         exit
     }
 

@@ -238,6 +238,7 @@ async fn help_and_version_are_answers() {
     for (args, expected) in [
         (&["--help"][..], "SIDECAR_SHIM_<OPTION>"),
         (&["call", "--help"], "--repeat"),
+        (&["check", "--help"], "--skip"),
         (&["-V"], concat!("sidecar-shim ", env!("CARGO_PKG_VERSION"))),
     ] {
         let output = Command::new(binary()).args(args).output().await.unwrap();

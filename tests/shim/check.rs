@@ -256,7 +256,8 @@ async fn hooks_that_need_a_special_vm_get_one() {
     let words = [&*PYTHON, &fixture, "--needs", "gpu"];
     let refused = report(&["--skip", "memory"], &words).await;
     let failed = with_status(&refused, "failed");
-    let text = "hook onDefineDomain refused: this hook needs a VMI with gpu";
+    let text = "hook onDefineDomain refused: this hook needs a VMI with gpu \
+                (--vmi, --domain and --cloud-init give it other documents)";
     assert_eq!(failed, [("call", text)]);
     assert!(with_status(&refused, "skipped").contains(&("torn-writes", "`call` failed")));
 
@@ -271,10 +272,14 @@ async fn hooks_that_need_a_special_vm_get_one() {
 
 #[tokio::test]
 async fn a_worker_that_does_not_come_up_fails_one_check() {
+    let floods = "import os
+message = b'{\"jsonrpc\":\"2.0\",\"method\":\"$/log\",\"params\":{\"message\":\"x\"}}'
+while True: os.write(1, (len(message).to_bytes(4, 'big') + message) * 1000)";
     for (words, seen) in [
         (vec!["false"], "it exited with status 1 before it answered initialize (request 1)"),
         (vec!["/no/such/worker"], "cannot run /no/such/worker"),
         (vec!["sh", "-c", "exec sleep 1000"], "initialize (request 1) got no answer within 500ms"),
+        (vec![&PYTHON, "-c", floods], "initialize (request 1) got no answer within 500ms"),
     ] {
         let report = report(&["--start-timeout", "500ms"], &words).await;
         let failed = with_status(&report, "failed");

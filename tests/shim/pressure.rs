@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::support::{DOMAIN, Shim, worker};
+use crate::support::{Client, DOMAIN, Shim, worker};
 
 /// The time on a CPU that a process has taken.
 fn cpu_time(pid: i32) -> Duration {
@@ -56,6 +56,19 @@ async fn a_log_that_nobody_reads_delays_no_answer_and_says_what_it_lost() {
         assert_eq!(shim.define(&vmi, DOMAIN).await.unwrap(), DOMAIN);
         // It has a second for this, as virt-launcher gives it.
         assert!(!shim.dial().await.info().await.versions.is_empty());
+    }
+    // Now somebody does, until nothing is queued any more: at its end the shim waits for nobody.
+    let socket = shim.socket();
+    let last = json!({"do": "stderr", "text": "last words\n"}).to_string();
+    let calling = async {
+        loop {
+            let client = Client::dial(&socket).await;
+            client.define("v1alpha3", last.clone(), DOMAIN).await.unwrap();
+        }
+    };
+    tokio::select! {
+        _ = shim.log_line("last words") => {}
+        () = calling => {}
     }
     shim.signal(Signal::SIGTERM);
     assert_eq!(shim.ended().await.code(), Some(0));

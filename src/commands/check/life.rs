@@ -67,7 +67,7 @@ pub(super) async fn memory(bench: &mut Bench) -> Verdict {
         }
         sizes.push(peer.memory());
         let calls = sizes.len() * WINDOW_CALLS as usize;
-        bench.progress.calls(calls);
+        bench.progress.calls("memory", calls);
         match judge(&sizes) {
             None => {}
             Some(true) => {

@@ -126,9 +126,9 @@ async fn check(config: &CheckConfig) -> Result<bool, CheckFailed> {
         if matches!(verdict, Err(Stop::Failed(_))) {
             bench.note_failure(check);
         }
-        bench.progress.end();
-        report.add(check, verdict, started.elapsed())?;
+        bench.progress.end(|| report.add(check, verdict, started.elapsed()))?;
     }
+    bench.progress.clear();
     report.finish(&config.command.to_string(), bench.declared.as_ref())?;
     Ok(report.passed())
 }

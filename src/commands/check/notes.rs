@@ -2,6 +2,11 @@
 
 use std::fmt::Display;
 
+use crate::rpc::LogLine;
+
+/// The levels that a line of the log has.
+const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
+
 /// What the worker did that no single check looks for.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -11,6 +16,18 @@ pub(super) struct Notes {
     pub(super) odd_messages: Note,
     /// Text between frames.
     pub(super) stray_text: Note,
+}
+
+impl Notes {
+    /// A line for the log. The shim makes the best of one that is wrong.
+    pub(super) fn hear_log(&mut self, line: &LogLine) {
+        if line.unreadable {
+            self.odd_messages.add(format!("a $/log, but {}", line.message));
+        } else if !LEVELS.contains(&line.level.as_str()) {
+            let levels = LEVELS.join(", ");
+            self.odd_messages.add(format!("a $/log whose level is none of {levels}"));
+        }
+    }
 }
 
 /// One kind of thing: the first of them, and how many there were.

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::notes::Notes;
 use super::verdict::{Fault, Stop};
 use crate::backend::{CommandLine, Exit, Heard, Probe, read_reply};
+use crate::error::CallError;
 use crate::frame::{FrameError, Outbox};
 use crate::hook::{HookCall, HookReply};
 use crate::rpc::{self, Declared, Incoming, Invocation, Outcome};
@@ -35,8 +36,8 @@ const EXIT_LIMIT: Duration = Duration::from_millis(500);
 /// of its own.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// The levels that a line of the log has.
-const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
+/// What can be done about a hook that refuses the documents it is called with.
+const OTHER_DOCUMENTS: &str = " (--vmi, --domain and --cloud-init give it other documents)";
 
 /// A worker process. Dropped, it is killed.
 pub(super) struct Peer {
@@ -191,7 +192,11 @@ impl Peer {
     /// The answer to a call, read as the shim does. An error response is a fault.
     pub(super) async fn reply(&mut self, call: &HookCall, id: u64) -> Result<HookReply, Stop> {
         let outcome = self.outcome(id).await?;
-        read_reply(call, &outcome).map_err(|error| self.fault(error).into())
+        read_reply(call, &outcome).map_err(|error| {
+            let is_refusal = matches!(error, CallError::Refused { .. });
+            let hint = if is_refusal { OTHER_DOCUMENTS } else { "" };
+            self.fault(format!("{error}{hint}")).into()
+        })
     }
 
     /// The answer to a request, whatever it is.
@@ -206,36 +211,40 @@ impl Peer {
             if let Some(outcome) = self.outcomes.remove(&id) {
                 return Ok(outcome);
             }
-            let heard = match timeout_at(until, self.probe.next()).await {
-                Ok(Ok(heard)) => heard,
-                Ok(Err(end)) => {
-                    let end = Ending::of(end);
+            let Some(heard) = self.next_until(until).await else {
+                let limit = humantime::format_duration(limit);
+                let seen = format!("{method} (request {id}) got no answer within {limit}");
+                return Err(self.fault(seen));
+            };
+            match heard {
+                Ok(heard) => self.hear(heard)?,
+                Err(end) => {
                     return Err(self.gone(end, &format!("answered {method} (request {id})")).await);
                 }
-                Err(_) => {
-                    let limit = humantime::format_duration(limit);
-                    let seen = format!("{method} (request {id}) got no answer within {limit}");
-                    return Err(self.fault(seen));
-                }
-            };
-            self.hear(heard)?;
+            }
         }
     }
 
     /// Hears what there is to hear for a while. Whether `id` was answered meanwhile.
     pub(super) async fn listen(&mut self, id: u64, time: Duration) -> Result<bool, Fault> {
         let until = Instant::now() + time;
-        loop {
-            let heard = match timeout_at(until, self.probe.next()).await {
-                Ok(Ok(heard)) => heard,
-                Ok(Err(end)) => {
-                    let end = Ending::of(end);
-                    return Err(self.gone(end, "was told to end").await);
-                }
-                Err(_) => return Ok(self.outcomes.contains_key(&id)),
-            };
-            self.hear(heard)?;
+        while let Some(heard) = self.next_until(until).await {
+            match heard {
+                Ok(heard) => self.hear(heard)?,
+                Err(end) => return Err(self.gone(end, "was told to end").await),
+            }
         }
+        Ok(self.outcomes.contains_key(&id))
+    }
+
+    /// The next thing that the worker writes. `None` when the time is over, also for a worker that never
+    /// stops writing.
+    async fn next_until(&mut self, until: Instant) -> Option<Result<Heard, Ending>> {
+        if Instant::now() >= until {
+            return None;
+        }
+        let next = timeout_at(until, self.probe.next()).await.ok()?;
+        Some(next.map_err(Ending::of))
     }
 
     /// Takes in one thing that the worker wrote.
@@ -259,17 +268,7 @@ impl Peer {
                     );
                 }
             }
-            Heard::Message(Incoming::Log(line)) => {
-                if line.unreadable {
-                    self.notes
-                        .borrow_mut()
-                        .odd_messages
-                        .add(format!("a $/log, but {}", line.message));
-                } else if !LEVELS.contains(&line.level.as_str()) {
-                    let text = format!("a $/log whose level is none of {}", LEVELS.join(", "));
-                    self.notes.borrow_mut().odd_messages.add(text);
-                }
-            }
+            Heard::Message(Incoming::Log(line)) => self.notes.borrow_mut().hear_log(&line),
             Heard::Message(Incoming::Request { id }) => {
                 self.notes.borrow_mut().odd_messages.add("a request, and a shim takes none");
                 self.notify(|outbox| rpc::send_method_not_found(outbox, &id));

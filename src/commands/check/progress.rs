@@ -1,61 +1,36 @@
 //! How far the checks are, in the last line of a terminal.
 
-use std::io::{IsTerminal, Write};
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// The line is drawn on standard error, and only if that is a terminal.
-pub(super) struct Progress {
-    draws: bool,
-    of: usize,
-    done: usize,
-    name: &'static str,
-}
-
-/// Back to the beginning of the line, and clear it.
-const CLEAR: &str = "\r\u{1b}[2K";
-
-/// Characters of the bar.
-const WIDTH: usize = 24;
+/// A bar on standard error, and only if that is a terminal. It is gone when it is dropped.
+pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(super) fn new(of: usize) -> Self {
-        Self { draws: std::io::stderr().is_terminal(), of, done: 0, name: "" }
+    pub(super) fn new(checks: usize) -> Self {
+        let bar = ProgressBar::new(u64::try_from(checks).unwrap_or(u64::MAX));
+        // The template is a constant, which can be read; if not, the bar just looks otherwise.
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
+        Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
     /// The next check begins.
-    pub(super) fn begin(&mut self, name: &'static str) {
-        self.name = name;
-        self.draw("");
+    pub(super) fn begin(&self, name: &'static str) {
+        self.0.set_message(name);
     }
 
-    /// A check that takes long has made so many calls.
-    pub(super) fn calls(&self, calls: usize) {
-        self.draw(&format!(", {calls} calls"));
+    /// The check, which takes long, has made so many calls.
+    pub(super) fn calls(&self, name: &str, calls: usize) {
+        self.0.set_message(format!("{name}, {calls} calls"));
     }
 
-    /// The check has ended. The line is cleared, so that its result can be printed.
-    pub(super) fn end(&mut self) {
-        self.done += 1;
-        self.write(CLEAR);
+    /// The check has ended. What is printed meanwhile does not mix with the bar.
+    pub(super) fn end<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.inc(1);
+        self.0.suspend(print)
     }
 
-    fn draw(&self, more: &str) {
-        let filled = WIDTH * self.done / self.of.max(1);
-        let bar = "━".repeat(filled) + &"─".repeat(WIDTH - filled);
-        self.write(&format!("{CLEAR}{bar} {}/{} {}{more}", self.done, self.of, self.name));
-    }
-
-    fn write(&self, text: &str) {
-        if self.draws {
-            let mut stderr = std::io::stderr().lock();
-            // Nobody is worse off without it.
-            let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
-        }
-    }
-}
-
-impl Drop for Progress {
-    /// Whatever it ends with, the terminal is the user's again.
-    fn drop(&mut self) {
-        self.write(CLEAR);
+    /// All checks have ended: the line is the user's again.
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
     }
 }

@@ -163,11 +163,14 @@ impl Row {
             Status::Failed => ("FAIL", AnsiColor::Red.on_default().bold()),
             Status::Skipped => ("skip", AnsiColor::Yellow.on_default()),
         };
-        let mut lines = hanging(&format!("{word:<6}{}", self.name), NAME_COLUMNS, self.demands);
+        let detail = self.detail.as_deref().unwrap_or_default();
+        // What was not tried needs no words but why not: after a failed handshake that is all the rest.
+        let skipped = self.status == Status::Skipped;
+        let text = if skipped { detail } else { self.demands };
+        let mut lines = hanging(&format!("{word:<6}{}", self.name), NAME_COLUMNS, text);
         if color {
             lines = lines.replacen(word, &format!("{style}{word}{style:#}"), 1);
         }
-        let detail = self.detail.as_deref().unwrap_or_default();
         let labelled: &[(&str, &str)] = match self.status {
             Status::Failed => &[
                 ("seen:", detail),
@@ -175,7 +178,8 @@ impl Row {
                 ("see:", &self.section),
                 ("stderr:", &self.stderr.join("\n")),
             ],
-            Status::Passed | Status::Skipped => &[("", detail)],
+            Status::Passed => &[("", detail)],
+            Status::Skipped => &[],
         };
         for (label, text) in labelled {
             let label = format!("{:NAME_COLUMNS$}{label}", "");
