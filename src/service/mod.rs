@@ -76,6 +76,10 @@ const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// The longest HTTP/2 frame that is taken; callers choose their own length below it.
 const HTTP2_FRAME_BYTES: u32 = 1024 * 1024;
 
+/// Calls at once on one connection; a client keeps more to itself. KubeVirt makes one call on each, and
+/// no more than this may wait for a process unless --queue-limit says otherwise.
+const MAX_STREAMS: u32 = 256;
+
 /// How long a connection may be quiet before its client is asked for a sign of life. An ordinary
 /// connection, which is there for one call, is gone by then.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -97,7 +101,7 @@ where
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(HTTP2_FRAME_BYTES)
-        .max_concurrent_streams(None)
+        .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let services = TowerToHyperService::new(services(shim, api, &stop).prepare());
