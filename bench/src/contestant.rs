@@ -12,6 +12,9 @@ use crate::documents::Expected;
 /// The longest argument of a Linux program, which the documents of exec mode are.
 const MAX_ARGUMENT_BYTES: usize = 131_071;
 
+/// Sixteen of the longest documents are more than may wait for a worker by default.
+const QUEUE_BYTES: &str = "128MiB";
+
 /// Where the Go shim makes its socket; it takes no other place.
 const GO_SHIM_SOCKETS: &str = "/var/run/kubevirt-hooks";
 
@@ -77,7 +80,7 @@ impl Kind {
             Self::Floor { tuned: false } => "floor: a bare server in Rust".to_owned(),
             Self::Floor { tuned: true } => "floor, with the shim's windows".to_owned(),
             Self::Return { checked: true } => "persistent, returned as it came".to_owned(),
-            Self::Return { checked: false } => "the same with `--validate none`".to_owned(),
+            Self::Return { checked: false } => "persistent, returned, `--validate none`".to_owned(),
             Self::Persistent(language) => format!("persistent, {} hook", language.name()),
             Self::Exec(language) => format!("exec, {} hook", language.name()),
             Self::Alone(language) => format!("{} program alone, no server", language.name()),
@@ -160,7 +163,8 @@ impl Parts {
 
     fn shim(&self, directory: &Path, mode: &str) -> Command {
         let mut command = Command::new(&self.shim);
-        command.args(["--version", "v1alpha3", "--mode", mode, "--socket-dir"]).arg(directory);
+        command.args(["--version", "v1alpha3", "--mode", mode, "--queue-bytes", QUEUE_BYTES]);
+        command.arg("--socket-dir").arg(directory);
         command
     }
 

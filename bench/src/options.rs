@@ -58,7 +58,7 @@ pub struct Options {
     #[arg(long, default_value = "5")]
     rounds: usize,
     /// How long its turn is
-    #[arg(long, default_value = "300ms")]
+    #[arg(long, default_value = "200ms")]
     round_time: humantime::Duration,
     /// Calls before memory is read
     #[arg(long, default_value = "1000")]
@@ -69,7 +69,7 @@ pub struct Options {
     /// Only contestants whose name begins so
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
-    /// Where results.json and performance.svg go
+    /// Where performance.json and performance.svg go
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// A page whose tables are replaced
@@ -87,6 +87,11 @@ pub enum Action {
         /// How many calls are made in each mode
         #[arg(long, default_value = "100")]
         calls: usize,
+    },
+    /// Makes tables, and the plot, of what was measured before
+    Render {
+        /// The file of an earlier run
+        results: PathBuf,
     },
     /// Calls a server that runs already, for profilers to look at
     Drive {

@@ -14,14 +14,11 @@ const MAX_REFERENCE_BYTES: usize = 16;
 
 /// Whether a text is certainly one well-formed element `domain`. Its characters have been checked.
 pub(super) fn is_domain(text: &str) -> bool {
-    Scan { text, at: 0 }.document().is_some()
+    Scan(text.as_bytes()).document().is_some()
 }
 
-struct Scan<'a> {
-    text: &'a str,
-    /// How far it has come. What stands before is taken.
-    at: usize,
-}
+/// What is not taken yet. `None` of its methods is for whatever is not certain.
+struct Scan<'a>(&'a [u8]);
 
 /// How a start tag ends.
 #[derive(PartialEq, Eq)]
@@ -31,22 +28,24 @@ enum Tag {
 }
 
 impl<'a> Scan<'a> {
-    /// The whole document. `None`, here and below, is for whatever is not certain.
+    /// The whole document.
     fn document(&mut self) -> Option<()> {
         let mut open: Vec<&[u8]> = Vec::new();
         let mut attributes: Vec<&[u8]> = Vec::new();
         self.skip_space();
         loop {
-            self.expect(b'<')?;
-            match self.peek()? {
-                b'/' => {
-                    self.at += 1;
-                    self.expect_all(open.pop()?)?;
+            match self.0 {
+                [b'<', b'/', rest @ ..] => {
+                    self.0 = rest.strip_prefix(open.pop()?)?;
                     self.skip_space();
                     self.expect(b'>')?;
                 }
-                b'!' if !open.is_empty() => self.comment()?,
-                _ => {
+                [b'<', b'!', rest @ ..] if !open.is_empty() => {
+                    self.0 = rest;
+                    self.comment()?;
+                }
+                [b'<', rest @ ..] => {
+                    self.0 = rest;
                     let name = self.name()?;
                     if (open.is_empty() && name != b"domain") || open.len() >= MAX_DEPTH {
                         return None;
@@ -55,11 +54,12 @@ impl<'a> Scan<'a> {
                         open.push(name);
                     }
                 }
+                _ => return None,
             }
             if open.is_empty() {
                 // The root has ended.
                 self.skip_space();
-                return (self.at == self.text.len()).then_some(());
+                return self.0.is_empty().then_some(());
             }
             self.content()?;
         }
@@ -68,12 +68,15 @@ impl<'a> Scan<'a> {
     /// Text and references up to the next tag.
     fn content(&mut self) -> Option<()> {
         loop {
-            self.at += memchr3(b'<', b'&', b']', self.rest())?;
-            match self.peek()? {
-                b'<' => return Some(()),
-                b'&' => self.reference()?,
-                _ if self.rest().starts_with(b"]]>") => return None,
-                _ => self.at += 1,
+            let rest = &self.0[memchr3(b'<', b'&', b']', self.0)?..];
+            match rest {
+                [b'<', ..] => {
+                    self.0 = rest;
+                    return Some(());
+                }
+                [b'&', rest @ ..] => self.reference(rest)?,
+                [b']', b']', b'>', ..] => return None,
+                _ => self.0 = &rest[1..],
             }
         }
     }
@@ -82,19 +85,18 @@ impl<'a> Scan<'a> {
     fn attributes(&mut self, names: &mut Vec<&'a [u8]>) -> Option<Tag> {
         names.clear();
         loop {
-            let before = self.at;
+            let before = self.0.len();
             self.skip_space();
-            match self.peek()? {
-                b'>' => {
-                    self.at += 1;
+            match self.0 {
+                [b'>', rest @ ..] => {
+                    self.0 = rest;
                     return Some(Tag::Opens);
                 }
-                b'/' => {
-                    self.at += 1;
-                    self.expect(b'>')?;
+                [b'/', b'>', rest @ ..] => {
+                    self.0 = rest;
                     return Some(Tag::IsEmpty);
                 }
-                _ if self.at == before => return None,
+                rest if rest.len() == before => return None,
                 _ => {}
             }
             let name = self.name()?;
@@ -111,73 +113,58 @@ impl<'a> Scan<'a> {
 
     /// A quoted value.
     fn value(&mut self) -> Option<()> {
-        let quote = self.peek().filter(|quote| matches!(quote, b'"' | b'\''))?;
-        self.at += 1;
+        let [quote @ (b'"' | b'\''), rest @ ..] = self.0 else { return None };
+        self.0 = rest;
         loop {
-            self.at += memchr3(quote, b'<', b'&', self.rest())?;
-            match self.peek()? {
-                b'<' => return None,
-                b'&' => self.reference()?,
+            let rest = &self.0[memchr3(*quote, b'<', b'&', self.0)?..];
+            match rest {
+                [b'<', ..] => return None,
+                [b'&', rest @ ..] => self.reference(rest)?,
                 _ => {
-                    self.at += 1;
+                    self.0 = &rest[1..];
                     return Some(());
                 }
             }
         }
     }
 
-    fn reference(&mut self) -> Option<()> {
-        let inside = &self.rest()[1..];
-        let length = memchr(b';', &inside[..inside.len().min(MAX_REFERENCE_BYTES)])?;
-        let start = self.at + 1;
-        let reference = self.text.get(start..start + length)?;
-        self.at = start + length + 1;
+    /// What stands between `&`, behind which `rest` begins, and `;`.
+    fn reference(&mut self, rest: &'a [u8]) -> Option<()> {
+        let length = memchr(b';', &rest[..rest.len().min(MAX_REFERENCE_BYTES)])?;
+        self.0 = &rest[length + 1..];
+        let reference = std::str::from_utf8(&rest[..length]).ok()?;
         is_known(&BytesRef::new(reference)).then_some(())
     }
 
+    /// A comment, of which `<!` is taken.
     fn comment(&mut self) -> Option<()> {
-        let inside = self.rest().strip_prefix(b"!--")?;
-        let length = memmem::find(inside, b"--")?;
-        self.at += b"!--".len() + length + b"--".len();
-        self.expect(b'>')
+        let inside = self.0.strip_prefix(b"--")?;
+        self.0 = inside[memmem::find(inside, b"--")?..].strip_prefix(b"-->")?;
+        Some(())
     }
 
     /// A name of ASCII characters.
     fn name(&mut self) -> Option<&'a [u8]> {
-        let rest = self.rest();
-        let length = rest.iter().position(|byte| !IN_NAME[usize::from(*byte)])?;
-        let first = *rest.first()?;
-        if length == 0 || first.is_ascii_digit() || matches!(first, b'-' | b'.') {
+        let length = self.0.iter().position(|byte| !IN_NAME[usize::from(*byte)])?;
+        let (name, rest) = self.0.split_at(length);
+        if let [] | [b'0'..=b'9' | b'-' | b'.', ..] = name {
             return None;
         }
-        self.at += length;
-        Some(&rest[..length])
+        self.0 = rest;
+        Some(name)
     }
 
     fn skip_space(&mut self) {
-        let rest = self.rest();
-        self.at += rest.iter().position(|byte| !is_space(*byte)).unwrap_or(rest.len());
-    }
-
-    fn expect_all(&mut self, bytes: &[u8]) -> Option<()> {
-        self.rest().starts_with(bytes).then(|| self.at += bytes.len())
+        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
     }
 
     fn expect(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.at += 1)
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        (*first == byte).then_some(())
     }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn rest(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
-    }
-}
-
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// Which bytes a name may hold.
