@@ -20,7 +20,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST_ROUND: Duration = Duration::from_secs(20);
 
 /// How a client connects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Connection {
     /// Anew for each call, as virt-launcher does; connecting is part of the call's time.

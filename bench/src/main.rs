@@ -50,6 +50,11 @@ fn run(options: &Options) -> Result<ExitCode> {
     match &options.action {
         Some(Action::Floor { socket, tuned }) => runtime.block_on(floor::serve(socket, *tuned))?,
         Some(Action::ReturnWorker) => return_worker::run()?,
+        Some(Action::Render { results }) => {
+            let text = fs::read_to_string(results)
+                .with_context(|| format!("cannot read {}", results.display()))?;
+            show(options, &serde_json::from_str(&text)?)?;
+        }
         Some(Action::Drive { socket, size, calls, clients, connection }) => {
             let load = Load {
                 socket: socket.clone(),
@@ -71,17 +76,24 @@ fn run(options: &Options) -> Result<ExitCode> {
         }
         None => {
             let results = runtime.block_on(options.plan()?.run())?;
-            finish(options, &markdown::tables(&results))?;
-            write_json(options, "results.json", &results)?;
-            if let Some(directory) = &options.out {
-                plot::draw(&results, &directory.join("performance.svg"))?;
-            }
+            // First of all: it is what took the time.
+            write_json(options, "performance.json", &results)?;
+            show(options, &results)?;
             if options.check {
                 return Ok(check(&results));
             }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tables and plot.
+fn show(options: &Options, results: &results::Results) -> Result<()> {
+    finish(options, &markdown::tables(results))?;
+    match &options.out {
+        Some(directory) => plot::draw(results, &directory.join("performance.svg")),
+        None => Ok(()),
+    }
 }
 
 /// Shows tables, and puts them into the page that was named.
@@ -99,7 +111,7 @@ fn write_json(options: &Options, name: &str, value: &impl serde::Serialize) -> R
     let Some(directory) = &options.out else { return Ok(()) };
     fs::create_dir_all(directory)?;
     let path = directory.join(name);
-    let json = serde_json::to_string_pretty(value)? + "\n";
+    let json = serde_json::to_string(value)? + "\n";
     fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
 }
 

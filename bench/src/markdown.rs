@@ -27,11 +27,11 @@ pub fn tables(results: &Results) -> Vec<Table> {
         table("ordinary", ordinary(results)),
         table("sizes-dialled", sizes(results, Connection::Dialled)),
         table("clients", clients(results)),
+        table("stages", stages(results)),
         table("targets", targets(results)),
     ];
     if results.cells.iter().any(|cell| cell.connection == Connection::Kept) {
         tables.push(table("sizes-kept", sizes(results, Connection::Kept)));
-        tables.push(table("stages", stages(results)));
     }
     tables
 }
@@ -119,27 +119,24 @@ fn clients(results: &Results) -> String {
 
 /// Where the time of a call goes: each step is what one contestant takes more than another.
 fn stages(results: &Results) -> String {
-    use Connection::{Dialled, Kept};
     let steps = [
-        ("connecting", ("floor-tuned", Dialled), Some(("floor-tuned", Kept))),
-        ("gRPC there and back, the client's part included", ("floor-tuned", Kept), None),
+        ("gRPC there and back, with connecting and the client's part", "floor-tuned", None),
         (
             "to a worker and back: queue, pipes, messages, log",
-            ("return-unchecked", Kept),
-            Some(("floor-tuned", Kept)),
+            "return-unchecked",
+            Some("floor-tuned"),
         ),
-        ("the check of the answer", ("return", Kept), Some(("return-unchecked", Kept))),
-        ("the edit, in Rust", ("persistent-rust", Kept), Some(("return", Kept))),
-        ("the edit, in Go", ("persistent-go", Kept), Some(("return", Kept))),
-        ("the edit, in Python", ("persistent-python", Kept), Some(("return", Kept))),
+        ("the check of the answer", "return", Some("return-unchecked")),
+        ("a hook's own work, in Rust", "persistent-rust", Some("return")),
+        ("a hook's own work, in Go", "persistent-go", Some("return")),
+        ("a hook's own work, in Python", "persistent-python", Some("return")),
     ];
     let sizes = sizes_of(results);
     let mut text = row(std::iter::once("step".to_owned()).chain(sizes.iter().copied().map(bytes)));
     text += &row(std::iter::once("---").chain(sizes.iter().map(|_| "--:")));
     for (step, whole, part) in steps {
         let cells = sizes.iter().map(|size| {
-            let p50 =
-                |(id, connection)| Some(results.cell(id, *size, 1, connection)?.summary.p50_ms);
+            let p50 = |id| Some(results.cell(id, *size, 1, Connection::Dialled)?.summary.p50_ms);
             let rest = part.map_or(Some(0.0), p50);
             let step = p50(whole).zip(rest).map(|(whole, rest)| whole - rest);
             step.map_or_else(dash, |ms| format!("{} ms", number(ms)))

@@ -51,7 +51,10 @@ impl Plan {
     pub async fn run(&self) -> Result<Results> {
         let mut results = Results {
             machine: self.machine()?,
-            settings: Settings { rounds: self.rounds, round_ms: self.round_time.as_millis() },
+            settings: Settings {
+                rounds: self.rounds,
+                round_ms: u64::try_from(self.round_time.as_millis())?,
+            },
             cells: Vec::new(),
             memory: Vec::new(),
             starts: Vec::new(),

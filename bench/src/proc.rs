@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// Memory of a server, in bytes of resident pages. Pages that processes share count in each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Memory {
     /// The server itself.
     pub server: u64,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::load::Connection;
 use crate::proc::Memory;
 use crate::stats::{Ratio, Summary, median, ms};
 
 /// Everything.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
     pub machine: Machine,
     pub settings: Settings,
@@ -23,7 +23,7 @@ pub struct Results {
 }
 
 /// Where it was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu: String,
     pub cores: usize,
@@ -34,14 +34,14 @@ pub struct Machine {
 }
 
 /// How it was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub rounds: usize,
-    pub round_ms: u128,
+    pub round_ms: u64,
 }
 
 /// One contestant under one load.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Cell {
     pub contestant: String,
     pub label: String,
@@ -53,7 +53,7 @@ pub struct Cell {
 }
 
 /// Memory of one contestant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct MemoryRow {
     pub contestant: String,
     pub label: String,
@@ -65,7 +65,7 @@ pub struct MemoryRow {
 }
 
 /// How long a contestant takes to its socket.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct StartRow {
     pub contestant: String,
     pub label: String,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A quantile of fewer values than this many times its own rarity says nothing: the 99th
 /// percentile needs a hundred.
@@ -65,7 +65,7 @@ impl Round {
 }
 
 /// What all rounds came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
     /// How many calls were measured.
     pub calls: usize,
@@ -104,7 +104,7 @@ impl Summary {
 }
 
 /// How many times as long one thing took as another, round by round.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// The median of the rounds' ratios.
     pub median: f64,
