@@ -2,16 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use bytes::{Buf, Bytes, BytesMut};
+#[path = "common/frames.rs"]
+mod frames;
+
+use bytes::{Buf, Bytes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sidecar_shim::frame::{FrameDecoder, Item, MAX_STRAY_BYTES, Outbox};
+use sidecar_shim::frame::{Item, MAX_STRAY_BYTES, Outbox};
 use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
     Answered, Incoming, Invocation, MessageReader, Outcome, read_answer, send_call,
 };
-use tokio_util::codec::Decoder;
+
+use self::frames::items;
 
 /// What must not be shown of a document.
 const SECRET: &str = "s3cr3t";
@@ -23,26 +27,12 @@ fn config() -> ProptestConfig {
 
 /// Decodes a stream that arrives in these pieces.
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<String>) {
-    let mut decoder = FrameDecoder::default();
-    let (mut buffer, mut seen) = (BytesMut::new(), Vec::new());
-    let mut pieces = pieces.into_iter();
-    loop {
-        let piece = pieces.next();
-        buffer.extend_from_slice(piece.unwrap_or_default());
-        loop {
-            let item = match piece {
-                Some(_) => decoder.decode(&mut buffer),
-                None => decoder.decode_eof(&mut buffer),
-            };
-            match item {
-                Ok(Some(Item::Frame(frame))) => seen.push(Seen::Frame(frame)),
-                Ok(Some(Item::Stray(stray))) => seen.push(Seen::Stray(stray.bytes, stray.text())),
-                Ok(None) if piece.is_none() => return (seen, None),
-                Ok(None) => break,
-                Err(error) => return (seen, Some(error.to_string())),
-            }
-        }
-    }
+    let (items, fault) = items(pieces);
+    let seen = items.into_iter().map(|item| match item {
+        Item::Frame(frame) => Seen::Frame(frame),
+        Item::Stray(stray) => Seen::Stray(stray.bytes, stray.text()),
+    });
+    (seen.collect(), fault.map(|fault| fault.to_string()))
 }
 
 #[derive(Clone, PartialEq, Eq)]

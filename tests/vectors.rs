@@ -6,20 +6,23 @@
     reason = "a test may panic, and starts a process"
 )]
 
+#[path = "common/frames.rs"]
+mod frames;
+
 use std::path::PathBuf;
 use std::process::Command;
 
-use bytes::{Buf, Bytes, BytesMut};
+use self::frames::items;
+use bytes::{Buf, Bytes};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use sidecar_shim::frame::{FrameDecoder, FrameError, Item, Outbox};
+use sidecar_shim::frame::{FrameError, Item, Outbox};
 use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
     Answered, Declared, ErrorObject, Incoming, Invocation, MessageReader, Outcome, read_answer,
     send_call, send_cancel, send_initialize,
 };
-use tokio_util::codec::Decoder;
 
 fn directory(kind: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("protocol/vectors").join(kind)
@@ -42,29 +45,6 @@ fn vectors(kind: &str) -> Vec<(String, Value)> {
 
 fn bytes(kind: &str, name: &str, extension: &str) -> Vec<u8> {
     std::fs::read(directory(kind).join(format!("{name}.{extension}"))).unwrap()
-}
-
-/// What the shim finds in a stream that arrives in these pieces.
-fn items<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Item>, Option<FrameError>) {
-    let mut decoder = FrameDecoder::default();
-    let (mut buffer, mut items) = (BytesMut::new(), Vec::new());
-    let mut pieces = pieces.into_iter();
-    loop {
-        let piece = pieces.next();
-        buffer.extend_from_slice(piece.unwrap_or_default());
-        loop {
-            let item = match piece {
-                Some(_) => decoder.decode(&mut buffer),
-                None => decoder.decode_eof(&mut buffer),
-            };
-            match item {
-                Ok(Some(item)) => items.push(item),
-                Ok(None) if piece.is_none() => return (items, None),
-                Ok(None) => break,
-                Err(error) => return (items, Some(error)),
-            }
-        }
-    }
 }
 
 /// Bytes as the vectors show them.

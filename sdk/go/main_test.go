@@ -51,6 +51,25 @@ func asWorker(command *exec.Cmd) *exec.Cmd {
 	return command
 }
 
+// startPiped starts a worker, and returns its pipes and what will be its standard error.
+func startPiped(t *testing.T, worker *exec.Cmd) (io.WriteCloser, io.ReadCloser, *bytes.Buffer) {
+	t.Helper()
+	stderr := new(bytes.Buffer)
+	worker.Stderr = stderr
+	stdin, err := worker.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := worker.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return stdin, stdout, stderr
+}
+
 // vectorWorker is the worker that protocol/vectors/README.md describes.
 func vectorWorker(concurrency string) *Worker {
 	worker := &Worker{Name: "vectors", Version: "1.0.0", LogLevel: slog.LevelDebug}

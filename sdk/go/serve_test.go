@@ -216,19 +216,7 @@ func TestAMessageWithUnusableAttachmentsEndsTheWorker(t *testing.T) {
 
 func TestAWorkerEndsWhenNobodyReadsItsAnswers(t *testing.T) {
 	worker := asWorker(program(t, "vectors", "1"))
-	var stderr bytes.Buffer
-	worker.Stderr = &stderr
-	stdin, err := worker.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := worker.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, stdout, stderr := startPiped(t, worker)
 	stdout.Close()
 	// Its input stays open: the failure alone ends it.
 	if err := writeFrames(stdin, []byte(`{"jsonrpc":"2.0","id":1,"method":"later"}`), nil); err != nil {

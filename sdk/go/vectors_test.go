@@ -84,19 +84,7 @@ type session struct {
 // play writes the input in pieces of so many bytes, and compares what comes back.
 func (s *session) play(t *testing.T, piece int) {
 	worker := asWorker(program(t, "vectors", s.Concurrency.String()))
-	var stderr bytes.Buffer
-	worker.Stderr = &stderr
-	stdin, err := worker.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := worker.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, stdout, stderr := startPiped(t, worker)
 	written, read := 0, 0
 	for _, step := range s.Steps {
 		for written < step.Write {
@@ -118,7 +106,7 @@ func (s *session) play(t *testing.T, piece int) {
 	if rest, err := io.ReadAll(stdout); err != nil || !bytes.Equal(rest, s.output[read:]) {
 		t.Errorf("at the end %q, %v, not %q", rest, err, s.output[read:])
 	}
-	err = worker.Wait()
+	err := worker.Wait()
 	if (err == nil) != (s.Exit == "success") {
 		t.Errorf("%v, not %s", err, s.Exit)
 	}

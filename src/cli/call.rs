@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::inputs::InputArgs;
 use super::options::{Mode, Options};
 use super::values::{parse_time, usage};
 use crate::backend::Spec;
@@ -19,21 +20,8 @@ pub(super) struct CallArgs {
     /// The hook: onDefineDomain, preCloudInitIso, or a node hook such as preVMStart
     hook: String,
 
-    /// VMI as JSON (default: a built-in sample)
-    #[arg(long, value_name = "FILE")]
-    vmi: Option<PathBuf>,
-
-    /// libvirt domain as XML (default: a built-in sample)
-    #[arg(long, value_name = "FILE")]
-    domain: Option<PathBuf>,
-
-    /// `CloudInitData` as JSON (default: a built-in sample)
-    #[arg(long, value_name = "FILE")]
-    cloud_init: Option<PathBuf>,
-
-    /// Name of the node, for node hooks
-    #[arg(long, value_name = "NAME", default_value = "node01")]
-    node: String,
+    #[command(flatten)]
+    inputs: InputArgs,
 
     /// Call onDefineDomain by the Plugins API, and say why: `Boot`, `MigrationSource`
     /// or `MigrationTarget`
@@ -116,10 +104,7 @@ impl CallArgs {
         };
         Ok(CallConfig {
             hook,
-            vmi: self.vmi,
-            domain: self.domain,
-            cloud_init: self.cloud_init,
-            node: self.node,
+            inputs: self.inputs.into(),
             context: self.context,
             target,
             repeat: self.repeat,

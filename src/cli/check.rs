@@ -1,12 +1,12 @@
 //! The command line of `check`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::call::ColorChoice;
+use super::inputs::InputArgs;
 use super::options::Options;
 use super::values::{parse_time, usage};
 use crate::commands::check::{CheckConfig, CheckName};
@@ -15,21 +15,8 @@ use crate::error::StartError;
 /// What `check` takes beside the options of serving.
 #[derive(Args)]
 pub(super) struct CheckArgs {
-    /// VMI as JSON, for hooks that need a special one (default: a built-in sample)
-    #[arg(long, value_name = "FILE")]
-    vmi: Option<PathBuf>,
-
-    /// libvirt domain as XML (default: a built-in sample)
-    #[arg(long, value_name = "FILE")]
-    domain: Option<PathBuf>,
-
-    /// `CloudInitData` as JSON (default: a built-in sample)
-    #[arg(long, value_name = "FILE")]
-    cloud_init: Option<PathBuf>,
-
-    /// Name of the node, for node hooks
-    #[arg(long, value_name = "NAME", default_value = "node01")]
-    node: String,
+    #[command(flatten)]
+    inputs: InputArgs,
 
     /// Leave these checks out
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = parse_name)]
@@ -60,10 +47,7 @@ impl CheckArgs {
         let settings = options.limits()?.settings;
         Ok(CheckConfig {
             command,
-            vmi: self.vmi,
-            domain: self.domain,
-            cloud_init: self.cloud_init,
-            node: self.node,
+            inputs: self.inputs.into(),
             skip: self.skip,
             json: self.json,
             color: self.color.resolve(),

@@ -5,6 +5,7 @@
 mod call;
 mod check;
 mod health;
+mod inputs;
 mod options;
 mod values;
 
@@ -202,53 +203,32 @@ impl Cli {
             LogFormat::Json => Format::Json,
             LogFormat::Text => Format::Text,
         });
-        Ok(match command {
-            None => Config {
-                log_format: format.unwrap_or(Format::Json),
-                verbosity: Verbosity {
-                    shim: level.unwrap_or(Level::INFO),
-                    hooks: level.unwrap_or(Level::INFO),
-                    calls: Some(level.unwrap_or(Level::INFO)),
-                },
-                no_new_privs,
-                termination_log,
-                action: Action::Serve(Box::new(options.serve(words)?)),
-            },
-            Some(Command::Call(args)) => Config {
-                log_format: format.unwrap_or(Format::Text),
-                verbosity: Verbosity {
-                    shim: level.unwrap_or(Level::WARN),
-                    hooks: level.unwrap_or(Level::INFO),
+        // What each command shows, where nothing was said.
+        let (default_format, verbosity, action) = match command {
+            None => {
+                let level = level.unwrap_or(Level::INFO);
+                let verbosity = Verbosity { shim: level, hooks: level, calls: Some(level) };
+                (Format::Json, verbosity, Action::Serve(Box::new(options.serve(words)?)))
+            }
+            Some(command) => {
+                let (hooks, action) = match command {
                     // The one result is on the terminal anyway.
-                    calls: level,
-                },
-                no_new_privs,
-                termination_log,
-                action: Action::Call(Box::new(args.resolve(&options)?)),
-            },
-            Some(Command::Check(args)) => Config {
-                log_format: format.unwrap_or(Format::Text),
-                verbosity: Verbosity {
-                    shim: level.unwrap_or(Level::WARN),
+                    Command::Call(args) => {
+                        (Level::INFO, Action::Call(Box::new(args.resolve(&options)?)))
+                    }
                     // What the worker says of its own mistakes is shown with each of them.
-                    hooks: level.unwrap_or(Level::ERROR),
-                    calls: level,
-                },
-                no_new_privs,
-                termination_log,
-                action: Action::Check(Box::new(args.resolve(&options)?)),
-            },
-            Some(Command::Health(args)) => Config {
-                log_format: format.unwrap_or(Format::Text),
-                verbosity: Verbosity {
-                    shim: level.unwrap_or(Level::WARN),
-                    hooks: level.unwrap_or(Level::WARN),
-                    calls: level,
-                },
-                no_new_privs,
-                termination_log,
-                action: Action::Health(args.resolve(options.plugin_socket)?),
-            },
-        })
+                    Command::Check(args) => {
+                        (Level::ERROR, Action::Check(Box::new(args.resolve(&options)?)))
+                    }
+                    Command::Health(args) => {
+                        (Level::WARN, Action::Health(args.resolve(options.plugin_socket)?))
+                    }
+                };
+                let (shim, hooks) = (level.unwrap_or(Level::WARN), level.unwrap_or(hooks));
+                (Format::Text, Verbosity { shim, hooks, calls: level }, action)
+            }
+        };
+        let log_format = format.unwrap_or(default_format);
+        Ok(Config { log_format, verbosity, no_new_privs, termination_log, action })
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::inputs::{Inputs, Unreadable};
 use super::readable::Kind;
 use super::serve::Limits;
 use crate::backend::{Backend, Spec};
@@ -28,14 +29,8 @@ use crate::service::{Api, ApiVersion};
 pub struct CallConfig {
     /// The hook.
     pub hook: HookName,
-    /// A file with the VMI, or none for the sample.
-    pub vmi: Option<PathBuf>,
-    /// A file with the domain.
-    pub domain: Option<PathBuf>,
-    /// A file with the cloud-init data.
-    pub cloud_init: Option<PathBuf>,
-    /// The name of the node, for a node hook.
-    pub node: String,
+    /// What it is called with.
+    pub inputs: Inputs,
     /// Why a domain hook is called. With it, it is called by the Plugins API.
     pub context: Option<String>,
     /// Who answers.
@@ -76,8 +71,8 @@ enum CallFailed {
     Call { hook: HookName, source: ClientError },
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     #[error("cannot create a directory for the socket: {0} (TMPDIR says where)")]
     Directory(std::io::Error),
     #[error("cannot write the result: {0}")]
@@ -139,23 +134,18 @@ impl CallConfig {
 }
 
 impl Documents {
-    fn read(config: &CallConfig) -> Result<Self, CallFailed> {
-        let vmi = read_or(config.vmi.as_deref(), samples::VMI)?;
+    fn read(config: &CallConfig) -> Result<Self, Unreadable> {
+        let inputs = &config.inputs;
+        let vmi = inputs.read_vmi()?;
         let subject = if config.hook == HookName::PRE_CLOUD_INIT_ISO {
-            read_or(config.cloud_init.as_deref(), samples::CLOUD_INIT)?
+            inputs.read_cloud_init()?
         } else if config.hook.is_node_hook() {
             Bytes::new()
         } else {
-            read_or(config.domain.as_deref(), samples::DOMAIN)?
+            inputs.read_domain()?
         };
         Ok(Self { vmi, subject })
     }
-}
-
-fn read_or(path: Option<&Path>, sample: &'static str) -> Result<Bytes, CallFailed> {
-    let Some(path) = path else { return Ok(Bytes::from_static(sample.as_bytes())) };
-    let read = std::fs::read(path).map(Bytes::from);
-    read.map_err(|source| CallFailed::Read { path: path.to_owned(), source })
 }
 
 /// A whole shim behind a socket that nobody else can reach.
@@ -274,7 +264,7 @@ async fn call_once(
         }
         Some(version) => client.on_define_domain(version, vmi, subject, timeout).await,
         None if config.hook.is_node_hook() => {
-            let (point, node) = (config.hook.hook_point(), config.node.clone());
+            let (point, node) = (config.hook.hook_point(), config.inputs.node.clone());
             client.execute_node_hook(point, vmi, node, timeout).await?;
             Ok(Bytes::new())
         }

@@ -4,6 +4,7 @@
 pub mod call;
 pub mod check;
 pub mod health;
+pub mod inputs;
 mod readable;
 pub mod serve;
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 pub use accept::Peers;
@@ -60,7 +59,6 @@ pub async fn run(served: Served, mut sockets: Vec<(Socket, Api)>, stop: Stop) {
     for (socket, api) in &mut sockets {
         let Some(listener) = socket.listener.take() else { continue };
         let (connections, incoming) = mpsc::channel(1);
-        let incoming = ReceiverStream::new(incoming);
         serving.spawn(service::serve(shim.clone(), *api, incoming, stop.gently.clone()));
         let peers = served.peers.clone();
         accepting.spawn(accept::accept(listener, peers, connections, stop.gently.clone()));

@@ -19,7 +19,6 @@ mod v1alpha1;
 mod v1alpha2;
 mod v1alpha3;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +26,8 @@ use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio_stream::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -89,11 +89,13 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves an API until `stop`, then lets calls in flight end.
-pub async fn serve<T, S>(shim: Arc<Shim>, api: Api, connections: S, stop: CancellationToken)
-where
-    T: Send + Unpin + 'static,
-    S: Stream<Item = Connection<T>>,
-{
+/// Connections that are still open when this is dropped are closed.
+pub async fn serve<T: Send + Unpin + 'static>(
+    shim: Arc<Shim>,
+    api: Api,
+    mut connections: mpsc::Receiver<Connection<T>>,
+    stop: CancellationToken,
+) {
     // tonic's own server speaks HTTP/1 as well, which would be in the program for nothing.
     let mut http2 = Builder::new(TokioExecutor::new());
     http2
@@ -105,14 +107,20 @@ where
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let services = TowerToHyperService::new(services(shim, api, &stop).prepare());
-    let open = GracefulShutdown::new();
-    let mut connections = pin!(connections);
-    while let Some(Some(connection)) = stop.run_until_cancelled(connections.next()).await {
-        let served = http2.serve_connection(TokioIo::new(connection), services.clone());
-        // A client that breaks HTTP/2, or goes away, has ended its own connection.
-        tokio::spawn(open.watch(served));
+    let (graceful, mut open) = (GracefulShutdown::new(), JoinSet::new());
+    loop {
+        tokio::select! {
+            connection = connections.recv() => {
+                let Some(connection) = connection else { break };
+                let served = http2.serve_connection(TokioIo::new(connection), services.clone());
+                // A client that breaks HTTP/2, or goes away, has ended its own connection.
+                open.spawn(graceful.watch(served));
+            }
+            Some(_) = open.join_next() => {}
+            () = stop.cancelled() => break,
+        }
     }
-    open.shutdown().await;
+    graceful.shutdown().await;
 }
 
 /// The services of an API.

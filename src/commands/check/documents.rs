@@ -1,13 +1,12 @@
 //! The documents that hooks are called with: the user's or the samples, and variants of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::super::call::samples;
+use super::super::inputs::{Inputs, Unreadable};
 use super::super::readable::{Kind, readable};
 use super::marks;
 use super::verdict::Stop;
@@ -22,8 +21,8 @@ pub(super) const CLOUD_INIT_TEXTS: [&str; 2] = ["UserData", "NetworkData"];
 /// Why a document cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
-    #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Read(#[from] Unreadable),
     #[error("cannot call a hook with these documents: {0}")]
     Bad(#[from] BadDocument),
 }
@@ -38,17 +37,12 @@ pub(super) struct Documents {
 
 impl Documents {
     /// Reads files, or takes the samples in their place.
-    pub(super) fn read(
-        vmi: Option<&Path>,
-        domain: Option<&Path>,
-        cloud_init: Option<&Path>,
-        node: &str,
-    ) -> Result<Self, Unusable> {
+    pub(super) fn read(inputs: &Inputs) -> Result<Self, Unusable> {
         let documents = Self {
-            vmi: read_or(vmi, samples::VMI)?,
-            domain: read_or(domain, samples::DOMAIN)?,
-            cloud_init: read_or(cloud_init, samples::CLOUD_INIT)?,
-            node: node.to_owned(),
+            vmi: inputs.read_vmi()?,
+            domain: inputs.read_domain()?,
+            cloud_init: inputs.read_cloud_init()?,
+            node: inputs.node.clone(),
         };
         let hooks = [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO];
         for hook in hooks.into_iter().chain(HookName::NODE_HOOKS) {
@@ -174,18 +168,20 @@ pub(super) fn cloud_init_text(data: &[u8], member: &str) -> Option<String> {
     }
 }
 
-fn read_or(path: Option<&Path>, sample: &'static str) -> Result<Bytes, Unusable> {
-    let Some(path) = path else { return Ok(Bytes::from_static(sample.as_bytes())) };
-    let read = std::fs::read(path).map(Bytes::from);
-    read.map_err(|source| Unusable::Read { path: path.to_owned(), source })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::commands::call::samples;
+
+    fn read(vmi: Option<&Path>, domain: Option<&Path>) -> Result<Documents, Unusable> {
+        let [vmi, domain] = [vmi, domain].map(|path| path.map(Path::to_owned));
+        Documents::read(&Inputs { vmi, domain, cloud_init: None, node: "node01".to_owned() })
+    }
 
     fn samples() -> Documents {
-        Documents::read(None, None, None, "node01").unwrap()
+        read(None, None).unwrap()
     }
 
     #[test]
@@ -217,8 +213,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("document");
         std::fs::write(&file, "<domain>").unwrap();
-        let fault =
-            |vmi, domain| Documents::read(vmi, domain, None, "node01").err().unwrap().to_string();
+        let fault = |vmi, domain| read(vmi, domain).err().unwrap().to_string();
         assert!(fault(Some(&*file), None).contains("vmi is not a JSON object"));
         assert!(fault(None, Some(&*file)).contains("domain is not a well-formed domain"));
         assert!(

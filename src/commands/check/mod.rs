@@ -26,7 +26,6 @@ mod report;
 mod verdict;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,6 +39,7 @@ use self::progress::Progress;
 use self::report::{Report, Styling};
 use self::verdict::Stop;
 use super::call::Color;
+use super::inputs::Inputs;
 use crate::backend::{CommandLine, children_are_reaped};
 
 /// The name of a check that there is.
@@ -58,14 +58,8 @@ impl CheckName {
 pub struct CheckConfig {
     /// The worker.
     pub command: CommandLine,
-    /// A file with the VMI, or none for the sample.
-    pub vmi: Option<PathBuf>,
-    /// A file with the domain.
-    pub domain: Option<PathBuf>,
-    /// A file with the cloud-init data.
-    pub cloud_init: Option<PathBuf>,
-    /// The name of the node, for node hooks.
-    pub node: String,
+    /// What hooks are called with.
+    pub inputs: Inputs,
     /// Checks that are left out.
     pub skip: Vec<CheckName>,
     /// Whether the result is JSON.
@@ -107,9 +101,7 @@ pub async fn run(config: CheckConfig) -> ExitCode {
 }
 
 async fn check(config: &CheckConfig) -> Result<bool, CheckFailed> {
-    let CheckConfig { vmi, domain, cloud_init, node, .. } = config;
-    let documents =
-        Documents::read(vmi.as_deref(), domain.as_deref(), cloud_init.as_deref(), node)?;
+    let documents = Documents::read(&config.inputs)?;
     let limits =
         Limits { start: config.start_timeout, answer: config.timeout, end: config.kill_grace };
     let progress = Progress::new(CHECKS.len());
