@@ -26,13 +26,14 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
         backend::renounce_new_privileges()?;
     }
     // Dropped last, so that the last lines are written.
-    let _log = logging::start(config.log_format, config.verbosity);
+    let log = logging::start(config.log_format, config.verbosity);
     // One thread: the shim lives in a fifth of a CPU beside a virtual machine.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| StartError::System { what: "start", source })?;
     runtime.block_on(async {
+        tokio::spawn(log.writer());
         match config.action {
             Action::Serve(config) => {
                 backend::reap_orphans()?;

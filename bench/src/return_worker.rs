@@ -20,11 +20,46 @@ struct Request<'a> {
 const DECLARED: &str =
     r#"{"protocolVersion":1,"hooks":["onDefineDomain"],"capabilities":{"attachments":true}}"#;
 
+/// How much the SDKs read from a pipe, or write to it, with one system call.
+const STEP_BYTES: usize = 16 * 1024;
+
+/// A pipe that is read and written in steps.
+struct Steps(File);
+
+impl Read for Steps {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let step = into.len().min(STEP_BYTES);
+        self.0.read(&mut into[..step])
+    }
+}
+
+impl Write for Steps {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(STEP_BYTES)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut room = STEP_BYTES;
+        let mut step = Vec::with_capacity(parts.len());
+        for part in parts {
+            let taken = part.len().min(room);
+            step.push(IoSlice::new(&part[..taken]));
+            room -= taken;
+        }
+        self.0.write_vectored(&step)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Answers until end-of-file.
 pub fn run() -> Result<()> {
-    let mut input = BufReader::with_capacity(64 * 1024, io::stdin().lock());
-    // Without the standard library's buffer: a message goes out with one system call.
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    // Without the standard library's buffers: a message goes out with one system call.
+    let input = Steps(File::from(io::stdin().as_fd().try_clone_to_owned()?));
+    let mut input = BufReader::with_capacity(STEP_BYTES, input);
+    let mut output = Steps(File::from(io::stdout().as_fd().try_clone_to_owned()?));
     let (mut json, mut domain) = (Vec::new(), Vec::new());
     while !input.fill_buf()?.is_empty() {
         read_frame(&mut input, &mut json)?;

@@ -1,16 +1,24 @@
 //! The two pipes of a worker, seen from here: bytes to frames to messages, and bytes to what the pipe
 //! takes.
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio_util::codec::Decoder;
+use tokio_util::io::poll_write_buf;
 
 use super::process::{Stdin, Stdout};
 use crate::frame::{FrameDecoder, FrameError, Item, Stray};
 use crate::rpc::{Incoming, MessageReader};
 
-/// How much is read from a pipe at once when no frame says how much there is.
-const READ_BYTES: usize = 16 * 1024;
+/// How much is read from a pipe, or written to it, with one system call: a quarter of what it holds.
+/// With all of it at once, the other side would sleep until this one is done, and then this one until
+/// the other is.
+const STEP_BYTES: usize = 16 * 1024;
 
 /// What was read of a worker's output.
 pub enum Heard {
@@ -55,9 +63,10 @@ impl Output {
                 None => {
                     // Inside a frame there is room for the rest of it.
                     if self.buffer.is_empty() || self.buffer.capacity() == self.buffer.len() {
-                        self.buffer.reserve(READ_BYTES);
+                        self.buffer.reserve(STEP_BYTES);
                     }
-                    item = if self.stdout.read_buf(&mut self.buffer).await? > 0 {
+                    let mut step = (&mut self.buffer).limit(STEP_BYTES);
+                    item = if self.stdout.read_buf(&mut step).await? > 0 {
                         self.decoder.decode(&mut self.buffer)?
                     } else {
                         match self.decoder.decode_eof(&mut self.buffer)? {
@@ -74,16 +83,20 @@ impl Output {
     }
 }
 
-/// Writes what the pipe takes. Waits for ever if there is nothing to write or nowhere to.
-pub(super) async fn write_some(
-    stdin: Option<&mut Stdin>,
-    outbox: &mut impl Buf,
-) -> std::io::Result<usize> {
-    match stdin {
-        Some(stdin) if outbox.has_remaining() => match stdin.write_buf(outbox).await {
-            Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
-            written => written,
-        },
-        _ => std::future::pending().await,
-    }
+/// Writes until nothing is left to write. Waits for ever if there is nothing, or nowhere to write to.
+/// May be dropped and called again: what is written is gone from `outbox`.
+pub(super) async fn write_all(stdin: Option<&mut Stdin>, outbox: &mut impl Buf) -> io::Result<()> {
+    let Some(stdin) = stdin.filter(|_| outbox.has_remaining()) else {
+        return std::future::pending().await;
+    };
+    poll_fn(|context| {
+        while outbox.has_remaining() {
+            let mut step = (&mut *outbox).take(STEP_BYTES);
+            if ready!(poll_write_buf(Pin::new(&mut *stdin), context, &mut step))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
 }

@@ -12,7 +12,7 @@ use rustix::io::ioctl_fionread;
 use tokio::time::timeout;
 
 use super::Answer;
-use super::pipes::{Heard, Output, write_some};
+use super::pipes::{Heard, Output, write_all};
 use super::process::{CommandLine, Exit, Launch, Process, Stdin};
 use super::worker::answer;
 use crate::frame::FrameError;
@@ -170,7 +170,7 @@ impl Wire {
     async fn step(&mut self) {
         let listens = self.has_ears();
         tokio::select! {
-            written = write_some(self.stdin.as_mut(), &mut self.unwritten) => {
+            written = write_all(self.stdin.as_mut(), &mut self.unwritten) => {
                 if written.is_err() {
                     self.hang_up();
                 }

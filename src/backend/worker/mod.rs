@@ -30,7 +30,7 @@ use self::calls::Calls;
 use self::end::End;
 use super::Settings;
 use super::job::Job;
-use super::pipes::{Heard, Output, write_some};
+use super::pipes::{Heard, Output, write_all};
 use super::process::{CommandLine, Exit, Launch, Process, Stdin};
 use crate::error::CallError;
 use crate::frame::{FrameError, Outbox, Stray};
@@ -151,7 +151,7 @@ enum Life {
 /// What a worker's task waits for.
 enum Event {
     Heard(Result<Heard, FrameError>),
-    Written(std::io::Result<usize>),
+    Written(std::io::Result<()>),
     Job(Option<Job>),
     CallerLeft(u64),
     Due,
@@ -238,7 +238,7 @@ impl Worker {
         let Self { output, stdin, outbox, process, calls, .. } = self;
         tokio::select! {
             heard = output.next() => Event::Heard(heard),
-            written = write_some(stdin.as_mut(), outbox) => Event::Written(written),
+            written = write_all(stdin.as_mut(), outbox) => Event::Written(written),
             exit = process.wait() => Event::Exited(exit),
             left = calls.caller_left() => Event::CallerLeft(left),
             job = jobs.recv(), if takes_jobs => Event::Job(job),
@@ -263,7 +263,7 @@ impl Worker {
             Event::Heard(Err(error)) => {
                 return ControlFlow::Break(self.end_of_output(&error).await);
             }
-            Event::Written(Ok(_)) => {}
+            Event::Written(Ok(())) => {}
             Event::Written(Err(_)) => {
                 // It has closed its standard input, or is dying. What it still has to say is
                 // read, for a moment; it gets no more calls.

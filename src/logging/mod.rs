@@ -1,32 +1,29 @@
 //! Log lines on standard error, in the form that KubeVirt's components write.
 //!
-//! Nothing on the shim's one thread may block, so lines go through a bounded queue to a thread
-//! that writes them. While nobody reads standard error, lines beyond the queue are dropped; the
-//! next line that is written says how many.
+//! Nothing on the shim's one thread may block. While nobody reads standard error, lines wait in a
+//! bounded queue ([`stderr`]), and those beyond it are dropped; the next line that is written says
+//! how many.
+
+mod stderr;
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 use std::panic::Location;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use serde_json::{Map, Value};
+use serde::Serializer as _;
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use self::stderr::Stderr;
 use crate::text::clip;
 
 /// `component` of every line, as the Go shim names itself.
 const COMPONENT: &str = "shim-sidecar";
-
-/// Lines that may wait to be written.
-const QUEUED_LINES: usize = 512;
 
 /// A longer message is cut here: a hook's line has at most 8 KiB, an error twenty of 1 KiB.
 const MAX_MESSAGE_BYTES: usize = 24 * 1024;
@@ -51,15 +48,28 @@ pub struct Verbosity {
     pub calls: Option<Level>,
 }
 
-/// Starts logging. Lines that wait are written when the guard is dropped.
-pub fn start(format: Format, verbosity: Verbosity) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(QUEUED_LINES)
-        .lossy(true)
-        .thread_name("log")
-        .finish(std::io::stderr());
-    let dropped = writer.error_counter();
-    let lines = Lines { format, writer: Mutex::new(writer), dropped, told: AtomicUsize::new(0) };
+/// Logging that was started. Lines that wait are written when it is dropped.
+pub struct Log(Stderr);
+
+impl Log {
+    /// What writes the lines of the thread that it runs on. Without it each line is written by itself.
+    pub fn writer(&self) -> impl Future<Output = ()> + use<> {
+        self.0.clone().gather()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// Starts logging.
+#[must_use]
+pub fn start(format: Format, verbosity: Verbosity) -> Log {
+    let stderr = Stderr::default();
+    let log = Log(stderr.clone());
+    let lines = Lines { format, stderr };
     // Libraries have nothing to say to the owner of a VM.
     let filter = Targets::new()
         .with_default(LevelFilter::ERROR)
@@ -70,7 +80,7 @@ pub fn start(format: Format, verbosity: Verbosity) -> WorkerGuard {
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     // What a panic says may hold a piece of a document, so only its place is told.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{}", fault(panic.location()))));
-    guard
+    log
 }
 
 /// What is told of a panic.
@@ -82,10 +92,7 @@ fn fault(place: Option<&Location<'_>>) -> String {
 /// Turns events into lines.
 struct Lines {
     format: Format,
-    writer: Mutex<NonBlocking>,
-    dropped: ErrorCounter,
-    /// Dropped lines that a later line has told of.
-    told: AtomicUsize,
+    stderr: Stderr,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -93,44 +100,43 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         fields.cut();
-        let dropped = self.dropped.dropped_lines();
-        let untold = dropped - self.told.load(Ordering::Relaxed);
-        if untold > 0 {
-            fields.others.insert("dropped_lines".to_owned(), untold.into());
+        let lost = self.stderr.lost();
+        if lost > 0 {
+            fields.others.push(("dropped_lines", lost.into()));
         }
+        fields.others.sort_unstable_by_key(|(name, _)| *name);
         let line = match self.format {
             Format::Json => json_line(event, fields),
-            Format::Text => text_line(event, &fields),
+            Format::Text => text_line(event, &fields).into_bytes(),
         };
-        // The writer is a queue: this neither blocks nor fails.
-        if let Ok(mut writer) = self.writer.lock() {
-            let _ = writer.write_all(line.as_bytes());
-        }
-        // Unless this line was dropped itself.
-        if self.dropped.dropped_lines() == dropped {
-            self.told.store(dropped, Ordering::Relaxed);
-        }
+        let is_urgent = *event.metadata().level() <= Level::WARN;
+        self.stderr.write(&line, lost, is_urgent);
     }
 }
 
-fn json_line(event: &Event<'_>, fields: Fields) -> String {
+fn json_line(event: &Event<'_>, fields: Fields) -> Vec<u8> {
     let metadata = event.metadata();
-    let mut line = fields.others;
-    line.insert("component".to_owned(), COMPONENT.into());
-    line.insert("level".to_owned(), level_name(*metadata.level()).into());
-    line.insert("msg".to_owned(), fields.message.into());
-    let file = metadata.file().unwrap_or("?");
-    line.insert("pos".to_owned(), format!("{file}:{}", metadata.line().unwrap_or(0)).into());
-    line.insert("timestamp".to_owned(), timestamp().to_string().into());
-    let mut line = Value::Object(line).to_string();
-    line.push('\n');
+    let place = format!("{}:{}", metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
+    let mut members = fields.others;
+    members.extend([
+        ("component", COMPONENT.into()),
+        ("level", level_name(*metadata.level()).into()),
+        ("msg", fields.message.into()),
+        ("pos", place.into()),
+        ("timestamp", timestamp().to_string().into()),
+    ]);
+    members.sort_unstable_by_key(|(name, _)| *name);
+    let mut line = Vec::with_capacity(512);
+    // Nothing of this can fail: the names are text, and memory takes all.
+    let _ = serde_json::Serializer::new(&mut line).collect_map(members);
+    line.push(b'\n');
     line
 }
 
 fn text_line(event: &Event<'_>, fields: &Fields) -> String {
     let is_hooks = event.metadata().target() == "hook";
     let mut line = format!("{} {:<7} ", timestamp(), level_name(*event.metadata().level()));
-    if let Some(Value::String(hook)) = fields.others.get("hook") {
+    if let Some((_, Value::String(hook))) = fields.others.iter().find(|(name, _)| *name == "hook") {
         let _ = write!(line, "{hook}: ");
     }
     line.push_str(&fields.message);
@@ -160,7 +166,7 @@ fn level_name(level: Level) -> &'static str {
 #[derive(Default)]
 struct Fields {
     message: String,
-    others: Map<String, Value>,
+    others: Vec<(&'static str, Value)>,
 }
 
 impl Fields {
@@ -170,7 +176,7 @@ impl Fields {
     }
 
     fn insert(&mut self, field: &Field, value: impl Into<Value>) {
-        self.others.insert(field.name().to_owned(), value.into());
+        self.others.push((field.name(), value.into()));
     }
 }
 
