@@ -11,6 +11,7 @@ mod contestant;
 mod documents;
 mod floor;
 mod load;
+mod log;
 mod markdown;
 mod measure;
 mod options;

@@ -1,7 +1,7 @@
 //! A server that was started for the measurement, and ends with it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::contestant::{Kind, Launch, Parts};
+use crate::log::Log;
 
 /// How often the socket is looked for: the resolution of the time from start to socket.
 const LOOK_INTERVAL: Duration = Duration::from_micros(50);
@@ -24,9 +25,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Between SIGTERM and SIGKILL.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How much of its log is shown when a server fails.
-const SHOWN_LOG_LINES: usize = 20;
-
 /// A running server.
 pub struct Server {
     child: Child,
@@ -34,7 +32,7 @@ pub struct Server {
     pub socket: PathBuf,
     /// From its start until the socket took a connection.
     pub start: Duration,
-    log: PathBuf,
+    log: Log,
     /// Removed when dropped.
     _directory: TempDir,
 }
@@ -49,11 +47,11 @@ impl Server {
 
     /// Starts this command, whose socket's directory is `directory` or lies elsewhere.
     pub fn launch(mut launch: Launch, directory: TempDir) -> Result<Self> {
-        let log = directory.path().join("log");
         let before = entries(&launch.socket_dir)?;
-        launch.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        launch.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let started = Instant::now();
-        let child = launch.command.spawn().context("cannot run it")?;
+        let mut child = launch.command.spawn().context("cannot run it")?;
+        let log = Log::read(child.stderr.take().context("it has no standard error")?);
         let mut server = Self {
             child,
             socket: PathBuf::new(),
@@ -71,10 +69,10 @@ impl Server {
                 return Ok(server);
             }
             if let Some(status) = server.child.try_wait()? {
-                bail!("it ended with {status}:\n{}", server.log());
+                bail!("it ended with {status}:\n{}", server.log.last_words());
             }
             if started.elapsed() > START_LIMIT {
-                bail!("it has no socket after {START_LIMIT:?}:\n{}", server.log());
+                bail!("it has no socket after {START_LIMIT:?}:\n{}", server.log.last_lines());
             }
             sleep(LOOK_INTERVAL);
         }
@@ -87,10 +85,7 @@ impl Server {
 
     /// The last lines of its standard error.
     pub fn log(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n")
+        self.log.last_lines()
     }
 }
 

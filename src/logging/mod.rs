@@ -11,6 +11,7 @@ use std::panic::Location;
 use std::time::SystemTime;
 
 use serde::Serializer as _;
+use serde::ser::SerializeMap as _;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -27,6 +28,9 @@ const COMPONENT: &str = "shim-sidecar";
 
 /// A longer message is cut here: a hook's line has at most 8 KiB, an error twenty of 1 KiB.
 const MAX_MESSAGE_BYTES: usize = 24 * 1024;
+
+/// Room for an ordinary line.
+const LINE_BYTES: usize = 256;
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +108,8 @@ impl<S: Subscriber> Layer<S> for Lines {
         if lost > 0 {
             fields.others.push(("dropped_lines", lost.into()));
         }
-        fields.others.sort_unstable_by_key(|(name, _)| *name);
         let line = match self.format {
-            Format::Json => json_line(event, fields),
+            Format::Json => json_line(event, &fields),
             Format::Text => text_line(event, &fields).into_bytes(),
         };
         let is_urgent = *event.metadata().level() <= Level::WARN;
@@ -114,21 +117,26 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-fn json_line(event: &Event<'_>, fields: Fields) -> Vec<u8> {
+/// The members that KubeVirt's components write come first.
+fn json_line(event: &Event<'_>, fields: &Fields) -> Vec<u8> {
     let metadata = event.metadata();
-    let place = format!("{}:{}", metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
-    let mut members = fields.others;
-    members.extend([
-        ("component", COMPONENT.into()),
-        ("level", level_name(*metadata.level()).into()),
-        ("msg", fields.message.into()),
-        ("pos", place.into()),
-        ("timestamp", timestamp().to_string().into()),
-    ]);
-    members.sort_unstable_by_key(|(name, _)| *name);
-    let mut line = Vec::with_capacity(512);
-    // Nothing of this can fail: the names are text, and memory takes all.
-    let _ = serde_json::Serializer::new(&mut line).collect_map(members);
+    let (file, row) = (metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
+    let mut line = Vec::with_capacity(LINE_BYTES);
+    let mut write = || {
+        let mut json = serde_json::Serializer::new(&mut line);
+        let mut object = json.serialize_map(None)?;
+        object.serialize_entry("component", COMPONENT)?;
+        object.serialize_entry("level", level_name(*metadata.level()))?;
+        object.serialize_entry("msg", &fields.message)?;
+        object.serialize_entry("pos", &format_args!("{file}:{row}"))?;
+        object.serialize_entry("timestamp", &format_args!("{}", timestamp()))?;
+        for (name, value) in &fields.others {
+            object.serialize_entry(name, value)?;
+        }
+        object.end()
+    };
+    // Memory takes all, and names are text: this cannot fail.
+    let _: serde_json::Result<()> = write();
     line.push(b'\n');
     line
 }

@@ -1,0 +1,54 @@
+//! The log of a server, read as a container runtime reads it: from a pipe, all the time.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
+use std::process::ChildStderr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How much of it is kept, for when the server fails.
+const KEPT_LINES: usize = 20;
+
+/// How long the last words of a server that has ended are awaited.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a server has written on its standard error.
+pub struct Log {
+    kept: Arc<Mutex<VecDeque<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Log {
+    /// Reads to the end.
+    pub fn read(stderr: ChildStderr) -> Self {
+        let kept = Arc::<Mutex<VecDeque<String>>>::default();
+        let shared = kept.clone();
+        let reader = thread::spawn(move || {
+            let mut lines = BufReader::with_capacity(64 * 1024, stderr).split(b'\n');
+            while let Some(Ok(line)) = lines.next() {
+                let mut kept = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == KEPT_LINES {
+                    kept.pop_front();
+                }
+                kept.push_back(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self { kept, reader }
+    }
+
+    /// The last lines of a server that has ended.
+    pub fn last_words(&self) -> String {
+        let ended = Instant::now();
+        while !self.reader.is_finished() && ended.elapsed() < LAST_WORDS_LIMIT {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.last_lines()
+    }
+
+    /// The last lines until now.
+    pub fn last_lines(&self) -> String {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.make_contiguous().join("\n")
+    }
+}
