@@ -38,14 +38,25 @@ impl Language {
     }
 }
 
+/// What comes back from a worker that makes no edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returned {
+    /// The domain as it came.
+    Same,
+    /// The domain and a line break, which the shim checks.
+    Longer,
+    /// The same, without the check.
+    Unchecked,
+}
+
 /// What serves the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A gRPC server in Rust that returns each domain at once, with the library's defaults or with the
     /// shim's windows.
     Floor { tuned: bool },
-    /// The shim with a worker that returns each domain; its checks on or off.
-    Return { checked: bool },
+    /// The shim with a worker that returns each domain as it came, or longer by a line break.
+    Return(Returned),
     /// The shim with a worker.
     Persistent(Language),
     /// The shim, with one process for each call.
@@ -64,8 +75,9 @@ impl Kind {
         match self {
             Self::Floor { tuned: false } => "floor".to_owned(),
             Self::Floor { tuned: true } => "floor-tuned".to_owned(),
-            Self::Return { checked: true } => "return".to_owned(),
-            Self::Return { checked: false } => "return-unchecked".to_owned(),
+            Self::Return(Returned::Same) => "return".to_owned(),
+            Self::Return(Returned::Longer) => "return-longer".to_owned(),
+            Self::Return(Returned::Unchecked) => "return-unchecked".to_owned(),
             Self::Persistent(language) => format!("persistent-{}", language.name().to_lowercase()),
             Self::Exec(language) => format!("exec-{}", language.name().to_lowercase()),
             Self::Alone(language) => format!("alone-{}", language.name().to_lowercase()),
@@ -79,8 +91,11 @@ impl Kind {
         match self {
             Self::Floor { tuned: false } => "floor: a bare server in Rust".to_owned(),
             Self::Floor { tuned: true } => "floor, with the shim's windows".to_owned(),
-            Self::Return { checked: true } => "persistent, returned as it came".to_owned(),
-            Self::Return { checked: false } => "persistent, returned, `--validate none`".to_owned(),
+            Self::Return(Returned::Same) => "persistent, returned as it came".to_owned(),
+            Self::Return(Returned::Longer) => "persistent, returned longer".to_owned(),
+            Self::Return(Returned::Unchecked) => {
+                "persistent, returned longer, `--validate none`".to_owned()
+            }
             Self::Persistent(language) => format!("persistent, {} hook", language.name()),
             Self::Exec(language) => format!("exec, {} hook", language.name()),
             Self::Alone(language) => format!("{} program alone, no server", language.name()),
@@ -92,7 +107,8 @@ impl Kind {
     /// What has to come back.
     pub fn expected(&self) -> Expected {
         match self {
-            Self::Floor { .. } | Self::Return { .. } => Expected::Same,
+            Self::Floor { .. } | Self::Return(Returned::Same) => Expected::Same,
+            Self::Return(_) => Expected::Longer,
             _ => Expected::Edited,
         }
     }
@@ -178,9 +194,13 @@ impl Parts {
                 command.args(tuned.then_some("--tuned"));
                 command
             }
-            Kind::Return { checked } => {
-                let options: &[&str] = if *checked { &[] } else { &["--validate", "none"] };
-                let worker = [self.bench.clone().into(), "return-worker".into()];
+            Kind::Return(returned) => {
+                let options: &[&str] = match returned {
+                    Returned::Unchecked => &["--validate", "none"],
+                    Returned::Same | Returned::Longer => &[],
+                };
+                let mut worker = vec![self.bench.clone().into(), "return-worker".into()];
+                worker.extend((*returned != Returned::Same).then(|| "--longer".into()));
                 return Ok(self.persistent(directory, options, &worker));
             }
             Kind::Persistent(language) => {

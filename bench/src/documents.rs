@@ -29,6 +29,8 @@ pub struct Documents {
 pub enum Expected {
     /// The domain as it was sent.
     Same,
+    /// The domain and a line break.
+    Longer,
     /// The domain with the manufacturer set.
     Edited,
     /// Whatever the server makes of it.
@@ -69,6 +71,10 @@ impl Documents {
             Expected::Same => {
                 ensure!(answer.len() == self.domain.len(), "{} bytes came back", answer.len());
                 ensure!(!thorough || answer == self.domain, "another document came back");
+            }
+            Expected::Longer => {
+                let text = answer.strip_suffix(b"\n").unwrap_or_default();
+                return self.check(text, Expected::Same, thorough);
             }
             Expected::Edited => {
                 // A library may write `<a></a>` as `<a/>`.
@@ -122,5 +128,8 @@ mod tests {
         assert!(documents.check(b"<domain/>", Expected::Edited, false).is_err());
         let other = String::from_utf8(documents.domain.to_vec()).unwrap().replace("vda", "vdx");
         assert!(documents.check(other.as_bytes(), Expected::Same, true).is_err());
+        let longer = [&documents.domain[..], b"\n"].concat();
+        assert!(documents.check(&longer, Expected::Longer, true).is_ok());
+        assert!(documents.check(&documents.domain, Expected::Longer, true).is_err());
     }
 }

@@ -8,6 +8,7 @@ mod alone;
 mod boxed;
 mod cgroup;
 mod contestant;
+mod cpus;
 mod documents;
 mod floor;
 mod load;
@@ -50,7 +51,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &options.action {
         Some(Action::Floor { socket, tuned }) => runtime.block_on(floor::serve(socket, *tuned))?,
-        Some(Action::ReturnWorker) => return_worker::run()?,
+        Some(Action::ReturnWorker { longer }) => return_worker::run(*longer)?,
         Some(Action::Render { results }) => {
             let text = fs::read_to_string(results)
                 .with_context(|| format!("cannot read {}", results.display()))?;

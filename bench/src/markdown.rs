@@ -48,6 +48,9 @@ fn machine(results: &Results) -> String {
         results.settings.round_ms,
         machine.load_before
     );
+    if results.settings.cpus_apart {
+        text += "One client and its server have a CPU each; several clients and their server have all.\n";
+    }
     for skipped in &results.skipped {
         let _ = writeln!(text, "left out: {skipped}");
     }
@@ -121,15 +124,11 @@ fn clients(results: &Results) -> String {
 fn stages(results: &Results) -> String {
     let steps = [
         ("gRPC there and back, with connecting and the client's part", "floor-tuned", None),
-        (
-            "to a worker and back: queue, pipes, messages, log",
-            "return-unchecked",
-            Some("floor-tuned"),
-        ),
-        ("the check of the answer", "return", Some("return-unchecked")),
-        ("a hook's own work, in Rust", "persistent-rust", Some("return")),
-        ("a hook's own work, in Go", "persistent-go", Some("return")),
-        ("a hook's own work, in Python", "persistent-python", Some("return")),
+        ("to a worker and back: queue, pipes, messages, log", "return", Some("floor-tuned")),
+        ("the check of the answer", "return-longer", Some("return-unchecked")),
+        ("a hook's own work, in Rust", "persistent-rust", Some("return-longer")),
+        ("a hook's own work, in Go", "persistent-go", Some("return-longer")),
+        ("a hook's own work, in Python", "persistent-python", Some("return-longer")),
     ];
     let sizes = sizes_of(results);
     let mut text = row(std::iter::once("step".to_owned()).chain(sizes.iter().copied().map(bytes)));

@@ -12,6 +12,7 @@ use nix::sys::utsname::uname;
 
 use crate::alone::Alone;
 use crate::contestant::{Kind, Language, Parts};
+use crate::cpus::Cpus;
 use crate::documents::Documents;
 use crate::load::{Connection, Load};
 use crate::proc;
@@ -28,6 +29,7 @@ const SCALING_BYTES: usize = 128_000;
 /// What is to be measured.
 pub struct Plan {
     pub parts: Parts,
+    pub cpus: Cpus,
     pub kinds: Vec<Kind>,
     pub skipped: Vec<String>,
     pub sizes: Vec<usize>,
@@ -54,6 +56,7 @@ impl Plan {
             settings: Settings {
                 rounds: self.rounds,
                 round_ms: u64::try_from(self.round_time.as_millis())?,
+                cpus_apart: self.cpus.are_apart(),
             },
             cells: Vec::new(),
             memory: Vec::new(),
@@ -90,6 +93,12 @@ impl Plan {
         for &connection in &self.connections {
             for &clients in &self.clients {
                 eprintln!("{bytes} bytes, {clients} clients, {connection:?}");
+                self.cpus.place_clients(clients)?;
+                for (_, running) in &running {
+                    if let Running::Server(server) = running {
+                        self.cpus.place_server(server.pid(), clients)?;
+                    }
+                }
                 let mut rounds: Vec<Vec<Round>> = running.iter().map(|_| Vec::new()).collect();
                 for _ in 0..self.rounds {
                     for ((kind, running), rounds) in running.iter().zip(&mut rounds) {
@@ -114,7 +123,8 @@ impl Plan {
                 }));
             }
         }
-        Ok(())
+        // What is started next inherits it.
+        self.cpus.place_clients(usize::MAX)
     }
 
     async fn round(

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::contestant::{Kind, Language, Parts};
+use crate::contestant::{Kind, Language, Parts, Returned};
+use crate::cpus::Cpus;
 use crate::load::Connection;
 use crate::measure::Plan;
 
@@ -66,6 +67,9 @@ pub struct Options {
     /// How often each server is started
     #[arg(long, default_value = "20")]
     starts: usize,
+    /// Leaves it to the kernel which CPUs a client and its server run on
+    #[arg(long)]
+    together: bool,
     /// Only contestants whose name begins so
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
@@ -119,7 +123,11 @@ pub enum Action {
     },
     /// Is a worker that returns every domain
     #[command(hide = true)]
-    ReturnWorker,
+    ReturnWorker {
+        /// Adds a line break
+        #[arg(long)]
+        longer: bool,
+    },
 }
 
 impl Options {
@@ -146,8 +154,9 @@ impl Options {
         let mut kinds = vec![
             Kind::Floor { tuned: false },
             Kind::Floor { tuned: true },
-            Kind::Return { checked: false },
-            Kind::Return { checked: true },
+            Kind::Return(Returned::Same),
+            Kind::Return(Returned::Longer),
+            Kind::Return(Returned::Unchecked),
         ];
         let languages = Language::ALL.into_iter();
         let languages: Vec<_> = languages
@@ -182,6 +191,7 @@ impl Options {
             self.sizes.iter().map(|size| usize::try_from(size.as_u64())).collect();
         Ok(Plan {
             parts,
+            cpus: Cpus::new(!self.together)?,
             kinds,
             skipped,
             sizes: sizes?,

@@ -43,7 +43,7 @@ pub fn memory(root: u32) -> Result<Memory> {
 }
 
 /// A process and all that descend from it.
-fn tree(root: u32) -> Result<Vec<u32>> {
+pub fn tree(root: u32) -> Result<Vec<u32>> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {

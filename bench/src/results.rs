@@ -38,6 +38,8 @@ pub struct Machine {
 pub struct Settings {
     pub rounds: usize,
     pub round_ms: u64,
+    /// One client and its server had a CPU each.
+    pub cpus_apart: bool,
 }
 
 /// One contestant under one load.
