@@ -49,15 +49,13 @@ class Document:
 class Element:
     """One element of a document. `name` is as it is written, with its prefix."""
 
-    __slots__ = ("_at", "_attributes", "_depth", "_end", "_nodes", "_source", "_start", "name")
+    __slots__ = ("_attributes", "_content", "_depth", "_end", "_start", "name")
 
-    def __init__(self, start: str, end: str, depth: int, source: _Source, at: int) -> None:
+    def __init__(self, start: str, content: list[Node] | _Unread, end: str, depth: int) -> None:
         self.name = start.split(None, 1)[0].strip("</>")
-        # The tags as they are written; of <a/> the end is empty.
-        self._start, self._end, self._depth = start, end, depth
-        # The number of the start tag in what was parsed, where the content is until it is needed.
-        self._source, self._at = source, at
-        self._nodes: list[Element | str] | None = None
+        # The tags are as they are written; of <a/> the end is empty.
+        self._start, self._content, self._end = start, content, end
+        self._depth = depth
         self._attributes: dict[str, str] | None = None
 
     def get(self, attribute: str, /) -> str | None:
@@ -83,12 +81,12 @@ class Element:
         """The element's own text: without child elements and comments, and references resolved.
 
         Set, it becomes the only content. An element that has just this text stays as it is."""
-        nodes = self._content()
+        nodes = self._nodes()
         return "".join([_resolved(node) for node in nodes if isinstance(node, str)])
 
     @text.setter
     def text(self, text: str) -> None:
-        nodes = self._content()
+        nodes = self._nodes()
         is_text = all(isinstance(node, str) and node[:2] not in ("<!-", "<?") for node in nodes)
         if is_text and self.text == text:
             return
@@ -98,16 +96,13 @@ class Element:
 
     def children(self, name: str, /, **attributes: str) -> list[Element]:
         """The child elements with this name and these attributes."""
-        return [
-            node
-            for node in self._content()
-            if isinstance(node, Element) and node._is(name, attributes)
-        ]
+        nodes = self._nodes()
+        return [it for it in nodes if not isinstance(it, str) and it._is(name, attributes)]
 
     def child(self, name: str, /, **attributes: str) -> Element | None:
         """The first child element with this name and these attributes, or `None`."""
-        for node in self._content():
-            if isinstance(node, Element) and node._is(name, attributes):
+        for node in self._nodes():
+            if not isinstance(node, str) and node._is(name, attributes):
                 return node
         return None
 
@@ -120,12 +115,11 @@ class Element:
         """Adds an element behind the last child element, on a line of its own if that has one."""
         if self._depth == MAX_DEPTH:
             raise ValueError(f"more than {MAX_DEPTH} elements in each other")
-        child = Element(f"<{_checked(name)}>", f"</{name}>", self._depth + 1, self._source, 0)
-        child._nodes = []
+        child = Element(f"<{_checked(name)}>", [], f"</{name}>", self._depth + 1)
         for attribute, value in attributes.items():
             child.set(attribute, value)
         self._open()
-        nodes = self._content()
+        nodes = self._nodes()
         last = len(nodes) - 1
         while last >= 0 and isinstance(nodes[last], str):
             last -= 1
@@ -140,7 +134,7 @@ class Element:
     def remove(self, child: Element | None, /) -> None:
         """Takes out a child element, with the white space before it. Anything else is no child, and
         nothing changes."""
-        nodes = self._content()
+        nodes = self._nodes()
         if child in nodes:
             at = nodes.index(child)
             first = at - 1 if at > 0 and _is_space(nodes[at - 1]) else at
@@ -162,12 +156,12 @@ class Element:
                 parser.Parse(self._start + (self._end and f"</{self.name}>"), True)
         return values
 
-    def _content(self) -> list[Element | str]:
+    def _nodes(self) -> list[Node]:
         """What is inside: elements, and texts, comments, … as they are written."""
-        nodes = self._nodes
-        if nodes is None:
-            nodes = self._nodes = self._source.content(self._at, self._depth + 1)
-        return nodes
+        content = self._content
+        if not isinstance(content, list):
+            content = self._content = content.nodes(self._depth + 1)
+        return content
 
     def _open(self) -> None:
         """Makes <a></a> of <a/>."""
@@ -177,10 +171,11 @@ class Element:
 
     def _write(self, parts: list[str]) -> None:
         parts.append(self._start)
-        if self._nodes is None:
-            parts.append(self._source.inside(self._at))
+        content = self._content
+        if not isinstance(content, list):
+            parts.append(content.text())
         else:
-            for node in self._nodes:
+            for node in content:
                 if isinstance(node, str):
                     parts.append(node)
                 else:
@@ -192,7 +187,7 @@ def parse(document: str) -> Document:
     """Reads a document, which has to be well-formed and without a document type. It is text already,
     so what encoding its declaration names does not matter."""
     pieces = document.split("<")
-    if "<!" in document or "<?" in document:
+    if "!" in document or "?" in document:
         pieces = _joined(pieces)
     try:
         ParserCreate("utf-8").Parse(document, True)
@@ -201,62 +196,70 @@ def parse(document: str) -> Document:
         raise XmlError(f"{place}: {ErrorString(error.code)}") from None
     except UnicodeEncodeError as error:
         raise _error(document[: error.start], "half of a surrogate pair") from None
-    source = _Source(pieces)
-    root = next(at for at, piece in enumerate(pieces) if at and piece[0] not in "!?")
-    last = source.ends[root]
-    before, after = pieces[:root], pieces[last + 1 :]
-    after.insert(0, pieces[last][_length(pieces[last]) :])
-    return Document("<".join(before), source.element(root, 1), "<".join(after))
+    ends = _ends(pieces)
+    at = next(at for at, piece in enumerate(pieces) if at and piece[0] not in "!?")
+    root, behind = _element(pieces, ends, at, 1)
+    return Document("<".join(pieces[:at]), root, "<".join([behind, *pieces[ends[at] + 1 :]]))
 
 
-class _Source:
-    """A document that was parsed: what stands before the first <, and then every tag, comment, CDATA
-    section and instruction without its <, with the text behind it. Elements are made of it when
-    somebody looks for them."""
+# A document is taken apart in pieces: what stands before the first <, and then every tag, comment,
+# CDATA section and instruction, each without its < and with the text behind it.
 
-    __slots__ = ("ends", "pieces")
 
-    def __init__(self, pieces: list[str]) -> None:
-        self.pieces = pieces
-        # The number of each element's end tag; of <a/>, and of what is no element, its own.
-        self.ends = ends = list(range(len(pieces)))
-        opened: list[int] = []
-        for at, piece in enumerate(pieces[1:], 1):
-            first = piece[0]
-            if first == "/":
-                ends[opened.pop()] = at
-            elif first not in "!?" and ("/>" not in piece or piece[_length(piece) - 2] != "/"):
-                opened.append(at)
-                if len(opened) > MAX_DEPTH:
-                    raise _error("<".join(pieces[:at]), f"more than {MAX_DEPTH} elements in each other")
+class _Unread:
+    """The content of an element in which nobody has looked for anything yet."""
 
-    def element(self, at: int, depth: int) -> Element:
-        piece, last = self.pieces[at], self.ends[at]
-        end = "" if last == at else "<" + self.pieces[last].partition(">")[0] + ">"
-        return Element("<" + piece[: _length(piece)], end, depth, self, at)
+    __slots__ = ("_begin", "_end", "_ends", "_pieces", "_text")
 
-    def content(self, at: int, depth: int) -> list[Element | str]:
-        """The nodes inside an element."""
-        pieces, end = self.pieces, self.ends[at]
-        nodes: list[Element | str] = []
-        while at < end:
-            text = pieces[at][_length(pieces[at]) :]
+    def __init__(self, pieces: list[str], ends: list[int], text: str, begin: int, end: int) -> None:
+        self._pieces, self._ends = pieces, ends
+        self._text, self._begin, self._end = text, begin, end
+
+    def text(self) -> str:
+        return "<".join([self._text, *self._pieces[self._begin : self._end]])
+
+    def nodes(self, depth: int) -> list[Node]:
+        """Takes it apart. `depth` is that of the elements in it."""
+        nodes: list[Node] = []
+        pieces, ends, text, at = self._pieces, self._ends, self._text, self._begin
+        while True:
             if text:
                 nodes.append(text)
-            at += 1
-            if at < end:
-                piece = pieces[at]
-                markup = piece[0] in "!?"
-                nodes.append("<" + piece[: _length(piece)] if markup else self.element(at, depth))
-                at = self.ends[at]
-        return nodes
+            if at >= self._end:
+                return nodes
+            if pieces[at][0] in "!?":
+                markup, text = _cut(pieces[at])
+                nodes.append("<" + markup)
+            else:
+                element, text = _element(pieces, ends, at, depth)
+                nodes.append(element)
+            at = ends[at] + 1
 
-    def inside(self, at: int) -> str:
-        """The same, as it is written."""
-        pieces = self.pieces[at : self.ends[at]]
-        if pieces:
-            pieces[0] = pieces[0][_length(pieces[0]) :]
-        return "<".join(pieces)
+
+def _element(pieces: list[str], ends: list[int], at: int, depth: int) -> tuple[Element, str]:
+    """The element that begins with a piece, and the text behind it."""
+    start, text = _cut(pieces[at])
+    last = ends[at]
+    if last == at:
+        return Element("<" + start, [], "", depth), text
+    end, _, behind = pieces[last].partition(">")
+    unread = _Unread(pieces, ends, text, at + 1, last)
+    return Element("<" + start, unread, f"<{end}>", depth), behind
+
+
+def _ends(pieces: list[str]) -> list[int]:
+    """For each piece with a start tag the number of that with the end tag; for others their own."""
+    ends = list(range(len(pieces)))
+    opened: list[int] = []
+    for at, piece in enumerate(pieces[1:], 1):
+        first = piece[0]
+        if first == "/":
+            ends[opened.pop()] = at
+        elif first not in "!?" and ("/>" not in piece or not _cut(piece)[0].endswith("/>")):
+            opened.append(at)
+            if len(opened) > MAX_DEPTH:
+                raise _error("<".join(pieces[:at]), f"more than {MAX_DEPTH} elements in each other")
+    return ends
 
 
 def _joined(pieces: list[str]) -> list[str]:
@@ -285,15 +288,17 @@ def _closing(piece: str) -> tuple[str, int]:
     return ("-->", 3) if piece.startswith("!--") else ("]]>", 8)
 
 
-def _length(piece: str) -> int:
-    """How much of a piece is the tag, comment, …; the rest is the text behind it."""
-    end = piece.find(">") + 1
-    if piece.find(">", end) < 0:
-        return end
+def _cut(piece: str) -> tuple[str, str]:
+    """A piece's tag, comment, …, and the text behind it."""
+    markup, _, text = piece.partition(">")
+    if ">" not in text:
+        return markup + ">", text
     if piece[0] in "!?":
         closing, begin = _closing(piece)
-        return piece.index(closing, begin) + len(closing)
-    return _attributes(piece)[1]
+        end = piece.index(closing, begin) + len(closing)
+    else:
+        end = _attributes(piece)[1]
+    return piece[:end], piece[end:]
 
 
 def _attributes(tag: str) -> tuple[list[tuple[int, int]], int]:
