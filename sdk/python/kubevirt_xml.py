@@ -51,7 +51,7 @@ class Element:
 
     __slots__ = ("_attributes", "_content", "_depth", "_end", "_start", "name")
 
-    def __init__(self, start: str, content: list[Node] | _Unread, end: str, depth: int) -> None:
+    def __init__(self, start: str, content: list[Node] | Unread, end: str, depth: int) -> None:
         self.name = start.split(None, 1)[0].strip("</>")
         # The tags are as they are written; of <a/> the end is empty.
         self._start, self._content, self._end = start, content, end
@@ -160,7 +160,7 @@ class Element:
         """What is inside: elements, and texts, comments, … as they are written."""
         content = self._content
         if not isinstance(content, list):
-            content = self._content = content.nodes(self._depth + 1)
+            content = self._content = _nodes(content, self._depth + 1)
         return content
 
     def _open(self) -> None:
@@ -173,7 +173,7 @@ class Element:
         parts.append(self._start)
         content = self._content
         if not isinstance(content, list):
-            parts.append(content.text())
+            parts.append(_inside(content))
         else:
             for node in content:
                 if isinstance(node, str):
@@ -206,34 +206,27 @@ def parse(document: str) -> Document:
 # CDATA section and instruction, each without its < and with the text behind it.
 
 
-class _Unread:
-    """The content of an element in which nobody has looked for anything yet."""
+def _inside(unread: Unread) -> str:
+    pieces, _, text, at, end = unread
+    return "<".join([text, *pieces[at:end]])
 
-    __slots__ = ("_begin", "_end", "_ends", "_pieces", "_text")
 
-    def __init__(self, pieces: list[str], ends: list[int], text: str, begin: int, end: int) -> None:
-        self._pieces, self._ends = pieces, ends
-        self._text, self._begin, self._end = text, begin, end
-
-    def text(self) -> str:
-        return "<".join([self._text, *self._pieces[self._begin : self._end]])
-
-    def nodes(self, depth: int) -> list[Node]:
-        """Takes it apart. `depth` is that of the elements in it."""
-        nodes: list[Node] = []
-        pieces, ends, text, at = self._pieces, self._ends, self._text, self._begin
-        while True:
-            if text:
-                nodes.append(text)
-            if at >= self._end:
-                return nodes
-            if pieces[at][0] in "!?":
-                markup, text = _cut(pieces[at])
-                nodes.append("<" + markup)
-            else:
-                element, text = _element(pieces, ends, at, depth)
-                nodes.append(element)
-            at = ends[at] + 1
+def _nodes(unread: Unread, depth: int) -> list[Node]:
+    """Takes the content of an element apart. `depth` is that of the elements in it."""
+    pieces, ends, text, at, end = unread
+    nodes: list[Node] = []
+    while True:
+        if text:
+            nodes.append(text)
+        if at >= end:
+            return nodes
+        if pieces[at][0] in "!?":
+            markup, text = _cut(pieces[at])
+            nodes.append("<" + markup)
+        else:
+            element, text = _element(pieces, ends, at, depth)
+            nodes.append(element)
+        at = ends[at] + 1
 
 
 def _element(pieces: list[str], ends: list[int], at: int, depth: int) -> tuple[Element, str]:
@@ -243,7 +236,7 @@ def _element(pieces: list[str], ends: list[int], at: int, depth: int) -> tuple[E
     if last == at:
         return Element("<" + start, [], "", depth), text
     end, _, behind = pieces[last].partition(">")
-    unread = _Unread(pieces, ends, text, at + 1, last)
+    unread = (pieces, ends, text, at + 1, last)
     return Element("<" + start, unread, f"<{end}>", depth), behind
 
 
