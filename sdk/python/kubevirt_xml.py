@@ -51,8 +51,8 @@ class Element:
 
     __slots__ = ("_attributes", "_content", "_depth", "_end", "_start", "name")
 
-    def __init__(self, start: str, content: list[Node] | Unread, end: str, depth: int) -> None:
-        self.name = start.split(None, 1)[0].strip("</>")
+    def __init__(self, name: str, start: str, content: list[Node] | Unread, end: str, depth: int) -> None:
+        self.name = name
         # The tags are as they are written; of <a/> the end is empty.
         self._start, self._content, self._end = start, content, end
         self._depth = depth
@@ -115,7 +115,7 @@ class Element:
         """Adds an element behind the last child element, on a line of its own if that has one."""
         if self._depth == MAX_DEPTH:
             raise ValueError(f"more than {MAX_DEPTH} elements in each other")
-        child = Element(f"<{_checked(name)}>", [], f"</{name}>", self._depth + 1)
+        child = Element(name, f"<{_checked(name)}>", [], f"</{name}>", self._depth + 1)
         for attribute, value in attributes.items():
             child.set(attribute, value)
         self._open()
@@ -234,10 +234,11 @@ def _element(pieces: list[str], ends: list[int], at: int, depth: int) -> tuple[E
     start, text = _cut(pieces[at])
     last = ends[at]
     if last == at:
-        return Element("<" + start, [], "", depth), text
+        name = start.split(None, 1)[0].rstrip("/>")
+        return Element(name, "<" + start, [], "", depth), text
     end, _, behind = pieces[last].partition(">")
-    unread = (pieces, ends, text, at + 1, last)
-    return Element("<" + start, unread, f"<{end}>", depth), behind
+    content = (pieces, ends, text, at + 1, last) if last - at > 1 else [text] if text else []
+    return Element(end[1:].rstrip(SPACE), "<" + start, content, f"<{end}>", depth), behind
 
 
 def _ends(pieces: list[str]) -> list[int]:
