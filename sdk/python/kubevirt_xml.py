@@ -15,6 +15,16 @@ from __future__ import annotations
 
 from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 
+# A hook's start is part of a VM's start, so `typing` is not imported. Type checkers take this name
+# for its.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Union
+
+    # An element, or a text, comment, … as it is written.
+    Node = Union["Element", str]
+
 __all__ = ["Document", "Element", "XmlError", "parse"]
 
 # How deep elements may lie in each other: libxml2, with which libvirt reads, takes no more.
@@ -47,16 +57,22 @@ class Document:
 
 
 class Element:
-    """One element of a document. `name` is as it is written, with its prefix."""
+    """One element of a document."""
 
-    __slots__ = ("_attributes", "_content", "_depth", "_end", "_start", "name")
+    __slots__ = ("_attributes", "_content", "_depth", "_end", "_name", "_start")
 
-    def __init__(self, name: str, start: str, content: list[Node] | Unread, end: str, depth: int) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, start: str, content: list[Node] | _Unread, end: str, depth: int
+    ) -> None:
+        self._name, self._depth = name, depth
         # The tags are as they are written; of <a/> the end is empty.
         self._start, self._content, self._end = start, content, end
-        self._depth = depth
         self._attributes: dict[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name as it is written, with its prefix."""
+        return self._name
 
     def get(self, attribute: str, /) -> str | None:
         """An attribute's value, or `None`."""
@@ -69,7 +85,7 @@ class Element:
             return
         quoted = f'"{_escaped(value, VALUE_ESCAPES)}"'
         if attribute in values:
-            begin, end = _attributes(start)[0][list(values).index(attribute)]
+            begin, end = _value_places(start)[0][list(values).index(attribute)]
         else:
             quoted = f" {_checked(attribute)}={quoted}"
             begin = end = len(start[: -1 if self._end else -2].rstrip(SPACE))
@@ -87,7 +103,7 @@ class Element:
     @text.setter
     def text(self, text: str) -> None:
         nodes = self._nodes()
-        is_text = all(isinstance(node, str) and node[:2] not in ("<!-", "<?") for node in nodes)
+        is_text = all(isinstance(it, str) and not it.startswith(("<!--", "<?")) for it in nodes)
         if is_text and self.text == text:
             return
         written = _escaped(text, TEXT_ESCAPES)
@@ -96,15 +112,11 @@ class Element:
 
     def children(self, name: str, /, **attributes: str) -> list[Element]:
         """The child elements with this name and these attributes."""
-        nodes = self._nodes()
-        return [it for it in nodes if not isinstance(it, str) and it._is(name, attributes)]
+        return list(self._find(name, attributes))
 
     def child(self, name: str, /, **attributes: str) -> Element | None:
         """The first child element with this name and these attributes, or `None`."""
-        for node in self._nodes():
-            if not isinstance(node, str) and node._is(name, attributes):
-                return node
-        return None
+        return next(self._find(name, attributes), None)
 
     def ensure(self, name: str, /, **attributes: str) -> Element:
         """The first child element with this name and these attributes. If there is none, it is
@@ -140,10 +152,14 @@ class Element:
             first = at - 1 if at > 0 and _is_space(nodes[at - 1]) else at
             del nodes[first : at + 1]
 
-    def _is(self, name: str, attributes: dict[str, str]) -> bool:
-        if self.name != name:
-            return False
-        return not attributes or attributes.items() <= self._values().items()
+    def _find(self, name: str, attributes: dict[str, str]) -> Iterator[Element]:
+        content = self._content
+        nodes = content.elements(name, self._depth + 1) if isinstance(content, _Unread) else content
+        for node in nodes:
+            if isinstance(node, str) or node._name != name:
+                continue
+            if not attributes or attributes.items() <= node._values().items():
+                yield node
 
     def _values(self) -> dict[str, str]:
         """The attributes with their values, in the order in which they are written."""
@@ -153,27 +169,27 @@ class Element:
             if "=" in self._start:
                 parser = ParserCreate("utf-8")
                 parser.StartElementHandler = lambda _, attributes: values.update(attributes)
-                parser.Parse(self._start + (self._end and f"</{self.name}>"), True)
+                parser.Parse(self._start + (self._end and f"</{self._name}>"), True)
         return values
 
     def _nodes(self) -> list[Node]:
         """What is inside: elements, and texts, comments, … as they are written."""
         content = self._content
-        if not isinstance(content, list):
-            content = self._content = _nodes(content, self._depth + 1)
+        if isinstance(content, _Unread):
+            content = self._content = content.nodes(self._depth + 1)
         return content
 
     def _open(self) -> None:
         """Makes <a></a> of <a/>."""
         if not self._end:
             self._start = self._start[:-2].rstrip(SPACE) + ">"
-            self._end = f"</{self.name}>"
+            self._end = f"</{self._name}>"
 
     def _write(self, parts: list[str]) -> None:
         parts.append(self._start)
         content = self._content
-        if not isinstance(content, list):
-            parts.append(_inside(content))
+        if isinstance(content, _Unread):
+            content.write(parts)
         else:
             for node in content:
                 if isinstance(node, str):
@@ -186,6 +202,8 @@ class Element:
 def parse(document: str) -> Document:
     """Reads a document, which has to be well-formed and without a document type. It is text already,
     so what encoding its declaration names does not matter."""
+    # What is before the first <; then tags, comments, CDATA sections and instructions, each without
+    # its < and with the text behind it. No < is anywhere else.
     pieces = document.split("<")
     if "!" in document or "?" in document:
         pieces = _joined(pieces)
@@ -202,31 +220,51 @@ def parse(document: str) -> Document:
     return Document("<".join(pieces[:at]), root, "<".join([behind, *pieces[ends[at] + 1 :]]))
 
 
-# A document is taken apart in pieces: what stands before the first <, and then every tag, comment,
-# CDATA section and instruction, each without its < and with the text behind it.
+class _Unread:
+    """The content of an element, of which only what was asked for has become elements."""
 
+    __slots__ = ("_at", "_end", "_ends", "_found", "_pieces", "_text")
 
-def _inside(unread: Unread) -> str:
-    pieces, _, text, at, end = unread
-    return "<".join([text, *pieces[at:end]])
+    def __init__(self, pieces: list[str], ends: list[int], text: str, at: int, end: int) -> None:
+        self._pieces, self._ends = pieces, ends
+        # The text behind the start tag, the number of the next piece, and that of the end tag's.
+        self._text, self._at, self._end = text, at, end
+        self._found: dict[int, tuple[Element, str]] = {}
 
+    def elements(self, name: str, depth: int) -> Iterator[Element]:
+        """The elements inside whose names begin so. `depth` is theirs."""
+        pieces, ends, at = self._pieces, self._ends, self._at
+        while at < self._end:
+            if pieces[at].startswith(name) and pieces[at][0] not in "!?":
+                if at not in self._found:
+                    self._found[at] = _element(pieces, ends, at, depth)
+                yield self._found[at][0]
+            at = ends[at] + 1
 
-def _nodes(unread: Unread, depth: int) -> list[Node]:
-    """Takes the content of an element apart. `depth` is that of the elements in it."""
-    pieces, ends, text, at, end = unread
-    nodes: list[Node] = []
-    while True:
-        if text:
-            nodes.append(text)
-        if at >= end:
-            return nodes
-        if pieces[at][0] in "!?":
-            markup, text = _cut(pieces[at])
-            nodes.append("<" + markup)
-        else:
-            element, text = _element(pieces, ends, at, depth)
-            nodes.append(element)
-        at = ends[at] + 1
+    def nodes(self, depth: int) -> list[Node]:
+        """All that is inside."""
+        pieces, ends, text, at = self._pieces, self._ends, self._text, self._at
+        nodes: list[Node] = []
+        while True:
+            if text:
+                nodes.append(text)
+            if at == self._end:
+                return nodes
+            if pieces[at][0] in "!?":
+                markup, text = _cut(pieces[at])
+                nodes.append("<" + markup)
+            else:
+                element, text = self._found.get(at) or _element(pieces, ends, at, depth)
+                nodes.append(element)
+            at = ends[at] + 1
+
+    def write(self, parts: list[str]) -> None:
+        text, at = self._text, self._at
+        for number, (element, behind) in sorted(self._found.items()):
+            parts.append("<".join([text, *self._pieces[at:number]]))
+            element._write(parts)
+            text, at = behind, self._ends[number] + 1
+        parts.append("<".join([text, *self._pieces[at : self._end]]))
 
 
 def _element(pieces: list[str], ends: list[int], at: int, depth: int) -> tuple[Element, str]:
@@ -237,12 +275,12 @@ def _element(pieces: list[str], ends: list[int], at: int, depth: int) -> tuple[E
         name = start.split(None, 1)[0].rstrip("/>")
         return Element(name, "<" + start, [], "", depth), text
     end, _, behind = pieces[last].partition(">")
-    content = (pieces, ends, text, at + 1, last) if last - at > 1 else [text] if text else []
+    content = _Unread(pieces, ends, text, at + 1, last)
     return Element(end[1:].rstrip(SPACE), "<" + start, content, f"<{end}>", depth), behind
 
 
 def _ends(pieces: list[str]) -> list[int]:
-    """For each piece with a start tag the number of that with the end tag; for others their own."""
+    """For each piece that is a start tag the number of its end tag's; for all others their own."""
     ends = list(range(len(pieces)))
     opened: list[int] = []
     for at, piece in enumerate(pieces[1:], 1):
@@ -291,11 +329,11 @@ def _cut(piece: str) -> tuple[str, str]:
         closing, begin = _closing(piece)
         end = piece.index(closing, begin) + len(closing)
     else:
-        end = _attributes(piece)[1]
+        end = _value_places(piece)[1]
     return piece[:end], piece[end:]
 
 
-def _attributes(tag: str) -> tuple[list[tuple[int, int]], int]:
+def _value_places(tag: str) -> tuple[list[tuple[int, int]], int]:
     """Where the values of a tag's attributes are, with their quotes, and where the tag ends."""
     values = []
     end = tag.index(">")
@@ -348,7 +386,7 @@ def _first_name(document: str) -> str | None:
     return names[0]
 
 
-def _is_space(node: Element | str) -> bool:
+def _is_space(node: Node) -> bool:
     return isinstance(node, str) and not node.strip(SPACE)
 
 
