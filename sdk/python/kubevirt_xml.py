@@ -200,8 +200,8 @@ class Element:
 
 
 def parse(document: str) -> Document:
-    """Reads a document, which has to be well-formed and without a document type. It is text already,
-    so what encoding its declaration names does not matter."""
+    """Reads a document, which has to be well-formed and without a document type. As it is text
+    already, it does not matter which encoding its declaration names."""
     # What is before the first <; then tags, comments, CDATA sections and instructions, each without
     # its < and with the text behind it. No < is anywhere else.
     pieces = document.split("<")
@@ -295,26 +295,25 @@ def _ends(pieces: list[str]) -> list[int]:
 
 
 def _joined(pieces: list[str]) -> list[str]:
-    """Puts together what a < in a comment, a CDATA section or an instruction has taken apart. Whether
-    the document is well-formed is not known yet."""
+    """Puts together again what a < in a comment, a CDATA section or an instruction has parted.
+    Whether the document is well-formed is not known yet."""
     joined = pieces[:1]
     rest = iter(pieces[1:])
     for piece in rest:
+        parts = [piece]
         if piece.startswith(("!", "?")):
             if piece.startswith("!DOCTYPE"):
                 raise _error("<".join(joined), "a document type")
             closing, begin = _closing(piece)
-            parts = [piece]
             while closing not in parts[-1][begin:]:
                 parts.append(next(rest, closing))
                 begin = 0
-            piece = "<".join(parts)
-        joined.append(piece)
+        joined.append("<".join(parts))
     return joined
 
 
 def _closing(piece: str) -> tuple[str, int]:
-    """What ends a comment, a CDATA section or an instruction, and where it may be at the earliest."""
+    """What ends a comment, a CDATA section or an instruction, and from where on."""
     if piece[0] == "?":
         return "?>", 1
     return ("-->", 3) if piece.startswith("!--") else ("]]>", 8)
