@@ -93,12 +93,14 @@ RUN set -eu; \
     fi
 # What hooks in Python import, so that a ConfigMap holds the hook alone. Compiled, because in exec mode
 # every call imports it.
-COPY sdk/python/kubevirt_hook.py /usr/local/lib/sidecar-shim/
+COPY sdk/python/kubevirt_hook.py sdk/python/kubevirt_xml.py /usr/local/lib/sidecar-shim/
 RUN set -eu; \
     packages="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
     mkdir -p "$packages"; \
-    ln -s /usr/local/lib/sidecar-shim/kubevirt_hook.py "$packages/"; \
-    python3 -m compileall -q "$packages/kubevirt_hook.py"
+    for module in kubevirt_hook kubevirt_xml; do \
+        ln -s "/usr/local/lib/sidecar-shim/$module.py" "$packages/"; \
+        python3 -m compileall -q "$packages/$module.py"; \
+    done
 COPY --from=shim /sidecar-shim /sidecar-shim
 # As above. An image built FROM this one needs `USER 0` before it installs packages.
 USER 107:107

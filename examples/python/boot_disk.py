@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Boots a VM from the disks that its annotation bootdisk.vm.kubevirt.io/order names, such as
 "installer,rootdisk": names of spec.domain.devices.disks. What else can boot comes behind."""
-from xml.dom import minidom
-
+import kubevirt_xml
 from kubevirt_hook import Hook, Refused
 
 ANNOTATION = "bootdisk.vm.kubevirt.io/order"
@@ -13,27 +12,23 @@ def define(vmi, domain):
     order = (vmi["metadata"].get("annotations") or {}).get(ANNOTATION)
     if order is None:
         return None
-    document = minidom.parseString(domain)
-    [devices] = children(document.documentElement, "devices")
+    document = kubevirt_xml.parse(domain)
+    devices = document.root.ensure("devices")
     # KubeVirt puts "ua-" before the name of a disk to make its alias.
-    aliases = {it: disk for disk in children(devices, "disk") for it in children(disk, "alias")}
-    disks = {alias.getAttribute("name").removeprefix("ua-"): disk for alias, disk in aliases.items()}
+    aliases = {it: disk for disk in devices.children("disk") for it in disk.children("alias")}
+    disks = {alias.get("name").removeprefix("ua-"): disk for alias, disk in aliases.items()}
     names = [name.strip() for name in order.split(",")]
     if len(set(names)) < len(names) or not disks.keys() >= set(names):
         raise Refused(f"annotation {ANNOTATION}: name each disk once, out of {', '.join(disks)}")
-    for system in children(document.documentElement, "os"):
-        for boot in children(system, "boot"):  # libvirt takes either these or an order
-            system.removeChild(boot)
-    boots = {device: boot for device in devices.childNodes for boot in children(device, "boot")}
+    for system in document.root.children("os"):
+        for boot in system.children("boot"):  # libvirt takes either these or an order
+            system.remove(boot)
+    boots = {device: boot for device in devices.children() for boot in device.children("boot")}
     first = [disks[name] for name in names]
-    rest = sorted(boots.keys() - first, key=lambda it: int(boots[it].getAttribute("order")))
+    rest = sorted(boots.keys() - first, key=lambda it: int(boots[it].get("order")))
     for number, device in enumerate(first + rest, 1):
-        boot = boots.get(device) or device.appendChild(document.createElement("boot"))
-        boot.setAttribute("order", str(number))
-    return "\n".join(node.toxml() for node in document.childNodes)
-
-def children(parent, tag):
-    return [node for node in parent.childNodes if node.nodeName == tag]
+        device.ensure("boot").set("order", str(number))
+    return str(document)
 
 if __name__ == "__main__":
     hook.run()

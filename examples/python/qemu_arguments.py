@@ -3,8 +3,8 @@
 {"-global": "ICH9-LPC.disable_s3=0"}, through libvirt's namespace for it. Only those in ALLOWED pass:
 with others, such as -drive, whoever may annotate a VM could reach into its pod."""
 import json
-from xml.dom import minidom
 
+import kubevirt_xml
 from kubevirt_hook import Hook, Refused
 
 ANNOTATION = "qemu.vm.kubevirt.io/options"
@@ -23,17 +23,15 @@ def define(vmi, domain):
         raise Refused(f"annotation {ANNOTATION}: not a JSON object") from None
     if not all(name in ALLOWED and isinstance(value, str) for name, value in options):
         raise Refused(f"annotation {ANNOTATION}: texts, and for {', '.join(ALLOWED)} only")
-    document = minidom.parseString(domain)
-    root = document.documentElement
-    root.setAttribute("xmlns:qemu", QEMU)
-    lines = root.getElementsByTagNameNS(QEMU, "commandline")
-    line = lines[0] if lines else root.appendChild(document.createElement("qemu:commandline"))
-    present = [node.getAttribute("value") for node in line.getElementsByTagNameNS(QEMU, "arg")]
+    document = kubevirt_xml.parse(domain)
+    document.root.set("xmlns:qemu", QEMU)
+    line = document.root.ensure("qemu:commandline")
+    present = [argument.get("value") for argument in line.children("qemu:arg")]
     for option in options:
         if option not in zip(present, present[1:]):
             for value in option:
-                line.appendChild(document.createElement("qemu:arg")).setAttribute("value", value)
-    return "\n".join(node.toxml() for node in document.childNodes)
+                line.append("qemu:arg", value=value)
+    return str(document)
 
 if __name__ == "__main__":
     hook.run()

@@ -110,8 +110,8 @@ class Element:
         self._open()
         nodes[:] = [written]
 
-    def children(self, name: str, /, **attributes: str) -> list[Element]:
-        """The child elements with this name and these attributes."""
+    def children(self, name: str | None = None, /, **attributes: str) -> list[Element]:
+        """The child elements with this name and these attributes. Without a name, those of any."""
         return list(self._find(name, attributes))
 
     def child(self, name: str, /, **attributes: str) -> Element | None:
@@ -152,11 +152,14 @@ class Element:
             first = at - 1 if at > 0 and _is_space(nodes[at - 1]) else at
             del nodes[first : at + 1]
 
-    def _find(self, name: str, attributes: dict[str, str]) -> Iterator[Element]:
+    def _find(self, name: str | None, attributes: dict[str, str]) -> Iterator[Element]:
         content = self._content
-        nodes = content.elements(name, self._depth + 1) if isinstance(content, _Unread) else content
+        if isinstance(content, list):
+            nodes: Iterator[Node] = iter(content)
+        else:
+            nodes = content.elements(name or "", self._depth + 1)
         for node in nodes:
-            if isinstance(node, str) or node._name != name:
+            if isinstance(node, str) or (name is not None and node._name != name):
                 continue
             if not attributes or attributes.items() <= node._values().items():
                 yield node

@@ -39,8 +39,8 @@ const DOMAIN_EXAMPLES: [Example; 4] = [
         hook: "onDefineDomain",
         annotation: "bootdisk.vm.kubevirt.io/order",
         value: "cloudinitdisk, rootdisk",
-        brings: &["<boot order=\"1\"/>", "<boot order=\"2\"/>"],
-        lines: [4, 8],
+        brings: &["<boot order=\"1\"></boot>", "<boot order=\"2\"></boot>"],
+        lines: [2, 4],
         refuses: &[
             ("", "name each disk once, out of rootdisk, cloudinitdisk"),
             ("rootdisk,rootdisk", "name each disk once"),
@@ -53,10 +53,12 @@ const DOMAIN_EXAMPLES: [Example; 4] = [
         annotation: "qemu.vm.kubevirt.io/options",
         value: r#"{"-global":"ICH9-LPC.disable_s3=0","-rtc":"base=localtime"}"#,
         brings: &[
-            "<qemu:arg value=\"-global\"/><qemu:arg value=\"ICH9-LPC.disable_s3=0\"/>",
-            "<qemu:arg value=\"-rtc\"/><qemu:arg value=\"base=localtime\"/>",
+            "<qemu:arg value=\"-global\"></qemu:arg>",
+            "<qemu:arg value=\"ICH9-LPC.disable_s3=0\"></qemu:arg>",
+            "<qemu:arg value=\"-rtc\"></qemu:arg>",
+            "<qemu:arg value=\"base=localtime\"></qemu:arg>",
         ],
-        lines: [2, 2],
+        lines: [1, 4],
         refuses: &[
             ("-rtc base=localtime", "not a JSON object"),
             ("[]", "not a JSON object"),
@@ -70,10 +72,10 @@ const DOMAIN_EXAMPLES: [Example; 4] = [
         annotation: "iommu.vm.kubevirt.io/model",
         value: "intel",
         brings: &[
-            "<iommu model=\"intel\"><driver intremap=\"on\" caching_mode=\"on\"/></iommu>",
-            "<ioapic driver=\"qemu\"/>",
+            "<iommu model=\"intel\"><driver intremap=\"on\" caching_mode=\"on\"></driver></iommu>",
+            "<ioapic driver=\"qemu\"></ioapic>",
         ],
-        lines: [4, 4],
+        lines: [2, 2],
         refuses: &[("smmuv3", "intel on machine type q35 is all there is")],
     },
 ];
@@ -258,7 +260,7 @@ async fn qemu_arguments_declares_the_namespace_where_it_is_missing() {
     let document = bench.write("sent", "<domain>\n</domain>");
     let (answer, _) = bench.both(&bench.vmi(Some(r#"{"-boot":"menu=on"}"#)), &document).await;
     let namespace = "xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\"";
-    let arguments = "<qemu:arg value=\"-boot\"/><qemu:arg value=\"menu=on\"/>";
+    let arguments = "<qemu:arg value=\"-boot\"></qemu:arg><qemu:arg value=\"menu=on\"></qemu:arg>";
     let line = format!("<qemu:commandline>{arguments}</qemu:commandline>");
     assert_eq!(answer, format!("<domain {namespace}>\n{line}</domain>"));
 }

@@ -87,6 +87,13 @@ class Reading(unittest.TestCase):
         self.assertEqual(root.children("b", c="1", d="2"), [root.child("b")])
         self.assertIsNone(root.child("b", c="2"))
 
+    def test_children_of_any_name(self):
+        root = parse("<a>t<b c='1'/><!-- c --><d><b/></d><b/></a>").root
+        for _ in range(2):
+            self.assertEqual([it.name for it in root.children()], ["b", "d", "b"])
+            self.assertEqual(root.children(c="1"), [root.child("b")])
+            self.assertIsNotNone(root.text)  # now all of the content is taken apart
+
     def test_a_comment_is_no_element(self):
         text = "<a><!--b--><?b b?><![CDATA[<b/>]]><!--<b>--></a>"
         root = parse(text).root
