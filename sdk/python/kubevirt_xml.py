@@ -249,8 +249,7 @@ class _Unread:
         pieces, ends, text, at = self._pieces, self._ends, self._text, self._at
         nodes: list[Node] = []
         while True:
-            if text:
-                nodes.append(text)
+            nodes.append(text)
             if at == self._end:
                 return nodes
             if pieces[at][0] in "!?":

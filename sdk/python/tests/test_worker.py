@@ -375,12 +375,12 @@ class Packaging(unittest.TestCase):
             file.write(program)
             file.flush()
             with Worker(file.name) as worker:
-                vmi = {"metadata": {"annotations": {"example.com/title": "A title"}}}
+                vmi = {"metadata": {"annotations": {"example.com/title": "R&D"}}}
                 once = worker.call(vmi, domain)["domain"]
-                self.assertEqual(once, domain.replace("</name>", "</name><title>A title</title>"))
+                self.assertEqual(once, domain.replace("</name>", "</name><title>R&amp;D</title>"))
                 self.assertEqual(worker.call(vmi, once), UNCHANGED)
                 self.assertEqual(worker.call({"metadata": {}}, domain), UNCHANGED)
-                vmi["metadata"]["annotations"]["example.com/title"] = "<"
+                vmi["metadata"]["annotations"]["example.com/title"] = "\a"
                 self.assertEqual(worker.call(vmi, domain)["code"], -32000)
 
     def test_one_copied_file_is_enough(self):
