@@ -16,7 +16,7 @@ from __future__ import annotations
 from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 
 # A hook's start is part of a VM's start, so `typing` is not imported. Type checkers take this name
-# for its.
+# for typing's.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +206,7 @@ def parse(document: str) -> Document:
     """Reads a document, which has to be well-formed and without a document type. As it is text
     already, it does not matter which encoding its declaration names."""
     # What is before the first <; then tags, comments, CDATA sections and instructions, each without
-    # its < and with the text behind it. No < is anywhere else.
+    # its < and with the text behind it. A well-formed document has no other <.
     pieces = document.split("<")
     if "!" in document or "?" in document:
         pieces = _joined(pieces)
