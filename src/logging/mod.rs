@@ -1,7 +1,7 @@
 //! Log lines on standard error, in the form that KubeVirt's components write.
 //!
 //! Nothing on the shim's one thread may block. While nobody reads standard error, lines wait in a
-//! bounded queue ([`stderr`]), and those beyond it are dropped; the next line that is written says
+//! bounded queue, and those beyond it are dropped; the next line that is written says
 //! how many.
 
 mod stderr;
