@@ -56,7 +56,8 @@ pub struct Verbosity {
 pub struct Log(Stderr);
 
 impl Log {
-    /// What writes the lines of the thread that it runs on. Without it each line is written by itself.
+    /// What gathers the lines of the thread that it runs on, and writes several together. Without it
+    /// each is written by itself, at once.
     pub fn writer(&self) -> impl Future<Output = ()> + use<> {
         self.0.clone().gather()
     }
