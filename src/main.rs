@@ -33,9 +33,10 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
         .build()
         .map_err(|source| StartError::System { what: "start", source })?;
     runtime.block_on(async {
-        tokio::spawn(log.writer());
         match config.action {
             Action::Serve(config) => {
+                // The others write for people, who read it in its order.
+                tokio::spawn(log.writer());
                 backend::reap_orphans()?;
                 commands::serve::run(*config).await?;
                 Ok(ExitCode::SUCCESS)

@@ -162,7 +162,7 @@ func (w *Worker) Run() {
 		os.Exit(1)
 	}
 	if persistent {
-		os.Exit(w.serve(output))
+		os.Exit(w.serve(steps{output}))
 	}
 	os.Exit(w.runOnce(os.Args, output))
 }

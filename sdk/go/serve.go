@@ -53,7 +53,7 @@ func (w *Worker) serve(output io.Writer) int {
 	}
 	server := newServer(w, output, os.Stderr)
 	slog.SetDefault(slog.New(newLogHandler(w.LogLevel, server.writeLog)))
-	if err := server.serve(input); err != nil {
+	if err := server.serve(steps{input}); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", w.name(), err)
 		return 1
 	}
@@ -63,7 +63,7 @@ func (w *Worker) serve(output io.Writer) int {
 // serve answers until the end of the input. An error means that there is no way back.
 func (s *server) serve(input io.Reader) error {
 	ended := make(chan error, 1)
-	go func() { ended <- s.read(bufio.NewReaderSize(input, maxCopied)) }()
+	go func() { ended <- s.read(bufio.NewReaderSize(input, stepSize)) }()
 	select {
 	case err := <-ended:
 		return err

@@ -88,7 +88,7 @@ func TestAsManyCallsRunAtOnceAsDeclared(t *testing.T) {
 }
 
 func TestAnswersDoNotMix(t *testing.T) {
-	const calls, size = 16, maxCopied + 1 // too long to be written in one piece
+	const calls, size = 16, stepSize + 1 // too long to be written in one piece
 	worker := Worker{Concurrency: calls}
 	var all sync.WaitGroup
 	all.Add(calls)

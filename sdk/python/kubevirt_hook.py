@@ -46,6 +46,9 @@ __all__ = ["Call", "Cancelled", "Hook", "InvalidParams", "Refused"]
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 0xFF_FFFF
+# What is read from a pipe, or written to it, at once: a quarter of what it holds. With all of it, this
+# process would sleep while the shim is at work, and the shim while this is.
+STEP_BYTES = 16 * 1024
 MAX_CONCURRENCY = 64
 MAX_NAME_BYTES = 63
 # The shim cuts lines of the log here, and messages of errors before.
@@ -263,7 +266,7 @@ def _document(member: str, value: Any) -> Any:
 def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        rest = rest[os.write(descriptor, rest[:STEP_BYTES]) :]
 
 
 def _move_stdout() -> int:
@@ -413,7 +416,7 @@ class _Channel:
     """
 
     def __init__(self) -> None:
-        self._stream = open(os.dup(0), "rb")
+        self._stream = open(os.dup(0), "rb", STEP_BYTES)
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         self._output = _move_stdout()
@@ -468,8 +471,10 @@ class _Channel:
         if not 1 <= length <= MAX_FRAME_BYTES:
             raise _ProtocolError(f"not the length of a frame: {header.hex(' ')}")
         payload = bytearray(length)
-        if self._stream.readinto(payload) < length:
-            raise _ProtocolError("standard input ended inside a frame")
+        for start in range(0, length, STEP_BYTES):
+            step = memoryview(payload)[start : start + STEP_BYTES]
+            if self._stream.readinto(step) < len(step):
+                raise _ProtocolError("standard input ended inside a frame")
         return payload
 
     def write(self, frames: list[bytes]) -> None:
@@ -480,9 +485,12 @@ class _Channel:
         with self._lock:
             self._writer = get_ident()
             try:
-                sent = os.writev(self._output, parts)
-                if sent < sum(map(len, parts)):
-                    _write_all(self._output, b"".join(parts)[sent:])
+                *head, last = parts
+                if sum(map(len, parts)) > STEP_BYTES:  # a long document is not copied
+                    _write_all(self._output, b"".join(head))
+                else:
+                    last = b"".join(parts)
+                _write_all(self._output, last)
             finally:
                 self._writer = None
 

@@ -159,13 +159,20 @@ impl HookCall {
         }
     }
 
-    /// Checks what a hook answered in place of the subject: a well-formed XML document whose
-    /// root is `domain`, or a JSON object. Whatever passes here is passed on byte for byte. A node
-    /// hook answers by ending well; what it has said besides is nobody's. A domain that came back as
-    /// it was sent is KubeVirt's own, and not checked.
+    /// Takes what a hook answered in place of the subject, if it passes the check. A domain that came
+    /// back as it was sent is KubeVirt's own, and not checked.
     pub fn accept(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
-        let document = match &self.subject {
-            Subject::Domain(sent) if output == sent.bytes() => return Ok(HookReply::Unchanged),
+        match &self.subject {
+            Subject::Domain(sent) if output == sent.bytes() => Ok(HookReply::Unchanged),
+            _ => self.check(output, checks),
+        }
+    }
+
+    /// Checks a document that is to take the subject's place: a well-formed XML document whose root is
+    /// `domain`, or a JSON object. Whatever passes here is passed on byte for byte. A node hook answers
+    /// by ending well; what it has said besides is nobody's.
+    pub fn check(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
+        let document = match self.subject {
             Subject::Domain(_) if checks == Checks::None => Document::unchecked(output),
             Subject::Domain(_) => {
                 xml::check_domain(document::read_text(DOMAIN, &output)?)
@@ -200,11 +207,22 @@ mod tests {
         )
         .unwrap();
         let reply = call
-            .accept(Bytes::from_static(b"<domain>secret</domain>"), Checks::WellFormed)
+            .accept(Bytes::from_static(b"<domain>secret 2</domain>"), Checks::WellFormed)
             .unwrap();
         let shown = format!("{call:?} {reply:?}");
         assert!(!shown.contains("secret"), "{shown}");
         assert!(shown.contains("Document(23 bytes)"), "{shown}");
+    }
+
+    #[test]
+    fn a_domain_that_came_back_as_it_was_sent_is_unchanged_whatever_it_is() {
+        let sent = Bytes::from_static(b"<domain>");
+        let vmi = Bytes::from_static(b"{}");
+        let call = HookCall::on_define_domain(&vmi, "domainXML", sent.clone()).unwrap();
+        let reply = call.accept(sent.clone(), Checks::WellFormed).unwrap();
+        assert!(matches!(reply, HookReply::Unchanged));
+        assert!(call.check(sent, Checks::WellFormed).is_err());
+        assert!(call.accept(Bytes::from_static(b"<domain> "), Checks::WellFormed).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Log lines on standard error, in the form that KubeVirt's components write.
 //!
 //! Nothing on the shim's one thread may block. While nobody reads standard error, lines wait in a
-//! bounded queue ([`stderr`]), and those beyond it are dropped; the next line that is written says
+//! bounded queue, and those beyond it are dropped; the next line that is written says
 //! how many.
 
 mod stderr;
@@ -56,7 +56,8 @@ pub struct Verbosity {
 pub struct Log(Stderr);
 
 impl Log {
-    /// What writes the lines of the thread that it runs on. Without it each line is written by itself.
+    /// What gathers the lines of the thread that it runs on, and writes several together. Without it
+    /// each is written by itself, at once.
     pub fn writer(&self) -> impl Future<Output = ()> + use<> {
         self.0.clone().gather()
     }

@@ -88,3 +88,27 @@ async fn clients_that_say_nothing_do_not_hold_all_connections_for_ever() {
     assert_eq!(answer.unwrap(), DOMAIN);
     closed(silent.swap_remove(0)).await;
 }
+
+#[tokio::test]
+async fn a_client_is_told_what_one_connection_may_hold() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    const MAX_FRAME_SIZE: u16 = 5;
+    let shim = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
+    let mut stream = UnixStream::connect(shim.socket()).await.unwrap();
+    stream.write_all(HELLO).await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let [a, b, c, kind, ..] = head;
+    assert_eq!(kind, 4, "the first frame of a server holds its settings");
+    let mut settings = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    stream.read_exact(&mut settings).await.unwrap();
+    let value_of = |name: u16| {
+        let mut settings = settings.chunks_exact(6);
+        let setting = settings.find(|setting| setting[..2] == name.to_be_bytes())?;
+        Some(u32::from_be_bytes(setting[2..].try_into().unwrap()))
+    };
+    assert_eq!(value_of(MAX_CONCURRENT_STREAMS), Some(256));
+    assert_eq!(value_of(INITIAL_WINDOW_SIZE), Some(4 << 20));
+    assert_eq!(value_of(MAX_FRAME_SIZE), Some(1 << 20));
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{SysconfVar, sysconf};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
@@ -77,4 +77,32 @@ async fn a_log_that_nobody_reads_delays_no_answer_and_says_what_it_lost() {
     let told = usize::try_from(told).unwrap();
     let said = said.count();
     assert!(told > 0 && said + told >= 5 * LINES_OF_A_CALL, "{said} were written, {told} dropped");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_without_waiting_is_whole_and_in_order() {
+    const CALLS: usize = 50;
+    let worker = worker("");
+    let args = ["--mode", "persistent", "--worker", &worker];
+    let words = ["sh", "-c", "exec \"$@\" 2>>\"$LOG\"", "sh"];
+    let mut shim = Shim::spawn_under(&words, &args, |command, dir| {
+        command.env("LOG", dir.join("log"));
+    });
+    shim.has_socket().await;
+    for number in 0..CALLS {
+        let vmi = json!({"do": "stderr", "text": format!("line {number}\n")});
+        assert_eq!(shim.define(&vmi, DOMAIN).await.unwrap(), DOMAIN);
+    }
+    shim.signal(Signal::SIGTERM);
+    assert_eq!(shim.ended().await.code(), Some(0));
+    let log = std::fs::read_to_string(shim.dir.path().join("log")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |text: &str| lines.iter().filter(|line| line["msg"] == text).count();
+    assert_eq!(count("OnDefineDomain method has been called"), CALLS);
+    assert_eq!(count("hook answered"), CALLS);
+    let said = lines.iter().filter_map(|line| line["msg"].as_str()?.strip_prefix("line "));
+    let numbers: Vec<usize> = said.map(|number| number.parse().unwrap()).collect();
+    assert_eq!(numbers, (0..CALLS).collect::<Vec<_>>());
+    let times: Vec<_> = lines.iter().map(|line| line["timestamp"].as_str().unwrap()).collect();
+    assert!(times.is_sorted(), "{log}");
 }

@@ -101,13 +101,18 @@ impl Shim {
         let mut all = vec!["--mode", "persistent", "--worker", &worker];
         all.extend(args);
         let shim = Self::spawn(&all, |_, _| {});
+        shim.has_socket().await;
+        shim
+    }
+
+    /// Waits until it serves, without reading its log.
+    pub async fn has_socket(&self) {
         let serving = async {
-            while shim.sockets().is_empty() {
+            while self.sockets().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         tokio::time::timeout(LIMIT, serving).await.expect("it does not serve");
-        shim
     }
 
     /// Reads the log to its end, and forgets it.

@@ -2,6 +2,7 @@
 
 import array
 import fcntl
+import mmap
 import os
 import signal
 import sys
@@ -257,9 +258,10 @@ class Logging(unittest.TestCase):
         )
         with Worker(FIXTURE) as worker:
             worker.start_call({"run": code})
-            # The answer does not fit the pipe: when that is full, it is being written.
+            # The answer does not fit the pipe: when that is full, it is being written. (The head of the
+            # message has a page for itself.)
             size, filled = fcntl.fcntl(worker.process.stdout, F_GETPIPE_SZ), array.array("i", [0])
-            while filled[0] < size and worker.process.poll() is None:
+            while filled[0] <= size - mmap.PAGESIZE and worker.process.poll() is None:
                 fcntl.ioctl(worker.process.stdout, termios.FIONREAD, filled)
             worker.process.send_signal(signal.SIGALRM)
             worker.wait_for_log("late")

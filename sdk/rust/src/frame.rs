@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 
+use crate::steps::STEP_BYTES;
+
 /// 16 MiB − 1, so that the first byte of every frame is zero, which no text begins with.
 pub(crate) const MAX_FRAME_BYTES: usize = 0x00ff_ffff;
 
@@ -36,15 +38,21 @@ pub(crate) fn write(
     json: &str,
     attached: Option<&[u8]>,
 ) -> io::Result<()> {
-    // One write for a message without attachments; an attachment is not copied for the sake of one.
-    let mut head = Vec::with_capacity(json.len() + 8);
+    let attachment = attached.unwrap_or_default();
+    let mut head = Vec::with_capacity(json.len() + 8 + attachment.len().min(STEP_BYTES));
     head.extend(header(json.len())?);
     head.extend(json.as_bytes());
-    if let Some(attached) = attached {
-        head.extend(header(attached.len())?);
+    if attached.is_some() {
+        head.extend(header(attachment.len())?);
     }
-    output.write_all(&head)?;
-    output.write_all(attached.unwrap_or_default())?;
+    if attachment.len() <= STEP_BYTES {
+        // Copied, which costs less than a write of its own.
+        head.extend(attachment);
+        output.write_all(&head)?;
+    } else {
+        output.write_all(&head)?;
+        output.write_all(attachment)?;
+    }
     output.flush()
 }
 

@@ -12,6 +12,7 @@ mod message;
 mod output;
 mod serve;
 mod stdio;
+mod steps;
 mod worker;
 #[cfg(feature = "xml")]
 pub mod xml;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::hook::Hook;
 use crate::output::{complain, Output};
+use crate::steps::{Steps, STEP_BYTES};
 use crate::{argv, serve, stdio, Result};
 
 pub(crate) const ON_DEFINE_DOMAIN: &str = "onDefineDomain";
@@ -163,11 +164,14 @@ impl<'h> Worker<'h> {
             self.install_logger(None);
             return argv::run(&self, &stdio::arguments(), output);
         }
-        let output = Arc::new(Output::new(output));
+        let output = Arc::new(Output::new(Steps(output)));
         #[cfg(feature = "log")]
         self.install_logger(Some(output.clone()));
         let served = match stdio::take_input() {
-            Ok(input) => serve::serve(&self, BufReader::new(input), &output),
+            Ok(input) => {
+                let input = BufReader::with_capacity(STEP_BYTES, Steps(input));
+                serve::serve(&self, input, &output)
+            }
             Err(error) => Err(format!("cannot take standard input: {error}")),
         };
         if let Err(reason) = served {

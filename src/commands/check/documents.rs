@@ -50,7 +50,7 @@ impl Documents {
         }
         // What the shim would not take back, KubeVirt does not send.
         let call = documents.call(&HookName::ON_DEFINE_DOMAIN)?;
-        call.accept(documents.domain.clone(), Checks::WellFormed)?;
+        call.check(documents.domain.clone(), Checks::WellFormed)?;
         Ok(documents)
     }
 
