@@ -46,8 +46,8 @@ __all__ = ["Call", "Cancelled", "Hook", "InvalidParams", "Refused"]
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 0xFF_FFFF
-# What is read from a pipe, or written to it, at once: a quarter of what it holds. With all of it, this
-# process would sleep while the shim is at work, and the shim while this is.
+# What is read from a pipe, or written to it, at once: a quarter of what it holds. With all of it,
+# this process would sleep while the shim is at work, and the shim while this is.
 STEP_BYTES = 16 * 1024
 MAX_CONCURRENCY = 64
 MAX_NAME_BYTES = 63
