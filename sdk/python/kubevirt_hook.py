@@ -416,7 +416,7 @@ class _Channel:
     """
 
     def __init__(self) -> None:
-        self._stream = open(os.dup(0), "rb", STEP_BYTES)
+        self._stream = io.BufferedReader(io.FileIO(os.dup(0)), STEP_BYTES)
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         self._output = _move_stdout()
