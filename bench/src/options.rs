@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(long, global = true, default_value = "/usr/bin/python3", value_name = "PATH")]
     python: PathBuf,
     /// The hook in Python
-    #[arg(long, global = true, default_value = "bench/hook.py", value_name = "PATH")]
+    #[arg(long, global = true, default_value = "examples/python/smbios.py", value_name = "PATH")]
     python_hook: PathBuf,
     /// The hook in Rust
     #[arg(

@@ -56,6 +56,7 @@ MAX_TEXT = 8192
 
 REFUSED, METHOD_NOT_FOUND, INVALID_PARAMS, FAULT, CANCELLED = -32000, -32601, -32602, -32603, -32800
 
+DOMAIN_ATTACHED = b'{"jsonrpc":"2.0","id":%d,"result":{},"attachments":["domain"]}'
 DEFINE, CLOUD_INIT = "onDefineDomain", "preCloudInitIso"
 # What hooks take: members of `params`, with the flag for each in argv style, and its type.
 MEMBERS: dict[str, tuple[str, str, type]] = {
@@ -496,7 +497,10 @@ class _Channel:
 
 
 def _frames(message: Json, *attached: bytes) -> list[bytes]:
-    frames = [_json_bytes({"jsonrpc": "2.0", **message}), *attached]
+    return _fitting([_json_bytes({"jsonrpc": "2.0", **message}), *attached])
+
+
+def _fitting(frames: list[bytes]) -> list[bytes]:
     if max(map(len, frames)) > MAX_FRAME_BYTES:
         raise Refused("the result does not fit a frame")
     return frames
@@ -615,8 +619,13 @@ class _Worker:
             result, *attached = work()
             if call and call._cancelled:
                 raise Cancelled
-            names = {"attachments": ["domain"]} if attached else {}
-            frames = _frames({"id": ident, "result": result, **names}, *attached)
+            if not attached:
+                frames = _frames({"id": ident, "result": result})
+            elif type(ident) is int:  # the usual answer, ready-made: an encoder takes a while
+                frames = _fitting([DOMAIN_ATTACHED % ident, *attached])
+            else:
+                answer = {"id": ident, "result": {}, "attachments": ["domain"]}
+                frames = _frames(answer, *attached)
         except (Exception, SystemExit) as error:
             answer = _error(Cancelled() if call and call._cancelled else error)
             frames = _frames({"id": ident, "error": answer})
