@@ -30,7 +30,7 @@ const DOMAIN_EXAMPLES: [Example; 4] = [
         hook: "onDefineDomain",
         annotation: "smbios.vm.kubevirt.io/baseBoardManufacturer",
         value: "Bell & Öre <3",
-        brings: &["<entry name=\"manufacturer\">Bell &amp; Öre &lt;3</entry>"],
+        brings: &["Bell &amp; Öre &lt;3</entry>"],
         lines: [2, 2],
         refuses: &[("Bell\u{7}", "a character that SMBIOS cannot hold")],
     },
