@@ -132,6 +132,8 @@ pub struct Parts {
     /// An interpreter with grpcio, and the directory with the modules that were made of `proto/`.
     pub grpc_python: Option<(PathBuf, PathBuf)>,
     pub python_server: PathBuf,
+    /// The hook in Python that is at work for some milliseconds.
+    pub busy_hook: PathBuf,
     /// This program.
     pub bench: PathBuf,
 }

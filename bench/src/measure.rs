@@ -13,7 +13,7 @@ use nix::sys::utsname::uname;
 use crate::alone::Alone;
 use crate::contestant::{Kind, Language, Parts};
 use crate::cpus::Cpus;
-use crate::documents::Documents;
+use crate::documents::{Documents, Expected};
 use crate::load::{Connection, Load};
 use crate::proc;
 use crate::results::{Cell, Machine, MemoryRow, Results, Settings, StartRow};
@@ -22,9 +22,6 @@ use crate::stats::{Ratio, Round, Summary};
 
 /// The domain's length where one length has to do: about that of an ordinary VM.
 pub const ORDINARY_BYTES: usize = 8_000;
-
-/// The domain's length for the workers' scaling: a call is then some milliseconds of Python.
-const SCALING_BYTES: usize = 128_000;
 
 /// What is to be measured.
 pub struct Plan {
@@ -188,10 +185,10 @@ impl Plan {
         Ok(MemoryRow { contestant, label, bytes, calls, memory })
     }
 
-    /// Calls for each second of two Python workers, in terms of those of one.
+    /// Calls for each second of two busy Python workers, in terms of those of one.
     async fn measure_scaling(&self) -> Result<Ratio> {
         eprintln!("two workers against one");
-        let worker = [self.parts.python.clone().into(), self.parts.python_hook.clone().into()];
+        let worker = [self.parts.python.clone().into(), self.parts.busy_hook.clone().into()];
         let mut servers = Vec::new();
         for workers in ["1", "2"] {
             let directory = directory()?;
@@ -204,8 +201,8 @@ impl Plan {
             for (server, rates) in servers.iter().zip(&mut rates) {
                 let load = Load {
                     socket: server.socket.clone(),
-                    documents: Documents::of_size(SCALING_BYTES)?,
-                    expected: Kind::Persistent(Language::Python).expected(),
+                    documents: Documents::of_size(ORDINARY_BYTES)?,
+                    expected: Expected::Same,
                     connection: Connection::Dialled,
                     clients: 4,
                     time: 2 * self.round_time,

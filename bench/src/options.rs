@@ -144,6 +144,7 @@ impl Options {
             go_hook: self.go_hook.clone(),
             grpc_python: self.grpc_python.clone().zip(self.grpc_modules.clone()),
             python_server: Path::new(env!("CARGO_MANIFEST_DIR")).join("python_server.py"),
+            busy_hook: Path::new(env!("CARGO_MANIFEST_DIR")).join("busy.py"),
             bench: std::env::current_exe()?,
         })
     }

@@ -183,22 +183,11 @@ fn memory(results: &Results) -> Vec<Target> {
         Some(Target { what, wanted, tolerated, measured: mib?, spread: None, unit: "MiB" })
     };
     let python = results.memory_of("persistent-python", ORDINARY_BYTES);
-    let server = results.memory_of("python-server", ORDINARY_BYTES);
     let shim = python.map(|memory| bytes(memory.server) / MIB);
     let both = python.map(|memory| bytes(memory.server + memory.workers) / MIB);
-    let server = server.map(|memory| bytes(memory.server + memory.workers) / MIB);
-    let saved = server.zip(both).map(|(server, both)| server / both);
     [
         row("memory of the shim", shim, AtMost(5.0), AtMost(10.0)),
         row("memory of the shim and a Python worker", both, AtMost(16.0), AtMost(32.0)),
-        saved.map(|ratio| Target {
-            what: "memory of the gRPC server in Python / of shim and Python worker".to_owned(),
-            wanted: AtLeast(57.0 / 16.0),
-            tolerated: AtLeast(1.2),
-            measured: ratio,
-            spread: None,
-            unit: "×",
-        }),
     ]
     .into_iter()
     .flatten()

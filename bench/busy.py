@@ -1,0 +1,22 @@
+#!/usr/bin/env python3
+"""A hook that has some milliseconds of work to do, and changes nothing: what two workers do in the time of
+one."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../sdk/python"))
+from kubevirt_hook import Hook
+
+ROUNDS = 200_000
+hook = Hook("busy", "1.0.0")
+
+
+@hook.on_define_domain
+def define(vmi, domain):
+    left = ROUNDS
+    while left:
+        left -= 1
+
+
+if __name__ == "__main__":
+    hook.run()
