@@ -277,6 +277,13 @@ class Logging(unittest.TestCase):
 
 
 class Calls(unittest.TestCase):
+    def test_a_trace_begins_in_the_hooks_own_code(self):
+        with Worker(FIXTURE) as worker:
+            self.assertEqual(worker.call({"run": "1 / 0"}), FAULT)
+            log = worker.end()[2]
+        self.assertIn("ZeroDivisionError: division by zero", log)
+        self.assertNotIn("kubevirt_hook.py", log)
+
     def test_what_a_call_says_of_itself(self):
         code = (
             "c = hook.call; in_time = 59 < c.remaining() <= 60\n"
