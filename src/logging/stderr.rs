@@ -134,7 +134,7 @@ impl State {
                 }
                 Ok(written) => drop(self.gathered.text.drain(..written)),
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // Files and terminals cannot, nor could pipes of older kernels.
+                // Files, FIFOs and terminals cannot, nor could pipes of older kernels.
                 Err(_) => self.always_waits = true,
             }
         }
