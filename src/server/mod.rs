@@ -2,6 +2,7 @@
 //! gone before the shim stops answering. Then everything ends.
 
 mod accept;
+mod memory;
 mod socket;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub struct Served {
 /// were dropped, the sockets are gone and every process is reaped.
 pub async fn run(served: Served, mut sockets: Vec<(Socket, Api)>, stop: Stop) {
     let (in_flight, calls) = watch::channel(0);
+    tokio::spawn(memory::keep_between_calls(calls.clone()));
     let backend = served.backend.clone();
     let shim = Arc::new(Shim {
         backend: served.backend,

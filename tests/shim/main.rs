@@ -21,6 +21,7 @@ mod exec;
 mod go_examples;
 mod health;
 mod lifetime;
+mod memory;
 mod migrating_page;
 mod node_hook_example;
 mod node_wide;

@@ -1,0 +1,53 @@
+//! Memory that calls have used: kept for the next while they come, given back when they stop.
+//!
+//! # Theory of operation
+//! glibc's `free` gives memory back to the system as soon as 128 kB lie unused at the end of the heap. Of a
+//! call with a long document that is most of what it used, and the next call pays for it again, with a
+//! page fault for every 4 kB. How much is kept instead follows the largest block that had a mapping of
+//! its own and was freed: twice its size (`mallopt(3)`, `M_MMAP_THRESHOLD`). So one such block, which
+//! nobody touches, is taken and freed at the start. Taken and freed in smaller blocks, more than is
+//! kept, and nobody touches those either, makes the unused end of the heap so long that it is given back.
+//!
+//! Nothing depends on it but time: another allocator takes no notice.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// Twice as much is kept: the copies of a document of a few megabytes.
+const LARGEST_BLOCK: usize = 8 << 20;
+
+/// glibc raises the threshold further for blocks of documents that are larger still, up to this.
+const MOST_THAT_IS_KEPT: usize = 64 << 20;
+
+/// How long no call has begun or ended when memory is given back.
+const KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// Keeps memory while the number of calls changes. Returns when nobody counts them any more.
+pub(super) async fn keep_between_calls(mut calls: watch::Receiver<usize>) {
+    drop(blocks(1, LARGEST_BLOCK));
+    while calls.changed().await.is_ok() {
+        // One look in a while: no call pays for it.
+        sleep(KEPT_FOR).await;
+        if let Ok(false) = calls.has_changed() {
+            give_back();
+        }
+    }
+}
+
+fn give_back() {
+    // From the heap, not mappings of their own.
+    let size = LARGEST_BLOCK / 2;
+    drop(blocks(MOST_THAT_IS_KEPT / size + 1, size));
+}
+
+/// Blocks of memory that is not touched, so that it takes no room; fewer if the system has no more.
+fn blocks(count: usize, size: usize) -> Vec<Vec<u8>> {
+    let block = || {
+        let mut block = Vec::new();
+        block.try_reserve_exact(size).ok().map(|()| black_box(block))
+    };
+    std::iter::repeat_with(block).map_while(|block| block).take(count).collect()
+}
