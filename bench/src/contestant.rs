@@ -53,7 +53,7 @@ pub enum Returned {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A gRPC server in Rust that returns each domain at once, with the library's defaults or with the
-    /// shim's windows.
+    /// shim's windows, and memory that is kept.
     Floor { tuned: bool },
     /// The shim with a worker that returns each domain as it came, or longer by a line break.
     Return(Returned),
@@ -90,7 +90,7 @@ impl Kind {
     pub fn label(&self) -> String {
         match self {
             Self::Floor { tuned: false } => "floor: a bare server in Rust".to_owned(),
-            Self::Floor { tuned: true } => "floor, with the shim's windows".to_owned(),
+            Self::Floor { tuned: true } => "floor, with the shim's windows and memory".to_owned(),
             Self::Return(Returned::Same) => "persistent, returned as it came".to_owned(),
             Self::Return(Returned::Longer) => "persistent, returned longer".to_owned(),
             Self::Return(Returned::Unchecked) => {

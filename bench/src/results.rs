@@ -100,15 +100,21 @@ impl Results {
         })
     }
 
-    /// How many times as long one contestant's calls take as another's, with one client.
+    /// How many times as long one contestant's calls take as another's, with one client. What a
+    /// third one's take may be taken off the former first.
     pub fn p50_ratio(
         &self,
-        (above, below): (&str, &str),
+        (above, less, below): (&str, Option<&str>, &str),
         (bytes_above, bytes_below): (usize, usize),
         connection: Connection,
     ) -> Option<Ratio> {
         let p50 = |name, bytes| Some(&self.cell(name, bytes, 1, connection)?.summary.rounds_p50_ms);
-        Ratio::of(p50(above, bytes_above)?, p50(below, bytes_below)?)
+        let mut above = p50(above, bytes_above)?.clone();
+        if let Some(less) = less {
+            let less = p50(less, bytes_above)?;
+            above.iter_mut().zip(less).for_each(|(above, less)| *above -= less);
+        }
+        Ratio::of(&above, p50(below, bytes_below)?)
     }
 
     /// The contestants, in the order in which they were measured first.

@@ -421,14 +421,13 @@ class _Channel:
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         self._output = _move_stdout()
-        self._process = os.getpid()
+        self.forked = False
+        os.register_at_fork(after_in_child=self._note_fork)
         self._lock = allocate_lock()
         self._writer: int | None = None  # the thread that has the lock
 
-    @property
-    def forked(self) -> bool:
-        """Whether this is a child that a hook has forked. It has no part in the conversation."""
-        return os.getpid() != self._process
+    def _note_fork(self) -> None:
+        self.forked = True
 
     @property
     def interrupted(self) -> bool:
@@ -451,17 +450,17 @@ class _Channel:
             del message  # it is not kept while this waits for the next
 
     def _attachments(self, names: Any) -> Documents:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise _ProtocolError("attachments that are not an array of names")
         attached: Documents = {}
-        for name in names:
+        for name in names if isinstance(names, list) else (None,):
+            if not isinstance(name, str):
+                raise _ProtocolError("attachments that are not an array of names")
             payload = self._read()
             if payload is None:
                 raise _ProtocolError("standard input ended before an attachment")
             attached[name] = payload
         return attached
 
-    def _read(self) -> bytearray | None:
+    def _read(self) -> bytes | bytearray | None:
         """The next frame; `None` at end-of-file."""
         header = self._stream.read(4)  # a buffered stream returns less only at end-of-file
         if not header:
@@ -471,26 +470,29 @@ class _Channel:
         length = int.from_bytes(header, "big")
         if not 1 <= length <= MAX_FRAME_BYTES:
             raise _ProtocolError(f"not the length of a frame: {header.hex(' ')}")
-        payload = bytearray(length)
-        for start in range(0, length, STEP_BYTES):
-            step = memoryview(payload)[start : start + STEP_BYTES]
-            if self._stream.readinto(step) < len(step):
-                raise _ProtocolError("standard input ended inside a frame")
+        if length <= STEP_BYTES:
+            payload: bytes | bytearray = self._stream.read(length)
+            complete = len(payload) == length
+        else:
+            payload = bytearray(length)
+            view = memoryview(payload)
+            steps = (view[start : start + STEP_BYTES] for start in range(0, length, STEP_BYTES))
+            complete = all(self._stream.readinto(step) == len(step) for step in steps)
+        if not complete:
+            raise _ProtocolError("standard input ended inside a frame")
         return payload
 
     def write(self, frames: list[bytes]) -> None:
         """Sends one message, whole."""
         if self.forked:
             raise OSError("a child process came back from a hook")
-        parts = [part for frame in frames for part in (len(frame).to_bytes(4, "big"), frame)]
+        parts = [part for it in frames for part in (len(it).to_bytes(4, "big"), it)]
+        # A long document is not copied.
+        last = parts.pop() if len(parts[-1]) > STEP_BYTES else b""
         with self._lock:
             self._writer = get_ident()
             try:
-                *head, last = parts
-                if sum(map(len, parts)) > STEP_BYTES:  # a long document is not copied
-                    _write_all(self._output, b"".join(head))
-                else:
-                    last = b"".join(parts)
+                _write_all(self._output, b"".join(parts))
                 _write_all(self._output, last)
             finally:
                 self._writer = None

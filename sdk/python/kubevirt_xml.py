@@ -19,7 +19,6 @@ from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 # for typing's.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Union
 
     # An element, or a text, comment, … as it is written.
@@ -85,7 +84,7 @@ class Element:
             return
         quoted = f'"{_escaped(value, VALUE_ESCAPES)}"'
         if attribute in values:
-            begin, end = _value_places(start)[0][list(values).index(attribute)]
+            begin, end = _value_places(start, 0)[0][list(values).index(attribute)]
         else:
             quoted = f" {_checked(attribute)}={quoted}"
             begin = end = len(start[: -1 if self._end else -2].rstrip(SPACE))
@@ -112,11 +111,12 @@ class Element:
 
     def children(self, name: str | None = None, /, **attributes: str) -> list[Element]:
         """The child elements with this name and these attributes. Without a name, those of any."""
-        return list(self._find(name, attributes))
+        return self._find(name, attributes, None)
 
     def child(self, name: str, /, **attributes: str) -> Element | None:
         """The first child element with this name and these attributes, or `None`."""
-        return next(self._find(name, attributes), None)
+        found = self._find(name, attributes, 1)
+        return found[0] if found else None
 
     def ensure(self, name: str, /, **attributes: str) -> Element:
         """The first child element with this name and these attributes. If there is none, it is
@@ -152,27 +152,41 @@ class Element:
             first = at - 1 if at > 0 and _is_space(nodes[at - 1]) else at
             del nodes[first : at + 1]
 
-    def _find(self, name: str | None, attributes: dict[str, str]) -> Iterator[Element]:
+    def _find(
+        self, name: str | None, attributes: dict[str, str], most: int | None
+    ) -> list[Element]:
         content = self._content
         if isinstance(content, list):
-            nodes: Iterator[Node] = iter(content)
-        else:
-            nodes = content.elements(name or "", self._depth + 1)
-        for node in nodes:
-            if isinstance(node, str) or (name is not None and node._name != name):
-                continue
-            if not attributes or attributes.items() <= node._values().items():
-                yield node
+            elements = (it for it in content if isinstance(it, Element))
+            return [it for it in elements if it._is(name, attributes)][:most]
+        found: list[Element] = []
+        at = content.begin
+        while len(found) != most:
+            element, at = content.element_from(at, name or "", self._depth + 1)
+            if element is None:
+                break
+            if element._is(name, attributes):
+                found.append(element)
+        return found
+
+    def _is(self, name: str | None, attributes: dict[str, str]) -> bool:
+        if name is not None and self._name != name:
+            return False
+        return not attributes or attributes.items() <= self._values().items()
 
     def _values(self) -> dict[str, str]:
         """The attributes with their values, in the order in which they are written."""
-        values = self._attributes
+        values, start = self._attributes, self._start
         if values is None:
             values = self._attributes = {}
-            if "=" in self._start:
+            if "'" in start or "&" in start or not start.isprintable():
                 parser = ParserCreate("utf-8")
                 parser.StartElementHandler = lambda _, attributes: values.update(attributes)
-                parser.Parse(self._start + (self._end and f"</{self._name}>"), True)
+                parser.Parse(start + (self._end and f"</{self._name}>"), True)
+            elif '"' in start:  # nothing to resolve, and no other quotes
+                parts = start.split('"')
+                names = [part.rstrip(" =").rpartition(" ")[2] for part in parts[:-1:2]]
+                values.update(zip(names, parts[1::2]))
         return values
 
     def _nodes(self) -> list[Node]:
@@ -205,11 +219,7 @@ class Element:
 def parse(document: str) -> Document:
     """Reads a document, which has to be well-formed and without a document type. As it is text
     already, it does not matter which encoding its declaration names."""
-    # What is before the first <; then tags, comments, CDATA sections and instructions, each without
-    # its < and with the text behind it. A well-formed document has no other <.
-    pieces = document.split("<")
-    if "!" in document or "?" in document:
-        pieces = _joined(pieces)
+    at = _root(document)
     try:
         ParserCreate("utf-8").Parse(document, True)
     except ExpatError as error:
@@ -217,137 +227,158 @@ def parse(document: str) -> Document:
         raise XmlError(f"{place}: {ErrorString(error.code)}") from None
     except UnicodeEncodeError as error:
         raise _error(document[: error.start], "half of a surrogate pair") from None
-    ends = _ends(pieces)
-    at = next(at for at, piece in enumerate(pieces) if at and piece[0] not in "!?")
-    root, behind = _element(pieces, ends, at, 1)
-    return Document("<".join(pieces[:at]), root, "<".join([behind, *pieces[ends[at] + 1 :]]))
+    text = _Text(document, at)
+    is_plain = "<!" not in document and "<?" not in document
+    end = document.rindex("<") if is_plain else text.end(at)
+    root, behind = text.element(at, 1, end)
+    return Document(document[:at], root, document[behind:])
+
+
+def _root(document: str) -> int:
+    """Where the first tag begins, if this is a well-formed document."""
+    at = document.find("<")
+    while document.startswith(("<!", "<?"), at):
+        if document.startswith("<!DOCTYPE", at):
+            raise _error(document[:at], "a document type")
+        end = _find_end(document, at)
+        if end < 0:
+            break
+        at = document.find("<", end)
+    return at
+
+
+class _Text:
+    """A well-formed document. Where its elements end is found out from its begin on, as far as it
+    was asked for."""
+
+    __slots__ = ("_ends", "_next", "_opened", "text")
+
+    def __init__(self, text: str, root: int) -> None:
+        self.text, self._next = text, root
+        self._ends: dict[int, int] = {}
+        self._opened: list[int] = []
+
+    def end(self, at: int) -> int:
+        """Where the end tag begins that belongs to the start tag here. Of <a/> it is the same."""
+        ends = self._ends
+        if at not in ends:
+            text, opened, tag = self.text, self._opened, self._next
+            find = text.find
+            while at not in ends:
+                following = find("<", tag + 1)
+                second = text[tag + 1]
+                if second == "/":
+                    ends[opened.pop()] = tag
+                elif second in "!?":
+                    following = find("<", _find_end(text, tag))
+                elif (following < 0 or find("/>", tag, following) >= 0) and (
+                    text[self.behind(tag) - 2] == "/"
+                ):
+                    ends[tag] = tag
+                elif len(opened) == MAX_DEPTH:
+                    self._next = tag
+                    raise _error(text[:tag], f"more than {MAX_DEPTH} elements in each other")
+                else:
+                    opened.append(tag)
+                tag = following
+            self._next = tag
+        return ends[at]
+
+    def behind(self, at: int) -> int:
+        """Where the tag ends that begins here."""
+        return _value_places(self.text, at)[1]
+
+    def element(self, at: int, depth: int, end: int) -> tuple[Element, int]:
+        """The element whose tags begin here, and where it ends."""
+        text, inside = self.text, self.behind(at)
+        start = text[at:inside]
+        if end == at:
+            name = start[1:].split(None, 1)[0].rstrip("/>")
+            return Element(name, start, [], "", depth), inside
+        behind = text.index(">", end) + 1
+        tag, content = text[end:behind], _Unread(self, inside, end)
+        return Element(tag[2:-1].rstrip(SPACE), start, content, tag, depth), behind
 
 
 class _Unread:
     """The content of an element, of which only what was asked for has become elements."""
 
-    __slots__ = ("_at", "_end", "_ends", "_found", "_pieces", "_text")
+    __slots__ = ("_end", "_found", "_whole", "begin")
 
-    def __init__(self, pieces: list[str], ends: list[int], text: str, at: int, end: int) -> None:
-        self._pieces, self._ends = pieces, ends
-        # The text behind the start tag, the number of the next piece, and that of the end tag's.
-        self._text, self._at, self._end = text, at, end
-        self._found: dict[int, tuple[Element, str]] = {}
+    def __init__(self, whole: _Text, begin: int, end: int) -> None:
+        self._whole, self.begin, self._end = whole, begin, end
+        # By where they begin, with where they end.
+        self._found: dict[int, tuple[Element, int]] = {}
 
-    def elements(self, name: str, depth: int) -> Iterator[Element]:
-        """The elements inside whose names begin so. `depth` is theirs."""
-        pieces, ends, at = self._pieces, self._ends, self._at
-        while at < self._end:
-            if pieces[at].startswith(name) and pieces[at][0] not in "!?":
-                if at not in self._found:
-                    self._found[at] = _element(pieces, ends, at, depth)
-                yield self._found[at][0]
-            at = ends[at] + 1
+    def element_from(self, at: int, name: str, depth: int) -> tuple[Element | None, int]:
+        """The next element from here on whose name begins so, and where it ends. `depth` is its."""
+        whole, text, end = self._whole, self._whole.text, self._end
+        at = text.find("<", at, end)
+        while at >= 0:
+            if text[at + 1] in "!?":
+                last = _find_end(text, at)
+            elif text.startswith(name, at + 1):
+                return self._element(at, depth)
+            else:
+                last = whole.end(at)
+            at = text.find("<", last + 1, end)
+        return None, end
+
+    def _element(self, at: int, depth: int) -> tuple[Element, int]:
+        if at not in self._found:
+            self._found[at] = self._whole.element(at, depth, self._whole.end(at))
+        return self._found[at]
 
     def nodes(self, depth: int) -> list[Node]:
         """All that is inside."""
-        pieces, ends, text, at = self._pieces, self._ends, self._text, self._at
+        text, begin = self._whole.text, self.begin
         nodes: list[Node] = []
-        while True:
-            nodes.append(text)
-            if at == self._end:
-                return nodes
-            if pieces[at][0] in "!?":
-                markup, text = _cut(pieces[at])
-                nodes.append("<" + markup)
+        while (at := text.find("<", begin, self._end)) >= 0:
+            nodes.append(text[begin:at])
+            if text[at + 1] in "!?":
+                begin = _find_end(text, at) + 1
+                nodes.append(text[at:begin])
             else:
-                element, text = self._found.get(at) or _element(pieces, ends, at, depth)
+                element, begin = self._element(at, depth)
                 nodes.append(element)
-            at = ends[at] + 1
+        nodes.append(text[begin : self._end])
+        return nodes
 
     def write(self, parts: list[str]) -> None:
-        text, at = self._text, self._at
-        for number, (element, behind) in sorted(self._found.items()):
-            parts.append("<".join([text, *self._pieces[at:number]]))
+        text, begin = self._whole.text, self.begin
+        for at, (element, behind) in sorted(self._found.items()):
+            parts.append(text[begin:at])
             element._write(parts)
-            text, at = behind, self._ends[number] + 1
-        parts.append("<".join([text, *self._pieces[at : self._end]]))
+            begin = behind
+        parts.append(text[begin : self._end])
 
 
-def _element(pieces: list[str], ends: list[int], at: int, depth: int) -> tuple[Element, str]:
-    """The element that begins with a piece, and the text behind it."""
-    start, text = _cut(pieces[at])
-    last = ends[at]
-    if last == at:
-        name = start.split(None, 1)[0].rstrip("/>")
-        return Element(name, "<" + start, [], "", depth), text
-    end, _, behind = pieces[last].partition(">")
-    content = _Unread(pieces, ends, text, at + 1, last)
-    return Element(end[1:].rstrip(SPACE), "<" + start, content, f"<{end}>", depth), behind
-
-
-def _ends(pieces: list[str]) -> list[int]:
-    """For each piece that is a start tag the number of its end tag's; for all others their own."""
-    ends = list(range(len(pieces)))
-    opened: list[int] = []
-    for at, piece in enumerate(pieces[1:], 1):
-        first = piece[0]
-        if first == "/":
-            ends[opened.pop()] = at
-        elif first not in "!?" and ("/>" not in piece or not _cut(piece)[0].endswith("/>")):
-            opened.append(at)
-            if len(opened) > MAX_DEPTH:
-                raise _error("<".join(pieces[:at]), f"more than {MAX_DEPTH} elements in each other")
-    return ends
-
-
-def _joined(pieces: list[str]) -> list[str]:
-    """Puts together again what a < in a comment, a CDATA section or an instruction has parted.
-    Whether the document is well-formed is not known yet."""
-    joined = pieces[:1]
-    rest = iter(pieces[1:])
-    for piece in rest:
-        parts = [piece]
-        if piece.startswith(("!", "?")):
-            if piece.startswith("!DOCTYPE"):
-                raise _error("<".join(joined), "a document type")
-            closing, begin = _closing(piece)
-            while closing not in parts[-1][begin:]:
-                parts.append(next(rest, closing))
-                begin = 0
-        joined.append("<".join(parts))
-    return joined
-
-
-def _closing(piece: str) -> tuple[str, int]:
-    """What ends a comment, a CDATA section or an instruction, and from where on."""
-    if piece[0] == "?":
-        return "?>", 1
-    return ("-->", 3) if piece.startswith("!--") else ("]]>", 8)
-
-
-def _cut(piece: str) -> tuple[str, str]:
-    """A piece's tag, comment, …, and the text behind it."""
-    markup, _, text = piece.partition(">")
-    if ">" not in text:
-        return markup + ">", text
-    if piece[0] in "!?":
-        closing, begin = _closing(piece)
-        end = piece.index(closing, begin) + len(closing)
+def _find_end(text: str, at: int) -> int:
+    """Where the > of a comment, a CDATA section or an instruction is, or -1."""
+    if text.startswith("<?", at):
+        closing, begin = "?>", 2
+    elif text.startswith("<!--", at):
+        closing, begin = "-->", 4
     else:
-        end = _value_places(piece)[1]
-    return piece[:end], piece[end:]
+        closing, begin = "]]>", 9
+    end = text.find(closing, at + begin)
+    return end if end < 0 else end + len(closing) - 1
 
 
-def _value_places(tag: str) -> tuple[list[tuple[int, int]], int]:
+def _value_places(text: str, begin: int) -> tuple[list[tuple[int, int]], int]:
     """Where the values of a tag's attributes are, with their quotes, and where the tag ends."""
     values = []
-    end = tag.index(">")
-    at = tag.find("=", 0, end)  # outside of values there is none but before them
+    end = text.index(">", begin)
+    at = text.find("=", begin, end)  # outside of values there is none but before them
     while at >= 0:
         at += 1
-        while tag[at] in SPACE:
+        while text[at] in SPACE:
             at += 1
-        begin, at = at, tag.index(tag[at], at + 1) + 1
-        values.append((begin, at))
+        first, at = at, text.index(text[at], at + 1) + 1
+        values.append((first, at))
         if end < at:  # a > in a value
-            end = tag.index(">", at)
-        at = tag.find("=", at, end)
+            end = text.index(">", at)
+        at = text.find("=", at, end)
     return values, end + 1
 
 

@@ -157,6 +157,10 @@ class Changing(unittest.TestCase):
              lambda root: (root.set("p:two", "2"), root.set("p:two", "2"))),
             ("an attribute of an empty element", "<a />", '<a b="c" />',
              lambda root: root.set("b", "c")),
+            ("a lone element behind an instruction", "<?b?><a c='/>'/>", "<?b?><a c='/>'><d></d></a>",
+             lambda root: root.append("d")),
+            ("elements before markup in a comment", "<a b='>'/><!-- </a> -->",
+             "<a b='>'><c></c></a><!-- </a> -->", lambda root: root.append("c")),
             ("a new element on a line of its own", "<a>\n\t<b/>\n</a>",
              '<a>\n\t<b/>\n\t<c d="e"></c>\n</a>', lambda root: root.ensure("c", d="e")),
             ("two new elements", "<a>\n\t<b/>\n</a>", "<a>\n\t<b/>\n\t<c></c>\n\t<d></d>\n</a>",
@@ -324,10 +328,16 @@ class Refusals(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "^more than 256 elements in each other$"):
             element.append("a")
         self.assertEqual(str(document), text)
-        with self.assertRaisesRegex(
-            XmlError, "^line 2, column 769: more than 256 elements in each other$"
-        ):
-            parse("\n<a>".replace("<a>", text[: 256 * 3]) + "<a>" + "</a>" * 257)
+        # Whoever looks for an element behind such a place is told, each time.
+        text = f"\n<a><b/>{text}</a>"
+        document = parse(text)
+        self.assertIsNotNone(document.root.child("b"))
+        for _ in range(2):
+            with self.assertRaisesRegex(
+                XmlError, "^line 2, column 773: more than 256 elements in each other$"
+            ):
+                document.root.child("c")
+        self.assertEqual(str(document), text)
 
     def test_entities_are_not_expanded(self):
         entities = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 20))
