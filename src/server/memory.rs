@@ -1,12 +1,13 @@
 //! Memory that calls have used: kept for the next while they come, given back when they stop.
 //!
 //! # Theory of operation
-//! glibc's `free` gives memory back to the system as soon as 128 kB lie unused at the end of the heap. Of a
-//! call with a long document that is most of what it used, and the next call pays for it again, with a
-//! page fault for every 4 kB. How much is kept instead follows the largest block that had a mapping of
-//! its own and was freed: twice its size (`mallopt(3)`, `M_MMAP_THRESHOLD`). So one such block, which
-//! nobody touches, is taken and freed at the start. Taken and freed in smaller blocks, more than is
-//! kept, and nobody touches those either, makes the unused end of the heap so long that it is given back.
+//! glibc's `free` gives the unused end of the heap back to the system once it is 128 kB long. After a call
+//! with a long document that is most of what the call has used, and the next one pays for it again, with
+//! a page fault for every 4 kB. But the limit follows what the program does: when a block that had a
+//! mapping of its own is freed, it becomes twice that block's size (`mallopt(3)`, `M_MMAP_THRESHOLD`).
+//! So one large block is allocated and freed at the start. To give memory back, smaller blocks, which come
+//! from the heap, are allocated and freed: its unused end is then longer than any such limit. Nobody
+//! writes to these blocks, so they take addresses and no memory.
 //!
 //! Nothing depends on it but time: another allocator takes no notice.
 
@@ -16,10 +17,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// Twice as much is kept: the copies of a document of a few megabytes.
+/// Of which twice as much is kept: the copies of a document of a few megabytes.
 const LARGEST_BLOCK: usize = 8 << 20;
 
-/// glibc raises the threshold further for blocks of documents that are larger still, up to this.
+/// Documents that are larger still move the limit further, but never beyond this.
 const MOST_THAT_IS_KEPT: usize = 64 << 20;
 
 /// How long no call has begun or ended when memory is given back.
@@ -38,7 +39,7 @@ pub(super) async fn keep_between_calls(mut calls: watch::Receiver<usize>) {
 }
 
 fn give_back() {
-    // From the heap, not mappings of their own.
+    // Too small for mappings of their own.
     let size = LARGEST_BLOCK / 2;
     drop(blocks(MOST_THAT_IS_KEPT / size + 1, size));
 }
