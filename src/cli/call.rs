@@ -87,6 +87,7 @@ impl CallArgs {
         if self.context.is_some() && hook != HookName::ON_DEFINE_DOMAIN {
             return Err(usage("--context goes with onDefineDomain only"));
         }
+        self.inputs.check_for(&hook)?;
         let target = match self.socket {
             Some(_) if !self.words.is_empty() => {
                 return Err(usage("give either --socket or a worker: a running shim has its own"));

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values::usage;
 use crate::commands::inputs::Inputs;
+use crate::error::StartError;
+use crate::hook::HookName;
 
 /// Of `call` and `check`.
 #[derive(Args)]
@@ -24,6 +27,21 @@ pub(super) struct InputArgs {
     /// Name of the node, for node hooks
     #[arg(long, value_name = "NAME", default_value = "node01")]
     node: String,
+}
+
+impl InputArgs {
+    /// Refuses a document that this hook would not get.
+    pub(super) fn check_for(&self, hook: &HookName) -> Result<(), StartError> {
+        for (flag, given, whose) in [
+            ("--domain", &self.domain, HookName::ON_DEFINE_DOMAIN),
+            ("--cloud-init", &self.cloud_init, HookName::PRE_CLOUD_INIT_ISO),
+        ] {
+            if given.is_some() && *hook != whose {
+                return Err(usage(format!("{flag} goes with {whose} only")));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl From<InputArgs> for Inputs {

@@ -195,6 +195,14 @@ async fn a_failed_call_says_what_and_why_and_ends_with_status_1() {
             &["--context goes with onDefineDomain"],
         ),
         (
+            &["preVMStart", "--domain", "d.xml", "--", "cat"],
+            &["--domain goes with onDefineDomain only"],
+        ),
+        (
+            &["onDefineDomain", "--cloud-init", "c.json", "--", "cat"],
+            &["--cloud-init goes with preCloudInitIso only"],
+        ),
+        (
             &["preVMStart", "--", "sh", "-c", "echo 'no room' >&2; exit 4"],
             &[
                 "preVMStart failed: Internal: hook preVMStart failed: sh -c ",
