@@ -421,13 +421,14 @@ class _Channel:
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         self._output = _move_stdout()
-        self.forked = False
-        os.register_at_fork(after_in_child=self._note_fork)
+        self._process = os.getpid()
         self._lock = allocate_lock()
         self._writer: int | None = None  # the thread that has the lock
 
-    def _note_fork(self) -> None:
-        self.forked = True
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child that a hook has forked. It has no part in the conversation."""
+        return os.getpid() != self._process
 
     @property
     def interrupted(self) -> bool:
@@ -450,10 +451,10 @@ class _Channel:
             del message  # it is not kept while this waits for the next
 
     def _attachments(self, names: Any) -> Documents:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _ProtocolError("attachments that are not an array of names")
         attached: Documents = {}
-        for name in names if isinstance(names, list) else (None,):
-            if not isinstance(name, str):
-                raise _ProtocolError("attachments that are not an array of names")
+        for name in names:
             payload = self._read()
             if payload is None:
                 raise _ProtocolError("standard input ended before an attachment")

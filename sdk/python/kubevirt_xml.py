@@ -13,6 +13,7 @@ page. The file needs nothing but Python 3.9 or later, and may be copied.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 
 # A hook's start is part of a VM's start, so `typing` is not imported. Type checkers take this name
@@ -125,7 +126,7 @@ class Element:
 
     def append(self, name: str, /, **attributes: str) -> Element:
         """Adds an element behind the last child element, on a line of its own if that has one."""
-        if self._depth == MAX_DEPTH:
+        if self._depth >= MAX_DEPTH:
             raise ValueError(f"more than {MAX_DEPTH} elements in each other")
         child = Element(name, f"<{_checked(name)}>", [], f"</{name}>", self._depth + 1)
         for attribute, value in attributes.items():
@@ -147,7 +148,7 @@ class Element:
         """Takes out a child element, with the white space before it. Anything else is no child, and
         nothing changes."""
         nodes = self._nodes()
-        if child in nodes:
+        if isinstance(child, Element) and child in nodes:
             at = nodes.index(child)
             first = at - 1 if at > 0 and _is_space(nodes[at - 1]) else at
             del nodes[first : at + 1]
@@ -156,10 +157,14 @@ class Element:
         self, name: str | None, attributes: dict[str, str], most: int | None
     ) -> list[Element]:
         content = self._content
-        if isinstance(content, list):
-            elements = (it for it in content if isinstance(it, Element))
-            return [it for it in elements if it._is(name, attributes)][:most]
         found: list[Element] = []
+        if isinstance(content, list):
+            for node in content:
+                if isinstance(node, Element) and node._is(name, attributes):
+                    found.append(node)
+                    if len(found) == most:
+                        break
+            return found
         at = content.begin
         while len(found) != most:
             element, at = content.element_from(at, name or "", self._depth + 1)
@@ -251,38 +256,43 @@ class _Text:
     """A well-formed document. Where its elements end is found out from its begin on, as far as it
     was asked for."""
 
-    __slots__ = ("_ends", "_next", "_opened", "text")
+    __slots__ = ("_ends", "_lock", "_next", "_opened", "text")
 
     def __init__(self, text: str, root: int) -> None:
         self.text, self._next = text, root
         self._ends: dict[int, int] = {}
         self._opened: list[int] = []
+        self._lock = allocate_lock()  # threads may read one document
 
     def end(self, at: int) -> int:
         """Where the end tag begins that belongs to the start tag here. Of <a/> it is the same."""
-        ends = self._ends
-        if at not in ends:
-            text, opened, tag = self.text, self._opened, self._next
-            find = text.find
-            while at not in ends:
-                following = find("<", tag + 1)
-                second = text[tag + 1]
-                if second == "/":
-                    ends[opened.pop()] = tag
-                elif second in "!?":
-                    following = find("<", _find_end(text, tag))
-                elif (following < 0 or find("/>", tag, following) >= 0) and (
-                    text[self.behind(tag) - 2] == "/"
-                ):
-                    ends[tag] = tag
-                elif len(opened) == MAX_DEPTH:
-                    self._next = tag
-                    raise _error(text[:tag], f"more than {MAX_DEPTH} elements in each other")
-                else:
-                    opened.append(tag)
-                tag = following
-            self._next = tag
-        return ends[at]
+        if at not in self._ends:
+            with self._lock:
+                self._scan(at)
+        return self._ends[at]
+
+    def _scan(self, at: int) -> None:
+        """Finds out where elements end, as far as the one that begins here."""
+        text, ends, opened, tag = self.text, self._ends, self._opened, self._next
+        find = text.find
+        while at not in ends:
+            following = find("<", tag + 1)
+            second = text[tag + 1]
+            if second == "/":
+                ends[opened.pop()] = tag
+            elif second in "!?":
+                following = find("<", _find_end(text, tag))
+            elif len(opened) == MAX_DEPTH:
+                self._next = tag
+                raise _error(text[:tag], f"more than {MAX_DEPTH} elements in each other")
+            elif (following < 0 or find("/>", tag, following) >= 0) and (
+                text[self.behind(tag) - 2] == "/"
+            ):
+                ends[tag] = tag
+            else:
+                opened.append(tag)
+            tag = following
+        self._next = tag
 
     def behind(self, at: int) -> int:
         """Where the tag ends that begins here."""

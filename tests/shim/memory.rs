@@ -1,7 +1,7 @@
 //! Memory that long documents have taken: kept while calls come, given back when they stop. Both are
 //! glibc's to do.
 
-#![cfg(target_env = "gnu")]
+#![cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 
 use std::time::Duration;
 

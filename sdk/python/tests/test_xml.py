@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from xml.dom import Node, minidom
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -177,8 +178,8 @@ class Changing(unittest.TestCase):
              lambda root: root.remove(root.child("b"))),
             ("every element less", "<a>\n\t<b/>\n\t<c/><b/>\n</a>", "<a>\n\t<c/>\n</a>",
              lambda root: [root.remove(b) for b in root.children("b")]),
-            ("an element that is not there", "<a><b/></a>", "<a><b/></a>",
-             lambda root: (root.remove(None), root.remove(root))),
+            ("an element that is not there", "<a>x<b/></a>", "<a>x<b/></a>",
+             lambda root: (root.remove(None), root.remove(root), root.remove("x"))),
             ("what is named like a parameter", "<a/>", '<a><b name="1" self="2"></b></a>',
              lambda root: root.ensure("b", name="1", self="2")),
             ("changes at several depths", "<a> <b><c>1</c>2</b>3<d/> </a>",
@@ -328,6 +329,8 @@ class Refusals(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "^more than 256 elements in each other$"):
             element.append("a")
         self.assertEqual(str(document), text)
+        with self.assertRaises(XmlError):
+            parse("<a>" * 256 + "<b/>" + "</a>" * 256 + "<!-- -->")
         # Whoever looks for an element behind such a place is told, each time.
         text = f"\n<a><b/>{text}</a>"
         document = parse(text)
@@ -411,6 +414,25 @@ class Sizes(unittest.TestCase):
         self.assertEqual(str(document), "<a>" * 249 + '<a d="e">' + inner + "</a>" * 250)
         with self.assertRaises(XmlError):
             parse("<a>" * 500_000)
+
+    def test_many_children_are_removed_one_by_one(self):
+        root = parse("<a>" + "\n<b c='1'/>" * 20_000 + "</a>").root
+        count = 0
+        while child := root.child("b", c="1"):
+            root.remove(child)
+            count += 1
+        self.assertEqual(count, 20_000)
+
+    def test_threads_may_read_one_document(self):
+        root = parse("<a>" + "<b><c/></b>" * 5_000 + "</a>").root
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(4) as threads:
+                counts = list(threads.map(lambda _: len(root.children("b")), range(4)))
+        finally:
+            sys.setswitchinterval(before)
+        self.assertEqual(counts, [5_000] * 4)
 
     def test_many_attributes(self):
         attributes = "".join(f" a{n}='>'" for n in range(50_000))
