@@ -16,11 +16,11 @@ pub(super) struct InputArgs {
     #[arg(long, value_name = "FILE")]
     vmi: Option<PathBuf>,
 
-    /// libvirt domain as XML (default: a built-in sample)
+    /// libvirt domain as XML, for onDefineDomain (default: a built-in sample)
     #[arg(long, value_name = "FILE")]
     domain: Option<PathBuf>,
 
-    /// `CloudInitData` as JSON (default: a built-in sample)
+    /// `CloudInitData` as JSON, for preCloudInitIso (default: a built-in sample)
     #[arg(long, value_name = "FILE")]
     cloud_init: Option<PathBuf>,
 

@@ -8,13 +8,12 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{LIMIT, Shim, domain_of};
+use crate::support::{LIMIT, Shim, domain_of, stat_fields};
 
 /// Page faults of a process so far, those that read no file.
 fn page_faults(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // After the name: the state is field 3, these are field 10.
-    stat.rsplit_once(") ").unwrap().1.split(' ').nth(7).unwrap().parse().unwrap()
+    // Field 10.
+    stat_fields(u64::try_from(pid).unwrap()).unwrap()[7].parse().unwrap()
 }
 
 /// Bytes of a process that are in RAM.

@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::support::{Client, DOMAIN, Shim, worker};
+use crate::support::{Client, DOMAIN, Shim, stat_fields, worker};
 
 /// The time on a CPU that a process has taken.
 fn cpu_time(pid: i32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // After the name: the state is field 3, the times in user and kernel mode are 14 and 15.
-    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let fields = stat_fields(u64::try_from(pid).unwrap()).unwrap();
+    // In user and kernel mode: fields 14 and 15.
     let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
     let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).unwrap().unwrap()).unwrap();
     Duration::from_millis(ticks * 1000 / per_second)

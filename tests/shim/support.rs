@@ -485,9 +485,15 @@ pub fn children(parent: u64) -> Vec<u64> {
 
 /// A process's state and its parent, if it is there.
 pub fn stat(pid: u64) -> Option<(char, u64)> {
+    let fields = stat_fields(pid)?;
+    Some((fields.first()?.chars().next()?, fields.get(1)?.parse().ok()?))
+}
+
+/// What the kernel counts of a process, if it is there: the fields of `/proc/PID/stat` behind the name,
+/// of which the first is field 3 of `proc(5)`.
+pub fn stat_fields(pid: u64) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
 }
 
 /// How many descriptors a process has open.
