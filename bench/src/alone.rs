@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
-use crate::contestant::{Language, Parts};
+use crate::contestant::{Language, PROGRAM, Parts};
 use crate::documents::{Documents, Expected};
 use crate::proc;
 use crate::server::directory;
 use crate::stats::Round;
 
-/// A program `onDefineDomain`.
+/// The program of one language.
 pub struct Alone {
     program: PathBuf,
     path: OsString,
@@ -28,7 +28,7 @@ impl Alone {
     pub fn new(parts: &Parts, language: Language) -> Result<Self> {
         let directory = directory()?;
         let path = parts.path_with(language, directory.path())?;
-        let program = directory.path().join("bin/onDefineDomain");
+        let program = directory.path().join("bin").join(PROGRAM);
         Ok(Self { program, path, _directory: directory })
     }
 

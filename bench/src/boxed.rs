@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
-use crate::contestant::{Kind, Language, Parts};
+use crate::contestant::{Floor, Kind, Language, Parts};
 use crate::documents::Documents;
 use crate::load::dialled;
 use crate::markdown::{Table, dash, mib, number, row};
@@ -55,7 +55,7 @@ pub enum Outcome {
 pub async fn run(parts: &Parts, calls: usize) -> Result<Outcome> {
     let mut rows = Vec::new();
     let kinds = [
-        Kind::Floor { tuned: false },
+        Kind::Floor(Floor::Plain),
         Kind::Persistent(Language::Python),
         Kind::Exec(Language::Python),
     ];

@@ -12,6 +12,9 @@ use crate::documents::Expected;
 /// The longest argument of a Linux program, which the documents of exec mode are.
 const MAX_ARGUMENT_BYTES: usize = 131_071;
 
+/// What exec mode runs.
+pub const PROGRAM: &str = "onDefineDomain";
+
 /// Sixteen of the longest documents are more than may wait for a worker by default.
 const QUEUE_BYTES: &str = "128MiB";
 
@@ -49,12 +52,22 @@ pub enum Returned {
     Unchecked,
 }
 
+/// What a bare server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floor {
+    /// It returns each domain at once, with the library's defaults ...
+    Plain,
+    /// ... or with the shim's windows, and memory that is kept.
+    Tuned,
+    /// It runs the program of exec mode, and returns what that prints.
+    Runs(Language),
+}
+
 /// What serves the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A gRPC server in Rust that returns each domain at once, with the library's defaults or with the
-    /// shim's windows, and memory that is kept.
-    Floor { tuned: bool },
+    /// A gRPC server in Rust that does next to nothing.
+    Floor(Floor),
     /// The shim with a worker that returns each domain as it came, or longer by a line break.
     Return(Returned),
     /// The shim with a worker.
@@ -73,8 +86,11 @@ impl Kind {
     /// Its name in the results, and for `--only`.
     pub fn id(&self) -> String {
         match self {
-            Self::Floor { tuned: false } => "floor".to_owned(),
-            Self::Floor { tuned: true } => "floor-tuned".to_owned(),
+            Self::Floor(Floor::Plain) => "floor".to_owned(),
+            Self::Floor(Floor::Tuned) => "floor-tuned".to_owned(),
+            Self::Floor(Floor::Runs(language)) => {
+                format!("floor-exec-{}", language.name().to_lowercase())
+            }
             Self::Return(Returned::Same) => "return".to_owned(),
             Self::Return(Returned::Longer) => "return-longer".to_owned(),
             Self::Return(Returned::Unchecked) => "return-unchecked".to_owned(),
@@ -89,8 +105,11 @@ impl Kind {
     /// Its name for people.
     pub fn label(&self) -> String {
         match self {
-            Self::Floor { tuned: false } => "floor: a bare server in Rust".to_owned(),
-            Self::Floor { tuned: true } => "floor, with the shim's windows and memory".to_owned(),
+            Self::Floor(Floor::Plain) => "floor: a bare server in Rust".to_owned(),
+            Self::Floor(Floor::Tuned) => "floor, with the shim's windows and memory".to_owned(),
+            Self::Floor(Floor::Runs(language)) => {
+                format!("floor that runs the program, {} hook", language.name())
+            }
             Self::Return(Returned::Same) => "persistent, returned as it came".to_owned(),
             Self::Return(Returned::Longer) => "persistent, returned longer".to_owned(),
             Self::Return(Returned::Unchecked) => {
@@ -107,16 +126,25 @@ impl Kind {
     /// What has to come back.
     pub fn expected(&self) -> Expected {
         match self {
-            Self::Floor { .. } | Self::Return(Returned::Same) => Expected::Same,
+            Self::Floor(Floor::Plain | Floor::Tuned) | Self::Return(Returned::Same) => {
+                Expected::Same
+            }
             Self::Return(_) => Expected::Longer,
             _ => Expected::Edited,
         }
     }
 
+    /// Whether it runs a process for each call.
+    pub fn runs_programs(&self) -> bool {
+        matches!(
+            self,
+            Self::Floor(Floor::Runs(_)) | Self::Exec(_) | Self::Alone(_) | Self::Peer { .. }
+        )
+    }
+
     /// Whether a domain of so many bytes can be sent through it.
     pub fn takes(&self, bytes: usize) -> bool {
-        !matches!(self, Self::Exec(_) | Self::Alone(_) | Self::Peer { .. })
-            || bytes <= MAX_ARGUMENT_BYTES
+        !self.runs_programs() || bytes <= MAX_ARGUMENT_BYTES
     }
 }
 
@@ -154,7 +182,7 @@ impl Parts {
         })
     }
 
-    /// Makes a directory that holds the hook as a program `onDefineDomain`, and returns a `$PATH` that
+    /// Makes a directory that holds the hook as a program [`PROGRAM`], and returns a `$PATH` that
     /// begins with it.
     pub fn path_with(&self, language: Language, directory: &Path) -> Result<OsString> {
         let programs = directory.join("bin");
@@ -164,7 +192,7 @@ impl Parts {
             Language::Python => self.python_hook.clone(),
             Language::Go => self.go_hook.clone().context("there is no Go hook")?,
         };
-        link(&hook, &programs.join("onDefineDomain"))?;
+        link(&hook, &programs.join(PROGRAM))?;
         // The script asks `env` for this name; on some machines it is a shell script itself.
         link(&self.python, &programs.join("python3"))?;
         let rest = std::env::var_os("PATH").unwrap_or_default();
@@ -190,10 +218,17 @@ impl Parts {
     pub fn launch(&self, kind: &Kind, directory: &Path) -> Result<Launch> {
         let socket_dir = directory.to_owned();
         let command = match kind {
-            Kind::Floor { tuned } => {
+            Kind::Floor(floor) => {
                 let mut command = Command::new(&self.bench);
                 command.arg("floor").arg(directory.join("floor.sock"));
-                command.args(tuned.then_some("--tuned"));
+                match floor {
+                    Floor::Plain => &mut command,
+                    Floor::Tuned => command.arg("--tuned"),
+                    Floor::Runs(language) => {
+                        let path = self.path_with(*language, directory)?;
+                        command.args(["--run", PROGRAM]).env("PATH", path)
+                    }
+                };
                 command
             }
             Kind::Return(returned) => {

@@ -1,9 +1,12 @@
-//! The floor: what a gRPC server in Rust on a Unix socket costs if it does nothing. No shim on the
-//! same library can be faster.
+//! The floor: what a gRPC server in Rust on a Unix socket costs if it does nothing, or nothing but to
+//! run a program. No shim on the same library can be faster.
 
+use std::ffi::{OsStr, OsString};
 use std::hint::black_box;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::pin::Pin;
+use std::process::Stdio;
 use std::task::{Context, Poll};
 
 use anyhow::Result;
@@ -13,6 +16,7 @@ use sidecar_shim::service::proto::v1alpha3::{
     ShutdownParams, ShutdownResult,
 };
 use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Command;
 use tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -30,15 +34,22 @@ const LARGEST_BLOCK: usize = 8 << 20;
 /// More than the longest document of the measurement.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 
-struct Echo;
+struct Floor {
+    /// What makes the answer; without it, a domain is returned as it came.
+    program: Option<OsString>,
+}
 
 #[tonic::async_trait]
-impl Callbacks for Echo {
+impl Callbacks for Floor {
     async fn on_define_domain(
         &self,
         request: Request<OnDefineDomainParams>,
     ) -> Result<Response<OnDefineDomainResult>, Status> {
-        let domain_xml = request.into_inner().domain_xml;
+        let OnDefineDomainParams { domain_xml, vmi } = request.into_inner();
+        let domain_xml = match &self.program {
+            None => domain_xml,
+            Some(program) => output(program, &vmi, &domain_xml).await?.into(),
+        };
         Ok(Response::new(OnDefineDomainResult { domain_xml }))
     }
 
@@ -57,13 +68,30 @@ impl Callbacks for Echo {
     }
 }
 
+/// What a program makes of the documents, started in the shortest way that the runtime has.
+async fn output(program: &OsStr, vmi: &[u8], domain: &[u8]) -> Result<Vec<u8>, Status> {
+    let output = Command::new(program)
+        .arg("--vmi")
+        .arg(OsStr::from_bytes(vmi))
+        .arg("--domain")
+        .arg(OsStr::from_bytes(domain))
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(Status::internal(format!("the program ended with {}: {stderr}", output.status)))
+}
+
 /// Serves until it is killed, with the library's defaults or, `tuned`, with the shim's windows
-/// and memory that is kept between calls, as the shim's is.
-pub async fn serve(socket: &Path, tuned: bool) -> Result<()> {
+/// and memory that is kept between calls, as the shim's is. With a `program`, that makes the answers.
+pub async fn serve(socket: &Path, tuned: bool, program: Option<OsString>) -> Result<()> {
     if tuned {
         drop(black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
     }
-    let callbacks = CallbacksServer::new(Echo)
+    let callbacks = CallbacksServer::new(Floor { program })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()

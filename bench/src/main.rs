@@ -50,7 +50,9 @@ fn run(options: &Options) -> Result<ExitCode> {
     // One thread, as the shim has: the other core is the server's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &options.action {
-        Some(Action::Floor { socket, tuned }) => runtime.block_on(floor::serve(socket, *tuned))?,
+        Some(Action::Floor { socket, tuned, run }) => {
+            runtime.block_on(floor::serve(socket, *tuned, run.clone()))?;
+        }
         Some(Action::ReturnWorker { longer }) => return_worker::run(*longer)?,
         Some(Action::Render { results }) => {
             let text = fs::read_to_string(results)

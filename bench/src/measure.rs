@@ -166,7 +166,7 @@ impl Plan {
     async fn measure_memory(&self, kind: &Kind) -> Result<MemoryRow> {
         let (contestant, label, bytes) = (kind.id(), kind.label(), ORDINARY_BYTES);
         let calls = match kind {
-            Kind::Exec(_) | Kind::Peer { .. } => self.memory_calls.div_ceil(100),
+            kind if kind.runs_programs() => self.memory_calls.div_ceil(100),
             _ => self.memory_calls,
         };
         eprintln!("memory of {contestant} after {calls} calls");

@@ -1,12 +1,13 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::contestant::{Kind, Language, Parts, Returned};
+use crate::contestant::{Floor, Kind, Language, Parts, Returned};
 use crate::cpus::Cpus;
 use crate::load::Connection;
 use crate::measure::Plan;
@@ -120,6 +121,9 @@ pub enum Action {
         socket: PathBuf,
         #[arg(long)]
         tuned: bool,
+        /// The program that makes the answers
+        #[arg(long)]
+        run: Option<OsString>,
     },
     /// Is a worker that returns every domain
     #[command(hide = true)]
@@ -153,8 +157,8 @@ impl Options {
     pub fn plan(&self) -> Result<Plan> {
         let parts = self.parts()?;
         let mut kinds = vec![
-            Kind::Floor { tuned: false },
-            Kind::Floor { tuned: true },
+            Kind::Floor(Floor::Plain),
+            Kind::Floor(Floor::Tuned),
             Kind::Return(Returned::Same),
             Kind::Return(Returned::Longer),
             Kind::Return(Returned::Unchecked),
@@ -166,6 +170,8 @@ impl Options {
         kinds.extend(languages.iter().copied().map(Kind::Persistent));
         kinds.extend(parts.grpc_python.is_some().then_some(Kind::PythonServer));
         kinds.extend(languages.iter().copied().map(Kind::Exec));
+        // The shortest program: with the others it makes no difference.
+        kinds.push(Kind::Floor(Floor::Runs(Language::Rust)));
         for peer in &self.peer {
             let (name, path) = peer.split_once('=').unwrap_or(("peer", peer));
             let program = PathBuf::from(path);

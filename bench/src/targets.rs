@@ -50,7 +50,7 @@ struct RatioTarget {
 
 use Bound::{AtLeast, AtMost};
 
-const RATIOS: [RatioTarget; 10] = [
+const RATIOS: [RatioTarget; 11] = [
     RatioTarget {
         what: "transport alone / floor, 8 kB",
         above: "return",
@@ -131,6 +131,15 @@ const RATIOS: [RatioTarget; 10] = [
         bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
         wanted: AtMost(1.15),
         tolerated: AtMost(4.0),
+    },
+    RatioTarget {
+        what: "exec / a bare server that runs the same program, Rust",
+        above: "exec-rust",
+        less: None,
+        below: "floor-exec-rust",
+        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
+        wanted: AtMost(1.15),
+        tolerated: AtMost(3.0),
     },
     RatioTarget {
         what: "transport alone, 4 MB / 1 MB",
