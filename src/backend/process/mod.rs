@@ -186,10 +186,12 @@ impl Process {
         for (name, value) in
             [(PROTOCOL_VARIABLE, launch.protocol), (CONTEXT_VARIABLE, launch.context)]
         {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
+            if let Some(value) = value {
+                command.env(name, value);
+            } else if std::env::var_os(name).is_some() {
+                // Only then: after any change the whole environment is copied for the child.
+                command.env_remove(name);
+            }
         }
         command
             .stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() })
