@@ -51,8 +51,10 @@ pub(super) fn check_domain(text: &str) -> Result<(), XmlFault> {
         let what = "is empty; it has to be the whole domain document".to_owned();
         return Err(XmlFault { what, at: None });
     }
-    let checked = characters::check(text)
-        .and_then(|()| if plain::is_domain(text) { Ok(()) } else { scan(text) });
+    if plain::is_domain(text) {
+        return Ok(());
+    }
+    let checked = characters::check(text.as_bytes()).and_then(|()| scan(text));
     checked.map_err(|Found(fault, offset)| XmlFault {
         what: format!("is not a well-formed domain: {fault}"),
         at: Some(line_and_column(text, offset)),

@@ -8,9 +8,8 @@ use super::Found;
 /// Bytes that are looked at together.
 const WORD_BYTES: usize = 8;
 
-/// Finds the first such character.
-pub(super) fn check(text: &str) -> Result<(), Found> {
-    let bytes = text.as_bytes();
+/// Finds the first such character in UTF-8 text.
+pub(super) fn check(bytes: &[u8]) -> Result<(), Found> {
     let mut at = 0;
     while let Some(word) = bytes[at..].first_chunk() {
         if !is_plain_ascii(*word) {
@@ -37,13 +36,7 @@ fn is_plain_ascii(word: [u8; WORD_BYTES]) -> bool {
 }
 
 fn check_bytes(bytes: &[u8], mut range: Range<usize>) -> Result<(), Found> {
-    let is_bad = |at: &usize| match bytes[*at] {
-        byte if is_control(byte) => true,
-        // How U+FFFE and U+FFFF begin.
-        0xef => matches!(bytes.get(*at..*at + 3), Some([_, 0xbf, 0xbe | 0xbf])),
-        _ => false,
-    };
-    let Some(at) = range.find(is_bad) else { return Ok(()) };
+    let Some(at) = range.find(|at| is_bad(&bytes[*at..])) else { return Ok(()) };
     let what = match bytes[at] {
         0xef => "U+FFFE or U+FFFF, which are no characters".to_owned(),
         control => format!("control character {control:#04x}"),
@@ -51,8 +44,19 @@ fn check_bytes(bytes: &[u8], mut range: Range<usize>) -> Result<(), Found> {
     Err(Found(what, at))
 }
 
-fn is_control(byte: u8) -> bool {
-    byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')
+/// Whether text begins with such a character.
+pub(super) fn is_bad(text: &[u8]) -> bool {
+    match text {
+        // U+FFFE and U+FFFF.
+        [0xef, rest @ ..] => matches!(rest, [0xbf, 0xbe | 0xbf, ..]),
+        [byte, ..] => may_be_bad(*byte),
+        [] => false,
+    }
+}
+
+/// Whether such a character begins with this byte.
+pub(super) const fn may_be_bad(byte: u8) -> bool {
+    matches!(byte, 0..=8 | 0xb | 0xc | 0xe..=0x1f | 0xef)
 }
 
 #[cfg(test)]
@@ -64,16 +68,17 @@ mod tests {
         for bad in ["\u{1}", "\u{1f}", "\u{ffff}"] {
             for before in 0..20 {
                 let text = format!("{}{bad}\u{fffd}\n\u{e9}", "\t~".repeat(before));
-                let Err(Found(_, at)) = check(&text) else { panic!("{text:?}") };
+                let Err(Found(_, at)) = check(text.as_bytes()) else { panic!("{text:?}") };
                 assert_eq!(at, 2 * before);
             }
         }
         for byte in 0..=0x1f_u8 {
             let text = format!("1234567{}", char::from(byte));
-            assert_eq!(check(&text).is_ok(), !is_control(byte), "{text:?}");
+            let is_white = matches!(byte, b'\t' | b'\n' | b'\r');
+            assert_eq!(check(text.as_bytes()).is_ok(), is_white, "{text:?}");
         }
         for good in ["\t\n\r ~\u{7f}", "\u{80}\u{fffd}\u{feff}\u{ff0c}\u{1f600}"] {
-            assert!(check(&good.repeat(9)).is_ok(), "{good:?}");
+            assert!(check(good.repeat(9).as_bytes()).is_ok(), "{good:?}");
         }
     }
 }
