@@ -233,7 +233,10 @@ def parse(document: str) -> Document:
     except UnicodeEncodeError as error:
         raise _error(document[: error.start], "half of a surrogate pair") from None
     text = _Text(document, at)
-    is_plain = "<!" not in document and "<?" not in document
+    # One character is found at a far greater speed than two.
+    is_plain = ("!" not in document or "<!" not in document) and (
+        "?" not in document or "<?" not in document
+    )
     end = document.rindex("<") if is_plain else text.end(at)
     root, behind = text.element(at, 1, end)
     return Document(document[:at], root, document[behind:])
