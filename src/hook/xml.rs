@@ -10,6 +10,7 @@
 mod characters;
 mod plain;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use quick_xml::Reader;
@@ -19,6 +20,9 @@ use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 /// libvirt's parser gives up on documents that are nested deeper.
 const MAX_DEPTH: usize = 255;
+
+/// Far more than any element of libvirt's has. Their names are held while the tag is looked at.
+const MAX_ATTRIBUTES: usize = 1000;
 
 /// The longest part of a name or of the parser's own words that an error repeats.
 const MAX_SHOWN_CHARS: usize = 120;
@@ -156,12 +160,24 @@ fn check_attributes(name: &str, tag: &BytesStart<'_>) -> Result<(), String> {
     if !has_space_between(tag.attributes_raw()) {
         return Err(format!("in the tag `{}`: no space between two attributes", clip(name)));
     }
-    for attribute in tag.attributes() {
+    let mut keys = BTreeSet::new();
+    // The reader's own check for a key that comes twice compares each with each.
+    for attribute in tag.attributes().with_checks(false) {
         let attribute = attribute.map_err(|error| {
             format!("in the tag `{}`: {}", clip(name), clip(&error.to_string()))
         })?;
-        let key: &str = attribute.key.as_ref();
+        let key: &str = attribute.key.into_inner();
         check_name(key)?;
+        if !keys.insert(key) {
+            let (name, key) = (clip(name), clip(key));
+            return Err(format!("in the tag `{name}`: the attribute `{key}` comes twice"));
+        }
+        if keys.len() > MAX_ATTRIBUTES {
+            return Err(format!(
+                "the tag `{}` has more than {MAX_ATTRIBUTES} attributes",
+                clip(name)
+            ));
+        }
         if !is_attribute_value(&attribute.value) {
             return Err(format!(
                 "the value of attribute `{}` of `{}` holds a bare `<` or `&`",
@@ -331,7 +347,10 @@ mod tests {
             ("<domain>&secret;</domain>", "a reference (`&…;`) names nothing"),
             ("<domain>&#0;</domain>", "names nothing"),
             ("<domain>\n<name>secret</nome></domain>", "at line 2, column 13"),
-            ("<domain a='1' a='2'/>", "in the tag `domain`"),
+            (
+                "<domain a='1' a='2'/>",
+                "in the tag `domain`: the attribute `a` comes twice at line 1",
+            ),
             ("<domain a=1/>", "in the tag `domain`"),
             ("<domain a='&secret'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
             ("<domain a='<'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
@@ -360,6 +379,23 @@ mod tests {
             assert!(fault.contains(expected), "{bad:?} gives {fault:?}");
             assert!(!fault.contains("secret"), "{bad:?} shows the document: {fault:?}");
         }
+    }
+
+    #[test]
+    fn a_tag_holds_so_many_attributes_and_no_more() {
+        let with = |count: usize| {
+            let attributes: Vec<_> = (0..count).map(|number| format!(" a{number}=''")).collect();
+            format!("<domain{}/>", attributes.concat())
+        };
+        assert_eq!(check_domain(&with(MAX_ATTRIBUTES)), Ok(()));
+        // So many would take minutes, were each compared with each.
+        for count in [MAX_ATTRIBUTES + 1, 500_000] {
+            let fault = check_domain(&with(count)).expect_err("too many").to_string();
+            assert!(fault.contains("`domain` has more than 1000 attributes at line 1"), "{fault}");
+        }
+        let twice = with(100).replace("a99", "a1");
+        let fault = check_domain(&twice).expect_err("twice").to_string();
+        assert!(fault.contains("the attribute `a1` comes twice"), "{fault}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use super::{MAX_DEPTH, characters, is_known};
 /// The longest reference that is looked at, `&` and `;` not counted: `&#x0010ffff;` has ten.
 const MAX_REFERENCE_BYTES: usize = 16;
 
+/// The most attributes of one tag that are taken here.
+const FEW_ATTRIBUTES: usize = 64;
+
 /// Whether a text is certainly one well-formed element `domain`.
 pub(super) fn is_domain(text: &str) -> bool {
     Scan(text.as_bytes()).document().is_some()
@@ -98,7 +101,8 @@ impl<'a> Scan<'a> {
                 _ => {}
             }
             let name = self.name()?;
-            if names.contains(&name) {
+            // Each is compared with each, so there are few.
+            if names.len() == FEW_ATTRIBUTES || names.contains(&name) {
                 return None;
             }
             names.push(name);
