@@ -196,8 +196,9 @@ static CLASSES: [u8; 256] = {
             b'<' | b'&' => 0,
             b'"' | b'\'' => IN_TEXT,
             b']' => IN_VALUE,
-            b'_' | b':' | b'-' | b'.' => IN_NAME | IN_VALUE | IN_TEXT,
-            _ if byte.is_ascii_alphanumeric() => IN_NAME | IN_VALUE | IN_TEXT,
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' | b':' | b'-' | b'.' => {
+                IN_NAME | IN_VALUE | IN_TEXT
+            }
             _ if characters::may_be_bad(byte) => 0,
             _ => IN_VALUE | IN_TEXT,
         };
