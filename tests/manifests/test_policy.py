@@ -144,13 +144,19 @@ def test_a_pod_with_dedicated_cpus_stays_guaranteed(policy, pod):
 
 @pytest.mark.parametrize("annotations", [None, {}, {ANNOTATION: "x"}, {ANNOTATION: ""}, {"other": "x"}])
 def test_the_plugin_selects_the_vms_whose_pods_get_the_shim(policy, pod, annotations):
-    metadata = {"name": "sample-vm", "namespace": "vms"}
+    # The fields of a domain hook's `vmi` are Go's, where no annotations are an empty map.
+    vmi = {"Name": "sample-vm", "Namespace": "vms", "Annotations": annotations or {}}
     pod["metadata"].pop("annotations")
     if annotations is not None:
-        metadata["annotations"] = annotations
         pod["metadata"]["annotations"] = annotations
     (hook,) = PLUGIN["spec"]["domainHooks"]
-    assert selects(hook["condition"], {"metadata": metadata}) == policy.matches(pod)
+    assert selects(hook["condition"], vmi) == policy.matches(pod)
+
+
+def test_a_domain_hooks_condition_with_json_names_is_refused():
+    condition = f'has(vmi.metadata.annotations) && "{ANNOTATION}" in vmi.metadata.annotations'
+    with pytest.raises(PolicyError, match="metadata"):
+        selects(condition, {"Name": "sample-vm", "Namespace": "vms", "Annotations": {ANNOTATION: "x"}})
 
 
 def test_the_node_plugin_selects_by_annotation():
