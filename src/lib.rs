@@ -11,7 +11,7 @@
 //! | module | is about |
 //! |---|---|
 //! | [`cli`] | flags and environment, checked, as plain configurations |
-//! | [`commands`] | `serve`, `call`, `check` and `health` |
+//! | [`commands`] | `serve` and `health` |
 //! | [`server`] | the life of a socket, and the order in which everything ends |
 //! | [`service`] | the gRPC services, one thin file each |
 //! | [`backend`] | exec mode and the pool of workers |
@@ -22,7 +22,7 @@
 //! | [`logging`] | log lines |
 //! | [`text`] | text that is cut to a limit |
 //!
-//! The library exists for the program and its tests; it promises no stable interface.
+//! The library exists for the program, for `hookctl` and for the tests; it promises no stable interface.
 
 #![forbid(unsafe_code)]
 

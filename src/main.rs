@@ -1,4 +1,4 @@
-//! Parses, sets up logging, runs, and turns the outcome into an exit status.
+//! Parses the command line, starts logging, runs, and turns the outcome into an exit status.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> Result<ExitCode, StartError> {
-    // It holds for one thread and those that it starts, so it comes before all others.
+    // It holds for one thread and those that it starts, so it comes first.
     if config.no_new_privs {
         backend::renounce_new_privileges()?;
     }
@@ -35,19 +35,11 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
     runtime.block_on(async {
         match config.action {
             Action::Serve(config) => {
-                // The others write for people, who read it in its order.
+                // It batches lines; `health` writes for people, in order with their own output.
                 tokio::spawn(log.writer());
                 backend::reap_orphans()?;
                 commands::serve::run(*config).await?;
                 Ok(ExitCode::SUCCESS)
-            }
-            Action::Call(config) => {
-                backend::reap_orphans()?;
-                Ok(commands::call::run(*config).await)
-            }
-            Action::Check(config) => {
-                backend::reap_orphans()?;
-                Ok(commands::check::run(*config).await)
             }
             Action::Health(config) => Ok(commands::health::run(config).await),
         }

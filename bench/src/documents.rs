@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde_json::Value;
 
-const DOMAIN: &str = include_str!("../../src/commands/call/samples/domain.xml");
-const VMI: &str = include_str!("../../src/commands/call/samples/vmi.json");
+const DOMAIN: &str = include_str!("../../crates/hookctl/src/samples/domain.xml");
+const VMI: &str = include_str!("../../crates/hookctl/src/samples/vmi.json");
 
 /// What the hooks put into the domain, as the sample VMI's annotation says.
 const EDIT: &str = ">Copper Lantern Works</entry>";

@@ -4,7 +4,6 @@ mod exec;
 mod job;
 mod pipes;
 mod pool;
-mod probe;
 mod process;
 mod room;
 mod worker;
@@ -16,12 +15,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use pipes::Heard;
-pub use probe::{Probe, read_reply};
-pub use process::{CommandLine, Exit};
+// `hookctl` drives a worker by hand.
+pub use pipes::{Heard, Output, write_all};
+pub use process::{CommandLine, Exit, Launch, Process, Stdin};
 
 use crate::error::{CallError, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};
+use crate::rpc::Outcome;
 use exec::Exec;
 use pool::Pool;
 use room::Room;
@@ -45,6 +45,11 @@ pub fn renounce_new_privileges() -> Result<(), StartError> {
 
 /// What comes back of a call.
 pub type Answer = Result<HookReply, CallError>;
+
+/// Reads a worker's answer to a call, and checks the document in it.
+pub fn read_reply(call: &HookCall, outcome: &Outcome) -> Answer {
+    worker::answer::read(call, outcome, Checks::WellFormed)
+}
 
 /// What runs the hooks.
 #[derive(Debug, Clone)]

@@ -31,7 +31,7 @@ pub enum Heard {
 }
 
 /// A worker's standard output, and what has been read of it so far.
-pub(super) struct Output {
+pub struct Output {
     stdout: Stdout,
     buffer: BytesMut,
     decoder: FrameDecoder,
@@ -40,17 +40,17 @@ pub(super) struct Output {
 
 impl Output {
     /// Starts the count of stray bytes anew: the limit is one call's.
-    pub(super) fn begin_call(&mut self) {
+    pub fn begin_call(&mut self) {
         self.decoder.reset_stray_count();
     }
 
-    pub(super) fn new(stdout: Stdout) -> Self {
+    pub fn new(stdout: Stdout) -> Self {
         let (buffer, decoder) = (BytesMut::new(), FrameDecoder::default());
         Self { stdout, buffer, decoder, reader: MessageReader::default() }
     }
 
     /// The next message. May be dropped and called again: everything read so far is kept here.
-    pub(super) async fn next(&mut self) -> Result<Heard, FrameError> {
+    pub async fn next(&mut self) -> Result<Heard, FrameError> {
         let mut item = self.decoder.decode(&mut self.buffer)?;
         loop {
             match item {
@@ -85,7 +85,7 @@ impl Output {
 
 /// Writes until nothing is left to write. Waits for ever if there is nothing, or nowhere to write to.
 /// May be dropped and called again: what is written is gone from `outbox`.
-pub(super) async fn write_all(stdin: Option<&mut Stdin>, outbox: &mut impl Buf) -> io::Result<()> {
+pub async fn write_all(stdin: Option<&mut Stdin>, outbox: &mut impl Buf) -> io::Result<()> {
     let Some(stdin) = stdin.filter(|_| outbox.has_remaining()) else {
         return std::future::pending().await;
     };

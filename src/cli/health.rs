@@ -9,14 +9,13 @@ use super::values::{parse_time, usage};
 use crate::commands::health::HealthConfig;
 use crate::error::StartError;
 
-/// What `health` takes.
 #[derive(Args)]
 pub(super) struct HealthArgs {
-    /// The socket of the shim (default: the --plugin-socket)
+    /// Socket of the shim (default: the --plugin-socket)
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// How long the answer may take
+    /// Timeout for the answer
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
     timeout: Duration,
 }

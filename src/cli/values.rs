@@ -6,22 +6,22 @@ use crate::error::StartError;
 use crate::hook::HookName;
 use crate::server::SocketMode;
 
-/// The longest time that an option takes: no wait of the shim's is meant to be longer, and a clock
-/// has an end.
+/// Maximum time that an option accepts: longer than any sensible wait, and far from the end of the
+/// clock.
 const LONGEST_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-pub(super) fn usage(text: impl Into<String>) -> StartError {
+pub fn usage(text: impl Into<String>) -> StartError {
     StartError::Usage(text.into())
 }
 
-pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.is_zero() {
-        return Err("it has to be more than nothing".to_owned());
+        return Err("must be greater than zero".to_owned());
     }
     if time > LONGEST_TIME {
         let longest = humantime::format_duration(LONGEST_TIME);
-        return Err(format!("it is longer than {longest}"));
+        return Err(format!("must not be longer than {longest}"));
     }
     Ok(time)
 }
@@ -29,21 +29,21 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let size = text
         .parse::<bytesize::ByteSize>()
-        .map_err(|_| "it is not a size: sizes are written 64MiB, 1GiB".to_owned())?
+        .map_err(|_| "not a size: sizes are written 64MiB, 1GiB".to_owned())?
         .as_u64();
     if size == 0 {
-        return Err("it has to be more than nothing".to_owned());
+        return Err("must be greater than zero".to_owned());
     }
     Ok(size)
 }
 
 pub(super) fn parse_socket_mode(text: &str) -> Result<SocketMode, String> {
     SocketMode::parse(text)
-        .ok_or_else(|| "it is not permissions: those are octal digits, 0660".to_owned())
+        .ok_or_else(|| "not permissions: those are octal digits, such as 0660".to_owned())
 }
 
-/// Values with commas between. Like every option it is given once, or the last one holds; given as
-/// nothing, it takes an earlier one back.
+/// Values separated by commas. As with every option the last one given holds; an empty one takes an
+/// earlier one back.
 #[derive(Clone, Default)]
 pub(super) struct List<T>(pub(super) Vec<T>);
 
@@ -52,20 +52,20 @@ fn parse_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Resul
     words.map(|word| parse(word.trim())).collect::<Result<_, _>>().map(List)
 }
 
-/// Takes names of hook points (`PreVMStart`) or of their hooks (`preVMStart`).
+/// Parses names of hook points (`PreVMStart`) or of their hooks (`preVMStart`).
 pub(super) fn parse_node_hooks(text: &str) -> Result<List<HookName>, String> {
     parse_list(text, |word| {
         HookName::of_node_hook_point(word)
-            .ok_or_else(|| format!("{word:?} is not a node hook: those are words like preVMStart"))
+            .ok_or_else(|| format!("{word:?} is not a node hook: write it like preVMStart"))
     })
 }
 
-/// Takes numbers of users. None at all would let everybody in, which nobody means who writes it.
+/// Parses user ids. An empty list is rejected: it would allow everyone, which cannot be intended.
 pub(super) fn parse_uids(text: &str) -> Result<List<u32>, String> {
     if text.is_empty() {
-        return Err("it names no user; without the option, the permissions decide".to_owned());
+        return Err("names no user; without the option, the permissions decide".to_owned());
     }
     parse_list(text, |word| {
-        word.parse().map_err(|_| format!("{word:?} is not the number of a user, such as 107"))
+        word.parse().map_err(|_| format!("{word:?} is not a user id, such as 107"))
     })
 }

@@ -3,7 +3,6 @@
 
 mod handshake;
 mod read;
-mod unusual;
 mod write;
 
 use std::fmt;
@@ -14,11 +13,6 @@ use serde_json::value::RawValue;
 
 pub use handshake::Declared;
 pub use read::{Answered, MessageReader, read_answer};
-pub use unusual::{
-    send_call_of_later_shim, send_call_with_params, send_escaped_call,
-    send_initialize_of_later_shim, send_initialize_with_versions, send_unknown_notifications,
-    send_unknown_request,
-};
 pub use write::{Invocation, send_call, send_cancel, send_initialize, send_method_not_found};
 
 /// The protocol version that this shim speaks, as `KUBEVIRT_HOOK_PROTOCOL` has it too.

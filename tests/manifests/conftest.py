@@ -7,12 +7,23 @@ import pytest
 import api
 
 
-@pytest.fixture(scope="session")
-def shim():
-    """The program under test: $SIDECAR_SHIM, which `.ci/manifests` sets."""
-    path = Path(os.environ.get("SIDECAR_SHIM", api.ROOT / "target/debug/sidecar-shim"))
+def program(variable, name):
+    """A program that `cargo build` makes. `.ci/manifests` sets the variable."""
+    path = Path(os.environ.get(variable, api.ROOT / "target/debug" / name))
     assert path.is_file(), f"{path} is not there: run .ci/manifests, or cargo build"
     return path.resolve()
+
+
+@pytest.fixture(scope="session")
+def shim():
+    """The program under test."""
+    return program("SIDECAR_SHIM", "sidecar-shim")
+
+
+@pytest.fixture(scope="session")
+def hookctl():
+    """The tool that calls it."""
+    return program("HOOKCTL", "hookctl")
 
 
 @pytest.fixture

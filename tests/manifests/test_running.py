@@ -97,24 +97,24 @@ def test_the_script_of_the_config_map_is_the_example():
     assert config["data"] == {"onDefineDomain": (api.ROOT / "examples/shell/onDefineDomain").read_text()}
 
 
-def test_the_script_of_the_config_map_runs(shim, directory):
+def test_the_script_of_the_config_map_runs(hookctl, directory):
     (sidecar,) = api.hook_sidecars(api.the("legacy-configmap", "VirtualMachine"))
     script = directory / Path(sidecar["configMap"]["hookPath"]).name
     script.write_text(api.the("legacy-configmap", "ConfigMap")["data"][sidecar["configMap"]["key"]])
     script.chmod(0o555)
     environment = {**ENVIRONMENT, "PATH": f"{directory}:{os.environ['PATH']}"}
-    called = run([shim, "call", "onDefineDomain", "--vmi", vmi_of("legacy-configmap", directory)], env=environment)
+    called = run([hookctl, "call", "onDefineDomain", "--vmi", vmi_of("legacy-configmap", directory)], env=environment)
     assert called.returncode == 0, called.stderr
     assert manufacturer(called.stdout) == ["Copper Lantern Works"]
 
 
-def test_the_legacy_image_answers(shim, directory):
+def test_the_legacy_image_answers(shim, hookctl, directory):
     container = CONTAINERS["legacy-image"]
     command = IMAGES[name_of(container["image"])].command(shim, directory, container["args"])
     sockets = directory / "sockets"
     sockets.mkdir()
     with running([*command, "--socket-dir", str(sockets)], sockets / "*.sock") as (_, socket):
-        called = run([shim, "call", "onDefineDomain", "--socket", socket, "--vmi", vmi_of("legacy-image", directory)])
+        called = run([hookctl, "call", "onDefineDomain", "--socket", socket, "--vmi", vmi_of("legacy-image", directory)])
     assert called.returncode == 0, called.stderr
     assert manufacturer(called.stdout) == ["Copper Lantern Works"]
 
@@ -145,14 +145,14 @@ def memory(process):
     return sum(int(re.search(r"VmHWM:\s+(\d+) kB", each).group(1)) * 1024 for each in status)
 
 
-def test_the_injected_sidecar_answers_its_probe_and_virt_launcher(shim, directory):
+def test_the_injected_sidecar_answers_its_probe_and_virt_launcher(shim, hookctl, directory):
     command, socket, probes = serving(shim, "plugin-domain", directory)
     vmi = vmi_of("plugin-domain", directory)
     assert len(probes) == 1
     assert run(probes[0]).returncode != 0, "nothing is served yet"
     with running(command, socket) as (process, _):
         assert run(probes[0]).returncode == 0
-        call = [shim, "call", "onDefineDomain", "--socket", socket, "--context", "Boot", "--vmi", vmi]
+        call = [hookctl, "call", "onDefineDomain", "--socket", socket, "--context", "Boot", "--vmi", vmi]
         called = run(call)
         assert memory(process) < quantity(CONTAINERS["plugin-domain"]["resources"]["limits"]["memory"])
     assert called.returncode == 0, called.stderr
@@ -160,7 +160,7 @@ def test_the_injected_sidecar_answers_its_probe_and_virt_launcher(shim, director
     assert run(probes[0]).returncode != 0, "nothing is served any more"
 
 
-def test_the_daemon_answers_its_probes_and_virt_handler(shim, directory):
+def test_the_daemon_answers_its_probes_and_virt_handler(shim, hookctl, directory):
     command, socket, probes = serving(shim, "plugin-node", directory)
     environment = {each["name"]: each["value"] for each in CONTAINERS["plugin-node"]["env"]}
     (hook,) = api.the("plugin-node", "Plugin")["spec"]["nodeHooks"]
@@ -172,11 +172,11 @@ def test_the_daemon_answers_its_probes_and_virt_handler(shim, directory):
         for point in hook["permittedHooks"]:
             method = point[0].lower() + point[1:]
             # The sample VM has no annotation for this hook, so there is nothing to do.
-            called = run([shim, "call", method, "--socket", socket, "--node", "node-a"])
+            called = run([hookctl, "call", method, "--socket", socket, "--node", "node-a"])
             assert called.returncode == 0, called.stderr
         # Many VMs at once.
         with ThreadPoolExecutor(64) as clients:
-            called = list(clients.map(lambda _: run([shim, "call", "preVMStart", "--socket", socket]), range(64)))
+            called = list(clients.map(lambda _: run([hookctl, "call", "preVMStart", "--socket", socket]), range(64)))
         assert [each.stderr for each in called if each.returncode != 0] == []
         assert memory(process) < quantity(CONTAINERS["plugin-node"]["resources"]["limits"]["memory"])
         # What the VM asks for is more than the administrator's limit, and the owner is told.
@@ -184,7 +184,7 @@ def test_the_daemon_answers_its_probes_and_virt_handler(shim, directory):
         annotations = {"memlock.example/limit": "1Ti"}
         metadata = {"name": "sample-vm", "namespace": "vms", "annotations": annotations}
         vmi.write_text(json.dumps({"metadata": metadata}))
-        refused = run([shim, "call", "preVMStart", "--socket", socket, "--node", "node-a", "--vmi", vmi])
+        refused = run([hookctl, "call", "preVMStart", "--socket", socket, "--node", "node-a", "--vmi", vmi])
         assert refused.returncode == 1
         assert environment["MEMLOCK_MAX"] in refused.stderr
 

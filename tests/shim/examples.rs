@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::{LIMIT, binary, file};
+use crate::support::{LIMIT, file, hookctl};
 
 /// What one example does.
 pub struct Example {
@@ -117,7 +117,7 @@ impl Bench {
 
     /// The sample VM with the example's annotation.
     fn vmi(&self, value: Option<&str>) -> PathBuf {
-        let sample = std::fs::read(file("src/commands/call/samples/vmi.json")).unwrap();
+        let sample = std::fs::read(file("crates/hookctl/src/samples/vmi.json")).unwrap();
         let mut vmi: Value = serde_json::from_slice(&sample).unwrap();
         vmi["metadata"]["annotations"] = match value {
             Some(value) => json!({"another": "one", self.example.annotation: value}),
@@ -130,7 +130,7 @@ impl Bench {
     async fn call(&self, mode: &str, vmi: &Path, document: &Path) -> (String, String, bool) {
         let hook = self.example.hook;
         let flag = if hook == "onDefineDomain" { "--domain" } else { "--cloud-init" };
-        let mut command = Command::new(binary());
+        let mut command = Command::new(hookctl());
         command.args(["call", hook, "--mode", mode, flag]).arg(document).arg("--vmi").arg(vmi);
         command.arg("--").args(&self.program).kill_on_drop(true);
         let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
@@ -191,7 +191,7 @@ impl Bench {
 
     /// The example does what protocol.md demands, with a VMI for which it has something to do.
     pub async fn keeps_the_protocol(&self) {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(hookctl());
         command.args(["check", "--json", "--vmi"]).arg(self.vmi(Some(self.example.value)));
         command.arg("--").args(&self.program).kill_on_drop(true);
         let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
@@ -206,7 +206,7 @@ impl Bench {
     async fn check_refusals(&self, sent: &str) {
         let document = self.write("sent", sent);
         for (value, words) in self.example.refuses {
-            for (mode, status) in [("persistent", "FailedPrecondition"), ("exec", "Internal")] {
+            for (mode, status) in [("persistent", "FAILED_PRECONDITION"), ("exec", "INTERNAL")] {
                 let (output, report, succeeded) =
                     self.call(mode, &self.vmi(Some(value)), &document).await;
                 assert!(!succeeded && output.is_empty(), "{value:?} passes");
@@ -220,7 +220,7 @@ impl Bench {
 }
 
 fn sample(name: &str) -> String {
-    std::fs::read_to_string(file(&format!("src/commands/call/samples/{name}"))).unwrap()
+    std::fs::read_to_string(file(&format!("crates/hookctl/src/samples/{name}"))).unwrap()
 }
 
 async fn check_domain_example(example: &'static Example) {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::examples::{Bench, Example};
-use crate::support::{LIMIT, binary, file};
+use crate::support::{LIMIT, file, hookctl};
 
 const SMBIOS: Example = Example {
     name: "smbios",
@@ -94,7 +94,7 @@ async fn a_node_hook_refuses_while_the_file_is_there() {
     std::os::unix::fs::symlink(programs.join("nodegate"), &program).unwrap();
     let gate = dir.path().join("closed");
     let call = async |mode| {
-        let mut call = tokio::process::Command::new(binary());
+        let mut call = tokio::process::Command::new(hookctl());
         call.args(["call", "preVMStart", "--node", "node01", "--mode", mode, "--"]).arg(&program);
         let output = call.env("NODEGATE_FILE", &gate).kill_on_drop(true).output();
         let output = tokio::time::timeout(LIMIT, output).await.unwrap().unwrap();
@@ -105,7 +105,7 @@ async fn a_node_hook_refuses_while_the_file_is_there() {
         assert!(passes, "{mode}: {report}");
     }
     std::fs::write(&gate, "new firmware until noon\n").unwrap();
-    for (mode, status) in [("exec", "Internal"), ("persistent", "FailedPrecondition")] {
+    for (mode, status) in [("exec", "INTERNAL"), ("persistent", "FAILED_PRECONDITION")] {
         let (passes, report) = call(mode).await;
         let refusal = "node node01 takes no VMs now: new firmware until noon";
         assert!(!passes && report.contains(refusal) && report.contains(status), "{mode}: {report}");

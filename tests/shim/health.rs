@@ -8,7 +8,7 @@ use tokio::net::UnixListener;
 use tokio::process::Command;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Client, LIMIT, Meeting, Shim, binary};
+use crate::support::{Client, LIMIT, Meeting, Shim, binary, hookctl};
 
 async fn health(args: &[&str], shim: Option<&Shim>) -> Output {
     let mut command = Command::new(binary());
@@ -56,7 +56,7 @@ async fn a_shim_whose_workers_fail_again_and_again_is_not() {
     assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(1), ""));
     let complaint = text(&asked.stderr);
     assert!(
-        complaint.contains("is not healthy: NOT_SERVING: its workers fail again"),
+        complaint.contains("is not healthy: NOT_SERVING: its workers keep failing"),
         "{complaint}"
     );
     // And it is again, when one does.
@@ -109,13 +109,13 @@ async fn a_connection_that_is_closed_without_an_answer_is_told_with_its_causes()
     // As one does whose --allow-uid does not name the caller.
     let refusing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     let path = path.to_str().unwrap();
-    for words in [["health"].as_slice(), &["call", "preVMStart"]] {
-        let mut command = Command::new(binary());
+    for (program, words) in [(binary(), &["health"][..]), (hookctl(), &["call", "preVMStart"])] {
+        let mut command = Command::new(program);
         let output = command.args(words).args(["--socket", path]).output().await.unwrap();
         assert_eq!(output.status.code(), Some(1));
         let complaint = text(&output.stderr);
         let user = nix::unistd::geteuid();
-        let causes = format!("has ended, or its --allow-uid does not name this user, {user}\n");
+        let causes = format!("has stopped, or its --allow-uid does not name this user, {user}\n");
         assert!(complaint.contains("closed the connection without an answer"), "{complaint}");
         assert!(complaint.ends_with(&causes), "{complaint}");
     }

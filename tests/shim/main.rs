@@ -11,9 +11,7 @@
 mod support;
 
 mod bad_input;
-mod call;
 mod chaos;
-mod check;
 mod connections;
 mod contract;
 mod examples;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{binary, file, script};
+use crate::support::{file, hookctl, script};
 
 /// The page's script, and its worker with the library beside it.
 fn hooks(dir: &Path) -> (String, String) {
@@ -20,7 +20,7 @@ fn hooks(dir: &Path) -> (String, String) {
 }
 
 fn call(args: &[&str], domain: &Path, hook: &str) -> Output {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(hookctl());
     command.args(["call", "onDefineDomain", "--domain"]).arg(domain).args(args);
     let output = command.args(["--", hook]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -31,7 +31,7 @@ fn call(args: &[&str], domain: &Path, hook: &str) -> Output {
 fn the_worker_does_what_the_script_did() {
     let dir = tempfile::tempdir().unwrap();
     let (before, after) = hooks(dir.path());
-    let tabs = fs::read_to_string(file("src/commands/call/samples/domain.xml")).unwrap();
+    let tabs = fs::read_to_string(file("crates/hookctl/src/samples/domain.xml")).unwrap();
     // The Plugins API indents with spaces.
     for (name, document) in [("tabs", tabs.clone()), ("spaces", tabs.replace('\t', "  "))] {
         let domain = dir.path().join(name);
@@ -49,7 +49,7 @@ fn the_worker_does_what_the_script_did() {
         let once = dir.path().join("once");
         fs::write(&once, &wanted).unwrap();
         for hook in [&before, &after] {
-            let twice = call(&["--context", "Boot"], &once, hook);
+            let twice = call(&["--mode", "exec", "--context", "Boot"], &once, hook);
             assert_eq!(twice.stdout, wanted);
             assert_eq!(twice.stderr, b"unchanged\n", "the page says so");
         }

@@ -10,8 +10,7 @@ use rlimit::Resource;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::rust_examples::example;
-use crate::support::{binary, file, path_with};
+use crate::support::{example, file, hookctl, path_with};
 
 const POD: &str = "e2a7c64d-0b1f-4f83-95d8-3c6b7e90a241";
 const OTHER_POD: &str = "77e05d0f-6c0a-4e0c-b6d7-1e5b6a2d9f10";
@@ -53,7 +52,7 @@ impl Node {
     fn call(&self, how: &How, node: &str, limit: Option<&str>) -> Output {
         let path = self.root.path().join("vmi.json");
         fs::write(&path, vmi(limit).to_string()).unwrap();
-        let mut command = Command::new(binary());
+        let mut command = Command::new(hookctl());
         command.args(["call", "preVMStart", "--node", node, "--vmi"]).arg(&path);
         command.env("MEMLOCK_PROC", self.root.path().join("proc")).env("MEMLOCK_MAX", "1Gi");
         how.add_to(&mut command, &self.root);
@@ -72,7 +71,7 @@ impl Drop for Node {
 
 /// The shim's own sample, with the annotation.
 fn vmi(limit: Option<&str>) -> Value {
-    let text = fs::read_to_string(file("src/commands/call/samples/vmi.json")).unwrap();
+    let text = fs::read_to_string(file("crates/hookctl/src/samples/vmi.json")).unwrap();
     let mut vmi: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(vmi["status"]["activePods"], json!({POD: "node-a"}));
     vmi["status"]["activePods"][OTHER_POD] = json!("node-b"); // it migrates
@@ -182,7 +181,7 @@ fn tells_the_owner_what_is_wrong_with_the_annotation() {
             let refused = ["a size such as 4Gi, and at most 1Gi", ANNOTATION];
             assert_refused(&output, &refused);
             if how.mode == "persistent" {
-                assert_refused(&output, &["FailedPrecondition: hook preVMStart refused"]);
+                assert_refused(&output, &["FAILED_PRECONDITION: hook preVMStart refused"]);
             }
         }
         assert_eq!(limits(ours).0, BEFORE);
@@ -202,7 +201,7 @@ fn a_vm_that_is_not_up_yet_is_tried_again() {
 
 #[test]
 fn a_limit_of_the_administrators_that_is_no_size_ends_the_start() {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(hookctl());
     command.args(["call", "preVMStart", "--mode", "persistent", "--"]);
     command.arg(file("examples/python/memlock.py")).env("MEMLOCK_MAX", "64GB");
     let output = command.output().unwrap();

@@ -84,7 +84,7 @@ async fn the_termination_message_is_left_alone_without_a_failed_start_or_a_file(
     });
     assert_eq!(shim.ended().await.code(), Some(1), "it does not wait for a reader");
 
-    for args in [&["call", "onDefineDomain"][..], &["call", "onNothing"], &["call"], &["--help"]] {
+    for args in [&["call", "onDefineDomain"][..], &["check"], &["health"], &["--help"]] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("message");
         std::fs::write(&path, "before").unwrap();
@@ -106,6 +106,22 @@ async fn the_termination_message_is_left_alone_without_a_failed_start_or_a_file(
 }
 
 #[tokio::test]
+async fn commands_that_have_moved_say_where_to() {
+    for (args, command) in [
+        (&["call", "--help"][..], "call"),
+        (&["--mode", "exec", "call", "onDefineDomain", "--", "cat"], "call"),
+        (&["check", "--json", "--", "python3", "--version"], "check"),
+    ] {
+        let output = tokio::process::Command::new(binary()).args(args).output().await.unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        let moved = format!("sidecar-shim: `{command}` has moved to hookctl");
+        assert!(complaint.starts_with(&moved), "{complaint}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn variables_that_are_set_to_nothing_are_not_set() {
     let help = tokio::process::Command::new(binary()).arg("--help").output().await.unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -120,14 +136,6 @@ async fn variables_that_are_set_to_nothing_are_not_set() {
     });
     shim.serving().await;
     shim.still_works().await;
-
-    for args in [&["call", "onDefineDomain"][..], &["call", "--call-timeout=9s", "onDefineDomain"]]
-    {
-        let mut command = tokio::process::Command::new(binary());
-        command.args(args).env("PATH", path_with(&shim.dir.path().join("bin"))).envs(empty.clone());
-        let output = command.output().await.unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
 
     // Not even the one that has to be there.
     let mut command = tokio::process::Command::new(binary());

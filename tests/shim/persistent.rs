@@ -469,7 +469,7 @@ async fn without_any_worker_it_says_how_to_name_one() {
     assert!(shim.log_text().contains("--worker 'python3 /hooks/h.py'"), "{}", shim.log_text());
     let mut shim = Shim::spawn(&["--worker", "true"], |_, _| {});
     assert_eq!(shim.ended().await.code(), Some(1));
-    assert!(shim.log_text().contains("--mode persistent only"), "{}", shim.log_text());
+    assert!(shim.log_text().contains("a worker needs --mode persistent"), "{}", shim.log_text());
 }
 
 #[tokio::test]

@@ -6,19 +6,11 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{LIMIT, binary, file, path_with};
+use crate::support::{LIMIT, example, file, hookctl, path_with};
 
-/// One of `examples/rust`, which `cargo test` has built.
-pub fn example(name: &str) -> String {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is not built; run `cargo test`", path.display());
-    path.display().to_string()
-}
-
-/// A document that `sidecar-shim call` has built in.
+/// A document that `hookctl call` has built in.
 fn sample(name: &str) -> String {
-    std::fs::read_to_string(file("src/commands/call/samples").join(name)).unwrap()
+    std::fs::read_to_string(file("crates/hookctl/src/samples").join(name)).unwrap()
 }
 
 /// A domain as libvirt gives it back, with metadata of others in it.
@@ -48,7 +40,7 @@ impl Hook {
         std::fs::write(&vmi_file, vmi.to_string()).unwrap();
         std::fs::write(&subject, document).unwrap();
         let option = if self.name == "onDefineDomain" { "--domain" } else { "--cloud-init" };
-        let mut command = Command::new(binary());
+        let mut command = Command::new(hookctl());
         command.args(["call", self.name, "--mode", mode, "--vmi"]).arg(vmi_file);
         command.arg(option).arg(subject).arg("--").arg(example(self.example));
         command.kill_on_drop(true);
@@ -296,7 +288,7 @@ async fn a_link_in_path_is_the_hook_that_it_is_named_after() {
     std::fs::write(&vmi, json!({"metadata": {"annotations": annotations}}).to_string()).unwrap();
     let mut results = Vec::new();
     for mode in ["persistent", "exec"] {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(hookctl());
         command.args(["call", "onDefineDomain", "--mode", mode, "--vmi"]).arg(&vmi);
         command.env("PATH", path_with(dir.path())).kill_on_drop(true);
         let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();

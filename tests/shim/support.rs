@@ -40,23 +40,32 @@ const NO_VERSION: [&str; 2] = ["--version", ""];
 
 /// The program under test.
 pub fn binary() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_sidecar-shim"))
+    program("sidecar-shim")
+}
+
+/// The tool for authors of hooks.
+pub fn hookctl() -> PathBuf {
+    program("hookctl")
+}
+
+/// A program of this workspace, which `cargo test` builds beside the tests.
+fn program(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join(name);
+    assert!(program.exists(), "{} is not built: run `cargo build` first", program.display());
+    program
+}
+
+/// One of `examples/rust`, which `cargo test` builds.
+pub fn example(name: &str) -> String {
+    program(&format!("examples/{name}")).display().to_string()
 }
 
 /// A file of this repository.
 pub fn file(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// Whether there is a perl with its core modules. If not, says what is left out.
-#[expect(clippy::print_stderr, reason = "a test that is left out has to say so")]
-pub fn has_perl(what: &str) -> bool {
-    let mut perl = std::process::Command::new("perl");
-    let found = perl.args(["-MJSON::PP", "-e", "1"]).output().is_ok_and(|it| it.status.success());
-    if !found {
-        eprintln!("skipped {what}: there is no perl with JSON::PP (Debian's package perl)");
-    }
-    found
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.ancestors().find(|directory| directory.join("protocol.md").exists());
+    root.unwrap().join(path)
 }
 
 /// The fixture worker's command, with arguments.

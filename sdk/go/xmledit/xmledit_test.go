@@ -216,7 +216,7 @@ func edited(t *testing.T, before string, change func(root *xmledit.Element)) str
 // sample is a domain as KubeVirt writes it.
 func sample(t *testing.T) string {
 	t.Helper()
-	domain, err := os.ReadFile("../../../src/commands/call/samples/domain.xml")
+	domain, err := os.ReadFile("../../../crates/hookctl/src/samples/domain.xml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ DOMAIN = (
 
 def sample():
     """A domain as KubeVirt writes it."""
-    return (ROOT / "src/commands/call/samples/domain.xml").read_text(encoding="utf-8")
+    return (ROOT / "crates/hookctl/src/samples/domain.xml").read_text(encoding="utf-8")
 
 
 def edited(text, change):

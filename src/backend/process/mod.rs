@@ -71,7 +71,7 @@ pub(super) fn set_no_new_privs() -> Result<(), StartError> {
 
 /// Why a program could not be started, in words that name the cause.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SpawnError {
+pub enum SpawnError {
     /// An argument is longer than the kernel takes.
     #[error("{0}")]
     ArgumentTooLong(String),
@@ -81,35 +81,35 @@ pub(super) enum SpawnError {
 }
 
 /// What a child is started for and with.
-pub(super) struct Launch<'a> {
+pub struct Launch<'a> {
     /// The program and its fixed arguments.
-    pub(super) command: &'a CommandLine,
+    pub command: &'a CommandLine,
     /// More arguments. They may be documents: none of them is ever shown.
-    pub(super) documents: &'a [(&'static str, &'a [u8])],
+    pub documents: &'a [(&'static str, &'a [u8])],
     /// The value of [`PROTOCOL_VARIABLE`], or none for an argv-style program.
-    pub(super) protocol: Option<&'static str>,
+    pub protocol: Option<&'static str>,
     /// The value of [`CONTEXT_VARIABLE`].
-    pub(super) context: Option<&'a str>,
+    pub context: Option<&'a str>,
     /// Whether it gets a standard input to read from.
-    pub(super) stdin: bool,
+    pub stdin: bool,
     /// The hook that it runs, if it runs but one: log lines name it.
-    pub(super) hook: Option<&'a HookName>,
+    pub hook: Option<&'a HookName>,
     /// The most memory that it may take for its data, in bytes.
-    pub(super) memory: Option<u64>,
+    pub memory: Option<u64>,
 }
 
 /// A child's standard input, seen from here: the end that is written.
-pub(super) type Stdin = ChildStdin;
+pub type Stdin = ChildStdin;
 
 /// A child's standard output, seen from here: the end that is read.
 pub(super) type Stdout = ChildStdout;
 
 /// The pipes of a child that was started.
-pub(super) struct Pipes {
+pub struct Pipes {
     /// Where it reads, if it was given a standard input.
-    pub(super) stdin: Option<Stdin>,
+    pub stdin: Option<Stdin>,
     /// What it writes.
-    pub(super) stdout: Stdout,
+    pub stdout: Stdout,
 }
 
 /// How a child ended.
@@ -157,7 +157,7 @@ impl fmt::Display for Exit {
 }
 
 /// A child, from its start on.
-pub(super) struct Process {
+pub struct Process {
     life: Life,
     group: Pid,
     group_is_gone: bool,
@@ -175,7 +175,7 @@ enum Life {
 
 impl Process {
     /// Starts a child as the leader of a new process group.
-    pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Self, Pipes), SpawnError> {
+    pub fn spawn(launch: &Launch<'_>) -> Result<(Self, Pipes), SpawnError> {
         let command_line = launch.command;
         let mut command = Command::new(&command_line.program);
         command.args(&command_line.args);
@@ -249,7 +249,7 @@ impl Process {
     }
 
     /// Waits for the end and reaps. May be dropped and called again.
-    pub(super) async fn wait(&mut self) -> Exit {
+    pub async fn wait(&mut self) -> Exit {
         let child = match &mut self.life {
             Life::Unreaped { child, .. } => child,
             Life::Reaped(exit) => return *exit,
@@ -273,12 +273,12 @@ impl Process {
 
     /// Bytes of memory that the child and its group have in RAM.
     #[must_use]
-    pub(super) fn memory(&self) -> u64 {
+    pub fn memory(&self) -> u64 {
         memory::of_group(self.pid())
     }
 
     /// Asks the child and its group to end.
-    pub(super) fn terminate(&self) {
+    pub fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }
 
@@ -303,14 +303,14 @@ impl Process {
 
     /// Ends what is left of the group, whether or not its leader is. Once both are gone, the number
     /// may be another's, so this is done once only.
-    pub(super) fn kill_group(&mut self) {
+    pub fn kill_group(&mut self) {
         self.signal(Signal::SIGKILL);
         self.group_is_gone |= matches!(self.life, Life::Reaped(_));
     }
 
     /// The last lines of standard error so far.
     #[must_use]
-    pub(super) fn stderr_so_far(&self) -> Vec<String> {
+    pub fn stderr_so_far(&self) -> Vec<String> {
         self.stderr.lines()
     }
 
@@ -326,7 +326,7 @@ impl Process {
     }
 
     /// The last lines of standard error, after what is still in the pipe was read.
-    pub(super) async fn stderr_at_end(&mut self) -> Vec<String> {
+    pub async fn stderr_at_end(&mut self) -> Vec<String> {
         if let Some(mut drain) = self.drain.take()
             && timeout(DRAIN_LIMIT, &mut drain).await.is_err()
         {

@@ -222,7 +222,7 @@ mod tests {
         super::super::scan(text)
     }
 
-    const SAMPLE: &str = include_str!("../../commands/call/samples/domain.xml");
+    const SAMPLE: &str = include_str!("../../../crates/hookctl/src/samples/domain.xml");
 
     /// Ordinary documents that the quick way has to take, or it is none.
     const PLAIN: [&str; 4] = [

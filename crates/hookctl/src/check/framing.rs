@@ -1,0 +1,184 @@
+//! Checks of frames: split and joined on their way, and broken ones.
+
+use std::time::Duration;
+
+use super::conformance;
+use super::session::Session;
+use super::verdict::{Stop, Verdict};
+use super::worker::{WorkerUnderTest, wire};
+
+/// How long a worker may take to read a piece before the next is sent. Most have it at once.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The same for a worker that has once waited for more to be there.
+const NO_PATIENCE: Duration = Duration::from_millis(2);
+
+/// Single bytes at the beginning of a message: its length, and some of it.
+const SINGLE_BYTES: usize = 16;
+
+/// Pieces behind them. No two lengths are alike, so pieces end anywhere in the message.
+const PIECES: [usize; 6] = [1, 2, 5, 97, 1021, 4099];
+
+/// How long it is waited for an answer that would come too early.
+const TOO_EARLY: Duration = Duration::from_millis(250);
+
+/// Lengths that no frame has.
+const BAD_LENGTHS: [[u8; 4]; 3] = [[0, 0, 0, 0], [1, 0, 0, 0], [0xff; 4]];
+
+/// Where input must not end.
+const HALF_FRAMES: [(&str, &[u8]); 2] = [
+    ("end-of-file in the length of a frame", &[0, 0]),
+    ("end-of-file inside a frame", b"\0\0\0\x09{\"a\""),
+];
+
+/// What is not a JSON object in UTF-8.
+const BAD_MESSAGES: [(&str, &[u8]); 4] = [
+    ("half a JSON object", b"{\"jsonrpc\":\"2.0\",\"id\":7,"),
+    ("a message that is `[]`", b"[]"),
+    ("a message that is no JSON", b"no JSON"),
+    (
+        "a message that is not UTF-8",
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"later\",\"params\":\"\xff\"}",
+    ),
+];
+
+pub(super) async fn torn_writes(session: &mut Session) -> Verdict {
+    let call = session.plain_call()?;
+    let mut worker = session.worker().await?;
+    let (id, bytes) = worker.call_bytes(&call)?;
+    let mut patience = PATIENCE;
+    for piece in pieces(&bytes) {
+        if !worker.send_piece(piece, patience).await {
+            patience = NO_PATIENCE;
+        }
+    }
+    worker.reply(&call, id).await?;
+    session.put_back(worker).await?;
+    Ok(None)
+}
+
+/// A message in single bytes at its beginning and its end, and in pieces of odd lengths between.
+fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
+    let (head, rest) = bytes.split_at(bytes.len().min(SINGLE_BYTES));
+    let (mut middle, tail) = rest.split_at(rest.len().saturating_sub(SINGLE_BYTES));
+    let mut pieces: Vec<_> = head.chunks(1).collect();
+    for length in PIECES.into_iter().cycle() {
+        if middle.is_empty() {
+            break;
+        }
+        let (piece, rest) = middle.split_at(length.min(middle.len()));
+        pieces.push(piece);
+        middle = rest;
+    }
+    pieces.extend(tail.chunks(1));
+    pieces
+}
+
+pub(super) async fn joined_writes(session: &mut Session) -> Verdict {
+    session.needs("unknown-notification")?;
+    let call = session.plain_call()?;
+    let mut worker = session.worker().await?;
+    let notifications = wire(conformance::send_unknown_notifications);
+    let (id, bytes) = worker.call_bytes(&call)?;
+    worker.send(&[notifications, bytes].concat());
+    worker.reply(&call, id).await?;
+    session.put_back(worker).await?;
+    Ok(None)
+}
+
+pub(super) async fn whole_call(session: &mut Session) -> Verdict {
+    let call = session.plain_call()?;
+    let mut worker = session.worker().await?;
+    let (id, bytes) = worker.call_bytes(&call)?;
+    let (most, last) = bytes.split_at(bytes.len() - 1);
+    worker.send_piece(most, session.timeouts().answer).await;
+    if worker.listen(id, TOO_EARLY).await? {
+        let seen = format!("it answered request {id} before the last byte of the message was sent");
+        return Err(worker.fault(seen).into());
+    }
+    worker.send(last);
+    worker.reply(&call, id).await?;
+    session.put_back(worker).await?;
+    Ok(None)
+}
+
+pub(super) async fn bad_length(session: &mut Session) -> Verdict {
+    for header in BAD_LENGTHS {
+        let what = format!("a frame of length {}", u32::from_be_bytes(header));
+        expect_failure(session.new_worker().await?, &header, false, &what).await?;
+    }
+    Ok(None)
+}
+
+pub(super) async fn half_frame(session: &mut Session) -> Verdict {
+    for (what, bytes) in HALF_FRAMES {
+        expect_failure(session.new_worker().await?, bytes, true, what).await?;
+    }
+    if session.declared()?.attachments
+        && let Ok(call) = session.plain_call()
+    {
+        let mut worker = session.new_worker().await?;
+        let (_, bytes) = worker.call_bytes(&call)?;
+        let message = first_frame(&bytes);
+        if message.len() < bytes.len() {
+            expect_failure(worker, message, true, "end-of-file before an attachment").await?;
+        }
+    }
+    Ok(None)
+}
+
+/// The first of several frames, with its length.
+fn first_frame(bytes: &[u8]) -> &[u8] {
+    let length = bytes.first_chunk().map_or(0, |header| u32::from_be_bytes(*header));
+    let whole = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(4);
+    bytes.get(..whole).unwrap_or(bytes)
+}
+
+pub(super) async fn bad_json(session: &mut Session) -> Verdict {
+    for (what, message) in BAD_MESSAGES {
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let bytes = [&length[..], message].concat();
+        expect_failure(session.new_worker().await?, &bytes, false, what).await?;
+    }
+    Ok(None)
+}
+
+/// After what cannot be read, a worker says so and exits with a status other than 0.
+async fn expect_failure(
+    mut worker: WorkerUnderTest,
+    bytes: &[u8],
+    then_close: bool,
+    what: &str,
+) -> Result<(), Stop> {
+    worker.send(bytes);
+    if then_close {
+        worker.close().await;
+    }
+    let exit = worker.ended(what).await?;
+    let stderr = worker.stderr_at_end().await;
+    let seen = match exit.code() {
+        Some(0) => format!("after {what} it exited with status 0"),
+        Some(_) if stderr.is_empty() => format!("after {what} it said nothing on standard error"),
+        Some(_) => return Ok(()),
+        None => format!("after {what} it {exit}"),
+    };
+    Err(worker.fault(seen).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_message() {
+        for length in [0, 1, 15, 16, 17, 31, 32, 33, 5000, 20_000] {
+            let bytes: Vec<u8> = (0..length).map(|n| u8::try_from(n % 251).unwrap()).collect();
+            let pieces = pieces(&bytes);
+            assert_eq!(pieces.concat(), bytes);
+            assert!(pieces.iter().all(|piece| !piece.is_empty()));
+            let edges =
+                pieces.iter().take(SINGLE_BYTES).chain(pieces.iter().rev().take(SINGLE_BYTES));
+            assert!(length < 32 || edges.into_iter().all(|piece| piece.len() == 1));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The command line: arguments, and the environment for the shim's own options, turned into a plain
+//! [`Config`].
+
+#![expect(clippy::disallowed_types, reason = "this is the layer for clap")]
+
+mod call;
+mod check;
+mod inputs;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use sidecar_shim::cli::{HookOptions, LogOptions, with_variable};
+use sidecar_shim::error::StartError;
+use sidecar_shim::logging::{Format, Verbosity};
+use tracing::Level;
+
+use self::call::CallArgs;
+pub(crate) use self::call::unknown_hook;
+use self::check::CheckArgs;
+use crate::call::CallConfig;
+use crate::check::CheckConfig;
+
+/// Heading of the shim's options in a command's help.
+const SHIM_OPTIONS: &str = "Options of sidecar-shim, also read from SIDECAR_SHIM_<OPTION>";
+
+/// The whole command line, validated.
+pub(crate) struct Config {
+    pub(crate) log_format: Format,
+    pub(crate) verbosity: Verbosity,
+    /// Whether setuid programs, and those with capabilities, run without them.
+    pub(crate) no_new_privs: bool,
+    pub(crate) action: Action,
+}
+
+/// The command to run.
+pub(crate) enum Action {
+    Call(Box<CallConfig>),
+    Check(Box<CheckConfig>),
+}
+
+/// A command line that is not run: it is wrong, or it only asks for help.
+pub(crate) enum Refusal {
+    Clap(clap::Error),
+    Usage(StartError),
+}
+
+impl Refusal {
+    /// Reports the refusal to the user, and returns the exit status: 0 for help, 2 for a command line
+    /// that cannot be parsed, 1 for one whose options contradict each other.
+    pub(crate) fn report(self) -> ExitCode {
+        match self {
+            Self::Clap(error) => {
+                let _ = error.print();
+                ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+            }
+            Self::Usage(error) => crate::fail(error),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the process's arguments and environment.
+    pub(crate) fn from_environment() -> Result<Self, Refusal> {
+        let matches = command().try_get_matches();
+        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+        cli.map_err(Refusal::Clap)?.command.resolve().map_err(Refusal::Usage)
+    }
+}
+
+/// The command line's definition. The shim's options read the shim's environment variables;
+/// hookctl's own do not.
+fn command() -> clap::Command {
+    let shims = LogOptions::augment_args(HookOptions::augment_args(clap::Command::new("shim")));
+    let shims: BTreeSet<_> = shims.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| match arg.get_id() {
+            id if !shims.contains(id) => arg,
+            id if id == "mode" => {
+                with_variable(arg).help(call::MODE_HELP).help_heading(SHIM_OPTIONS)
+            }
+            _ => with_variable(arg).help_heading(SHIM_OPTIONS),
+        })
+    })
+}
+
+/// Tries and checks KubeVirt hooks without a cluster.
+#[derive(Parser)]
+#[command(
+    name = "hookctl",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true,
+    after_help = "Exit status: 0 the hook answered, or every check passed; 1 it did not; \
+                  2 the command line cannot be parsed"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Call a hook as KubeVirt would, and show what it changes
+    Call(CallArgs),
+    /// Check whether a worker does what protocol.md demands (docs/check.md lists the checks)
+    Check(CheckArgs),
+}
+
+impl Command {
+    fn resolve(self) -> Result<Config, StartError> {
+        let (no_new_privs, log, hooks, action) = match self {
+            Self::Call(args) => {
+                let (no_new_privs, log, config) = args.resolve()?;
+                // What the hook logs is part of its output.
+                (no_new_privs, log, Level::INFO, Action::Call(Box::new(config)))
+            }
+            Self::Check(args) => {
+                let (log, config) = args.resolve()?;
+                // Each failed check shows what the worker wrote.
+                (false, log, Level::ERROR, Action::Check(Box::new(config)))
+            }
+        };
+        let level = log.level();
+        let (shim, hooks) = (level.unwrap_or(Level::WARN), level.unwrap_or(hooks));
+        // The outcome of a call is on the terminal anyway.
+        let verbosity = Verbosity { shim, hooks, calls: level };
+        Ok(Config { log_format: log.format(Format::Text), verbosity, no_new_privs, action })
+    }
+}
