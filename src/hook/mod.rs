@@ -8,7 +8,7 @@ mod xml;
 use bytes::Bytes;
 
 pub use document::{BadDocument, Document};
-pub use name::HookName;
+pub use name::{HookKind, HookName};
 
 /// The member of the worker protocol's `params` and `result` that holds a domain.
 pub const DOMAIN: &str = "domain";

@@ -6,6 +6,18 @@ use std::fmt;
 /// The longest name that a hook may have; KubeVirt's own are under 20 bytes.
 const MAX_NAME_BYTES: usize = 63;
 
+/// What a hook is called about, beside the VMI. Code that treats hooks differently matches on this,
+/// so that the compiler finds it when there is another kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookKind {
+    /// A libvirt domain, which it may change.
+    Domain,
+    /// Cloud-init data, which it may change.
+    CloudInit,
+    /// The node on which it runs, beside the VM. It changes no document.
+    Node,
+}
+
 /// The name of a hook, as programs and workers know it: `onDefineDomain`.
 ///
 /// It is a small ASCII letter followed by ASCII letters and digits, so it can be looked up in
@@ -44,9 +56,9 @@ impl HookName {
         (fits && name != "initialize").then(|| Self(Cow::Owned(name.to_owned())))
     }
 
-    /// The node hook that is named after a hook point: `PreVMStart` is `preVMStart`. `None` if there
-    /// can be no such hook. The hooks that change a document are none: without it they would be
-    /// called wrongly.
+    /// The node hook that is named after a hook point: `PreVMStart` is `preVMStart`. Returns `None` if
+    /// the name cannot be a node hook's. The hooks that change a document are excluded: they must not
+    /// be called without one.
     #[must_use]
     pub fn of_node_hook_point(point: &str) -> Option<Self> {
         let first = point.chars().next()?.to_ascii_lowercase();
@@ -54,10 +66,22 @@ impl HookName {
         Self::parse(&format!("{first}{rest}")).filter(Self::is_node_hook)
     }
 
+    /// Which kind of hook this is: a name that is not among [`Self::WITH_DOCUMENT`] is a node hook's.
+    #[must_use]
+    pub fn kind(&self) -> HookKind {
+        if *self == Self::ON_DEFINE_DOMAIN {
+            HookKind::Domain
+        } else if *self == Self::PRE_CLOUD_INIT_ISO {
+            HookKind::CloudInit
+        } else {
+            HookKind::Node
+        }
+    }
+
     /// Whether a hook of this name runs on the node, beside the VM, and changes no document.
     #[must_use]
     pub fn is_node_hook(&self) -> bool {
-        !Self::WITH_DOCUMENT.contains(self)
+        self.kind() == HookKind::Node
     }
 
     /// The name of its hook point: `onDefineDomain` is `OnDefineDomain`.
@@ -89,6 +113,15 @@ impl fmt::Debug for HookName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hooks_without_a_document_are_node_hooks() {
+        let kinds = HookName::WITH_DOCUMENT.map(|hook| hook.kind());
+        assert_eq!(kinds, [HookKind::Domain, HookKind::CloudInit]);
+        for hook in HookName::NODE_HOOKS.into_iter().chain(HookName::parse("kill")) {
+            assert_eq!(hook.kind(), HookKind::Node, "{hook}");
+        }
+    }
 
     #[test]
     fn hook_names_are_plain_words() {

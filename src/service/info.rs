@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use super::proto::info::info_server::{Info, InfoServer};
 use super::proto::info::{HookPoint, InfoParams, InfoResult};
 use super::{ApiVersion, Shim};
-use crate::hook::HookName;
+use crate::hook::HookKind;
 
 /// The name that the Go shim reports too.
 const NAME: &str = "shim";
@@ -14,14 +14,13 @@ const NAME: &str = "shim";
 struct Service(InfoResult);
 
 pub(super) fn service(shim: &Shim, version: ApiVersion) -> InfoServer<impl Info> {
-    let mut hook_points = Vec::new();
-    let offered = shim.backend.hooks();
-    // Node hooks have no place in this API.
-    for hook in [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO] {
-        if offered.contains(&hook) {
-            hook_points.push(HookPoint { name: hook.hook_point(), priority: 0 });
-        }
-    }
+    let served = shim.backend.hooks().iter().filter(|hook| match hook.kind() {
+        HookKind::Domain | HookKind::CloudInit => true,
+        // They have no place in this API.
+        HookKind::Node => false,
+    });
+    let mut hook_points: Vec<_> =
+        served.map(|hook| HookPoint { name: hook.hook_point(), priority: 0 }).collect();
     if version == ApiVersion::V1Alpha3 {
         hook_points.push(HookPoint { name: "Shutdown".to_owned(), priority: 0 });
     }
