@@ -1,27 +1,27 @@
-//! What can go wrong, split by consequence: a [`StartError`] ends the process before it serves,
-//! a [`CallError`] fails one call and leaves everything else as it was.
+//! What can go wrong, split by consequence: a [`StartError`] stops the shim before it serves, a
+//! [`CallError`] fails one call and leaves everything else as it was.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::hook::{BadDocument, HookName};
+use crate::hook::{BadDocument, HookName, HookReply};
 
-/// What ends the shim before it has served a call.
+/// What stops the shim before it serves.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Flags that each are fine and do not make sense together.
+    /// Flags that contradict each other.
     #[error("{0}")]
     Usage(String),
     /// The socket cannot be created.
     #[error("cannot listen on {}: {why}", path.display())]
     Listen {
-        /// Where the socket was to be.
+        /// The socket.
         path: PathBuf,
-        /// What is in the way, and what to do.
+        /// The obstacle, and what to do.
         why: String,
     },
-    /// The directory for the socket is not there.
+    /// The directory for the socket is missing or unreadable.
     #[error(
         "the socket directory {} does not exist or cannot be read: {source}; \
          KubeVirt mounts it into hook sidecars, elsewhere name one with --socket-dir",
@@ -30,182 +30,157 @@ pub enum StartError {
     SocketDir {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         source: std::io::Error,
     },
-    /// No worker came up.
+    /// The first worker failed to start.
     #[error("cannot start hook worker: {0}")]
     Worker(String),
-    /// The runtime itself.
+    /// A system call that cannot be done without.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// What failed, as a verb.
         what: &'static str,
-        /// What the system said.
+        /// The system's reason.
         source: std::io::Error,
     },
 }
 
-/// How a hook's process failed: how it ended, and the last lines that it wrote.
+/// How a hook's process terminated, and the last lines of its stderr.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct Termination {
     /// "exited with status 1", "was killed by SIGKILL".
     pub how: String,
-    /// The last lines of its standard error, oldest first.
+    /// Oldest line first.
     pub stderr: Vec<String>,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for Termination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.how, self.last_lines())
     }
 }
 
-impl Failure {
-    /// The end of the sentence: what the process said.
+impl Termination {
+    /// Returns the clause that ends the sentence: what the process wrote to stderr.
     #[must_use]
     pub fn last_lines(&self) -> String {
         last_lines(&self.stderr)
     }
 }
 
-/// What fails one call. The text is for the owner of the VM: it says which hook, how it ended
-/// and what to do, and it never holds a document.
+/// Why one call failed. The text is for the owner of the VM: it names the hook, how it failed and
+/// what to do, and it never contains a document.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// A document of the request cannot be used.
+    /// A document of the request is invalid.
     #[error("the request cannot be used: {0}")]
     BadRequest(#[from] BadDocument),
-    /// A document is too long for the way it has to go.
-    #[error("hook {hook}: {what}")]
-    TooLarge {
-        /// The hook.
-        hook: HookName,
-        /// What is how long, what the limit is, what lifts it.
-        what: String,
-    },
-    /// No program and no worker serves this hook.
-    #[error("hook {hook} is not served here: {why}")]
-    NotServed {
-        /// The hook.
-        hook: HookName,
-        /// Why not.
-        why: String,
-    },
-    /// The caller names a hook point after which no hook can be named.
+    /// The caller names a hook point that no hook can have.
     #[error(
-        "hook point {point:?} is not served here: that of a node hook is a word of letters and digits, \
-         at most 63, and none of OnDefineDomain, PreCloudInitIso and Initialize"
+        "hook point {point:?} is not served here: that of a node hook is a word of letters and \
+         digits, at most 63, and none of OnDefineDomain, PreCloudInitIso and Initialize"
     )]
     NoSuchHook {
         /// The name, or its beginning.
         point: String,
     },
-    /// The hook refuses, with words for the VM's owner.
-    #[error("hook {hook} refused: {message}")]
-    Refused {
-        /// The hook.
+    /// The hook was found, and failed.
+    #[error("hook {hook} {failure}")]
+    Hook {
+        /// The hook that was called.
         hook: HookName,
-        /// The hook's own words.
-        message: String,
+        /// Why it failed.
+        #[source]
+        failure: HookFailure,
     },
-    /// The hook cannot use what it was sent.
-    #[error("hook {hook} cannot use these documents: {message}")]
-    BadParams {
-        /// The hook.
-        hook: HookName,
-        /// The hook's own words.
-        message: String,
-    },
-    /// An exception or panic in the hook's code.
-    #[error("hook {hook} failed: {message}")]
-    Fault {
-        /// The hook.
-        hook: HookName,
-        /// The hook's own words.
-        message: String,
-    },
-    /// The hook's process ended instead of answering.
-    #[error("hook {hook} failed: {program} {failure}")]
+}
+
+/// What running a hook returns.
+pub type HookResult = Result<HookReply, HookFailure>;
+
+/// Why a hook failed. The text continues the sentence that begins with the hook's name, which
+/// [`of`](Self::of) adds.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HookFailure {
+    /// A document is too long for its transport: names it, its length, the limit and the remedy.
+    #[error("exceeded a size limit: {0}")]
+    TooLarge(String),
+    /// No program and no worker serves this hook.
+    #[error("is not served here: {0}")]
+    NotServed(String),
+    /// The hook rejects the VM, with a message for its owner.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The hook cannot use the documents that it received.
+    #[error("cannot use these documents: {0}")]
+    BadParams(String),
+    /// An exception or a panic in the hook's code.
+    #[error("failed: {0}")]
+    Fault(String),
+    /// The hook's process exited or was killed before it replied.
+    #[error("failed: {program} {termination}")]
     Died {
-        /// The hook.
-        hook: HookName,
         /// The program as it was started.
         program: String,
-        /// How it ended.
-        failure: Failure,
+        /// Its exit and its stderr.
+        termination: Termination,
     },
-    /// A worker broke the protocol and was killed for it.
-    #[error("hook {hook} failed: {program} broke the worker protocol: {seen}")]
+    /// A worker broke the protocol and was killed.
+    #[error("failed: {program} broke the worker protocol: {seen}")]
     Protocol {
-        /// The hook.
-        hook: HookName,
         /// The program as it was started.
         program: String,
-        /// What was seen, and what to do about it.
+        /// The violation, and what to do about it.
         seen: String,
     },
-    /// What the hook answered is no document of the right kind.
-    #[error("hook {hook} answered with something unusable: {fault}")]
-    BadOutput {
-        /// The hook.
-        hook: HookName,
-        /// Which member, and what is wrong with it.
-        fault: String,
-    },
-    /// No answer in time.
-    #[error("hook {hook} did not answer within {}: {program} was told to stop{}", seconds(*.after), last_lines(.stderr))]
+    /// The hook's reply contains no document of the right kind.
+    #[error("returned an invalid document: {0}")]
+    BadOutput(String),
+    /// The hook did not reply by the deadline.
+    #[error("did not answer within {}: {program} was stopped{}", seconds(*.after), last_lines(.stderr))]
     Deadline {
-        /// The hook.
-        hook: HookName,
         /// The program as it was started.
         program: String,
-        /// How long it was given.
+        /// The time that the call had.
         after: Duration,
-        /// The last lines of its standard error, oldest first.
+        /// The last lines of its stderr, oldest first.
         stderr: Vec<String>,
     },
-    /// No answer in time, from a worker that was just being ended.
-    #[error(
-        "hook {hook} did not answer within {}: {program} was being ended when the time was over",
-        seconds(*.after)
-    )]
+    /// The deadline passed while the shim was stopping the hook's worker for another reason.
+    #[error("did not answer within {}: {program} was being stopped at the deadline", seconds(*.after))]
     Stalled {
-        /// The hook.
-        hook: HookName,
         /// The program as it was started.
         program: String,
-        /// How long it was given.
+        /// The time that the call had.
         after: Duration,
     },
-    /// The call was lost by a fault of this program's own.
-    #[error("hook {hook} failed by a fault of sidecar-shim itself; its log says where")]
-    Dropped {
-        /// The hook.
-        hook: HookName,
-    },
-    /// The call waited for its turn, in vain.
-    #[error("hook {hook} is busy: {why}")]
-    Busy {
-        /// The hook.
-        hook: HookName,
-        /// What was full, and what to raise.
-        why: String,
-    },
-    /// The hook's program cannot be run at all.
-    #[error("hook {hook} is unavailable: {why}")]
-    Unavailable {
-        /// The hook.
-        hook: HookName,
-        /// Why.
-        why: String,
-    },
-    /// The caller went away. Nobody reads this, but the log.
-    #[error("hook {hook}: the caller went away")]
-    Cancelled {
-        /// The hook.
-        hook: HookName,
-    },
+    /// A bug in the shim lost the call.
+    #[error("failed: internal error in sidecar-shim; its log has the details")]
+    Dropped,
+    /// The call found the queue full, or no process until its deadline: names the limit to raise.
+    #[error("is busy: {0}")]
+    Busy(String),
+    /// The hook's program cannot be run.
+    #[error("is unavailable: {0}")]
+    Unavailable(String),
+    /// The caller went away; only the log shows this.
+    #[error("was cancelled: the caller went away")]
+    Cancelled,
+}
+
+impl HookFailure {
+    /// Adds the hook's name.
+    #[must_use]
+    pub fn of(self, hook: &HookName) -> CallError {
+        CallError::Hook { hook: hook.clone(), failure: self }
+    }
+
+    /// Returns the failure of calls that are waiting when the shim shuts down.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        Self::Unavailable("the shim is shutting down".to_owned())
+    }
 }
 
 fn seconds(duration: Duration) -> String {
@@ -214,7 +189,7 @@ fn seconds(duration: Duration) -> String {
 
 fn last_lines(lines: &[String]) -> String {
     if lines.is_empty() {
-        return "; it wrote nothing to its standard error".to_owned();
+        return "; it wrote nothing to its stderr".to_owned();
     }
-    format!("; the last lines of its standard error:\n{}", lines.join("\n"))
+    format!("; the last lines of its stderr:\n{}", lines.join("\n"))
 }

@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use super::Settings;
 use super::process::{self, CommandLine, Exit, Launch, Pipes, Process, SpawnError, Stdout};
-use super::{Answer, Settings};
-use crate::error::{CallError, Failure};
+use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};
 
 /// The most that is read of a program's output: as much as a worker's frame holds. What a
@@ -50,21 +50,19 @@ impl Exec {
 
     /// Runs the hook's program once. The process is watched by a task of its own: a call that
     /// is dropped takes the same way out as one whose deadline has passed.
-    pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> Answer {
-        let hook = call.hook().clone();
-        let Some(command) = self.programs.get(&hook).cloned() else {
-            let why = self.why_not_served(&hook);
-            return Err(CallError::NotServed { hook, why });
+    pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> HookResult {
+        let Some(command) = self.programs.get(call.hook()).cloned() else {
+            return Err(HookFailure::NotServed(self.why_not_served(call.hook())));
         };
         let started = Instant::now();
-        let slot = self.slot(&hook, call.bytes(), deadline).await?;
+        let slot = self.slot(call.bytes(), deadline).await?;
         let (reply, answer) = oneshot::channel();
         let run = Run { command, call, started, deadline, settings: self.settings.clone() };
         self.running.spawn(async move {
             run.watch(reply).await;
             drop(slot);
         });
-        answer.await.unwrap_or(Err(CallError::Cancelled { hook }))
+        answer.await.unwrap_or(Err(HookFailure::Cancelled))
     }
 
     /// `$PATH` holds more than hooks: of a name that was not looked up at start, nothing is told.
@@ -83,25 +81,21 @@ impl Exec {
     /// Waits until one process more may run.
     async fn slot(
         &self,
-        hook: &HookName,
         bytes: usize,
         deadline: Instant,
-    ) -> Result<tokio::sync::OwnedSemaphorePermit, CallError> {
-        let busy = |why| CallError::Busy { hook: hook.clone(), why };
+    ) -> Result<tokio::sync::OwnedSemaphorePermit, HookFailure> {
         if let Ok(slot) = self.slots.clone().try_acquire_owned() {
             return Ok(slot);
         }
         let place = Place::take(&self.waiting, bytes);
         let (calls, bytes) = place.with_all_others();
-        if let Some(refusal) = self.settings.room().refusal(hook, calls, bytes) {
+        if let Some(refusal) = self.settings.room().refusal(calls, bytes) {
             return Err(refusal);
         }
         match timeout_at(deadline, self.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) => {
-                Err(CallError::Unavailable { hook: hook.clone(), why: "shutting down".to_owned() })
-            }
-            Err(_) => Err(busy(format!(
+            Ok(Err(_)) => Err(HookFailure::shutting_down()),
+            Err(_) => Err(HookFailure::Busy(format!(
                 "the call waited for its turn until its deadline; {} processes run at once \
                  (--max-workers)",
                 self.settings.max_workers
@@ -161,7 +155,7 @@ struct Run {
 }
 
 impl Run {
-    async fn watch(self, mut reply: oneshot::Sender<Answer>) {
+    async fn watch(self, mut reply: oneshot::Sender<HookResult>) {
         let (mut process, pipes) = match self.spawn() {
             Ok(spawned) => spawned,
             Err(error) => {
@@ -178,8 +172,7 @@ impl Run {
             return;
         }
         // The caller hears of it before the process is ended, which takes a while.
-        let _ = reply.send(Err(CallError::Deadline {
-            hook: self.call.hook().clone(),
+        let _ = reply.send(Err(HookFailure::Deadline {
             program: self.command.to_string(),
             after: self.deadline - self.started,
             stderr: process.stderr_so_far(),
@@ -187,8 +180,7 @@ impl Run {
         process.stop(self.settings.kill_grace).await;
     }
 
-    fn spawn(&self) -> Result<(Process, Pipes), CallError> {
-        let hook = self.call.hook();
+    fn spawn(&self) -> Result<(Process, Pipes), HookFailure> {
         let subject = match self.call.subject() {
             Subject::Domain(domain) => ("--domain", &domain.bytes()[..]),
             Subject::CloudInitData(data) => ("--cloud-init", &data.bytes()[..]),
@@ -201,16 +193,16 @@ impl Run {
             protocol: None,
             context: self.call.context(),
             stdin: false,
-            hook: Some(hook),
+            hook: Some(self.call.hook()),
             memory: self.settings.worker_memory,
         })
         .map_err(|error| match error {
-            SpawnError::ArgumentTooLong(what) => CallError::TooLarge { hook: hook.clone(), what },
-            SpawnError::CannotRun(why) => CallError::Unavailable { hook: hook.clone(), why },
+            SpawnError::ArgumentTooLong(what) => HookFailure::TooLarge(what),
+            SpawnError::CannotRun(why) => HookFailure::Unavailable(why),
         })
     }
 
-    async fn run(&self, process: &mut Process, pipes: Pipes) -> Answer {
+    async fn run(&self, process: &mut Process, pipes: Pipes) -> HookResult {
         let mut stdout = pipes.stdout;
         let mut output = BytesMut::new();
         // A node hook answers by its exit status; what it prints is read so that it does not block.
@@ -221,7 +213,7 @@ impl Run {
             }
             if output.len() > MAX_OUTPUT_BYTES {
                 process.kill().await;
-                return Err(self.bad_output(format!(
+                return Err(HookFailure::BadOutput(format!(
                     "it wrote more than {MAX_OUTPUT_BYTES} bytes to its standard output"
                 )));
             }
@@ -255,23 +247,18 @@ impl Run {
         }
     }
 
-    async fn judge(&self, process: &mut Process, exit: Exit, output: Bytes) -> Answer {
+    async fn judge(&self, process: &mut Process, exit: Exit, output: Bytes) -> HookResult {
         if !exit.success() {
             process.kill_group();
             let stderr = process.stderr_at_end().await;
-            return Err(CallError::Died {
-                hook: self.call.hook().clone(),
+            return Err(HookFailure::Died {
                 program: self.command.to_string(),
-                failure: Failure { how: exit.to_string(), stderr },
+                termination: Termination { how: exit.to_string(), stderr },
             });
         }
         process.leave_stderr(self.settings.kill_grace);
         self.call
             .accept(output, self.settings.checks)
-            .map_err(|fault| self.bad_output(fault.to_string()))
-    }
-
-    fn bad_output(&self, fault: String) -> CallError {
-        CallError::BadOutput { hook: self.call.hook().clone(), fault }
+            .map_err(|fault| HookFailure::BadOutput(fault.to_string()))
     }
 }

@@ -1,31 +1,30 @@
-//! A call on its way: from the queue to a worker, and, if that dies, back again.
+//! A call on its way: from the queue to a worker and, if that worker dies, back.
 
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Answer;
-use crate::error::CallError;
+use crate::error::{HookFailure, HookResult};
 use crate::hook::{HookCall, HookName};
 
-/// A call, and the way back to whoever waits for it.
+/// A call, and the channel back to its caller.
 pub(super) struct Job {
     call: HookCall,
     accepted: Instant,
     deadline: Instant,
-    /// How the first try failed, if this is the second.
-    first_failure: Option<CallError>,
-    /// Gone once the call was answered.
-    reply: Option<oneshot::Sender<Answer>>,
+    /// Why the first attempt failed, if this is the second.
+    first_failure: Option<HookFailure>,
+    /// `None` once the call was answered or abandoned.
+    reply: Option<oneshot::Sender<HookResult>>,
 }
 
 impl Job {
-    /// A call that has just come, and where its answer will be.
-    pub(super) fn new(call: HookCall, deadline: Instant) -> (Self, oneshot::Receiver<Answer>) {
-        let (reply, answer) = oneshot::channel();
+    /// Wraps a call that has just arrived, and returns where its result will be.
+    pub(super) fn new(call: HookCall, deadline: Instant) -> (Self, oneshot::Receiver<HookResult>) {
+        let (reply, result) = oneshot::channel();
         let accepted = Instant::now();
-        (Self { call, accepted, deadline, first_failure: None, reply: Some(reply) }, answer)
+        (Self { call, accepted, deadline, first_failure: None, reply: Some(reply) }, result)
     }
 
     pub(super) fn call(&self) -> &HookCall {
@@ -44,49 +43,49 @@ impl Job {
         self.deadline
     }
 
-    /// Which try this is, from 1.
+    /// Returns the number of this attempt, from 1.
     pub(super) fn attempt(&self) -> u32 {
         if self.first_failure.is_some() { 2 } else { 1 }
     }
 
-    /// Whether nobody waits for it: it was answered, or the caller left.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether an answer would reach no caller: it was answered or abandoned, or the caller left.
+    pub(super) fn is_closed(&self) -> bool {
         self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// Ready when the caller has left. Pending for ever once the call was answered.
-    pub(super) fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the caller has left; never, once the call was answered or abandoned.
+    pub(super) fn poll_caller_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.reply.as_mut().map_or(Poll::Pending, |reply| reply.poll_closed(context))
     }
 
-    /// Whether it was answered, or given up.
+    /// Whether it was answered or abandoned.
     pub(super) fn is_answered(&self) -> bool {
         self.reply.is_none()
     }
 
-    /// Answers, unless that was done.
-    pub(super) fn answer(&mut self, answer: Answer) {
+    /// Sends the result to the caller, unless one was sent before.
+    pub(super) fn answer(&mut self, result: HookResult) {
         if let Some(reply) = self.reply.take() {
-            let _ = reply.send(answer);
+            let _ = reply.send(result);
         }
     }
 
-    /// Answers a call that has not been sent to a worker this time. If it was before, how that
-    /// ended says more than why there was no second try.
-    pub(super) fn refuse(mut self, error: impl FnOnce(HookName) -> CallError) {
-        let error = self.first_failure.take().unwrap_or_else(|| error(self.hook().clone()));
-        self.answer(Err(error));
+    /// Fails a call that was not sent to a worker in this attempt. The failure of an earlier attempt
+    /// says more than the reason why there was no second one.
+    pub(super) fn refuse(mut self, failure: HookFailure) {
+        let failure = self.first_failure.take().unwrap_or(failure);
+        self.answer(Err(failure));
     }
 
-    /// Forgets whoever waits, without an answer.
-    pub(super) fn give_up(&mut self) {
+    /// Drops the caller without an answer.
+    pub(super) fn abandon(&mut self) {
         self.reply = None;
     }
 
-    /// The same call once more, after this failure. If it was tried again already, or nobody waits
-    /// any more, that is the end of it.
-    pub(super) fn again(mut self, failure: CallError) -> Option<Self> {
-        if self.is_over() {
+    /// Returns the job for a second attempt after this failure. `None` if this was the second, which
+    /// the caller then learns, or if the caller has left.
+    pub(super) fn retry(mut self, failure: HookFailure) -> Option<Self> {
+        if self.is_closed() {
             return None;
         }
         if self.first_failure.is_some() {

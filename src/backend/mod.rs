@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub use pipes::{Heard, Output, write_all};
 pub use process::{CommandLine, Exit, Launch, Process, Stdin};
 
-use crate::error::{CallError, StartError};
+use crate::error::{CallError, HookFailure, HookResult, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};
 use crate::rpc::Outcome;
 use exec::Exec;
@@ -43,12 +43,10 @@ pub fn renounce_new_privileges() -> Result<(), StartError> {
     process::set_no_new_privs()
 }
 
-/// What comes back of a call.
-pub type Answer = Result<HookReply, CallError>;
-
-/// Reads a worker's answer to a call, and checks the document in it.
-pub fn read_reply(call: &HookCall, outcome: &Outcome) -> Answer {
+/// Reads a worker's reply to a call, and checks the document in it.
+pub fn read_reply(call: &HookCall, outcome: &Outcome) -> Result<HookReply, CallError> {
     worker::answer::read(call, outcome, Checks::WellFormed)
+        .map_err(|failure| failure.of(call.hook()))
 }
 
 /// What runs the hooks.
@@ -241,19 +239,21 @@ impl Backend {
         self.pools_down.subscribe()
     }
 
-    /// Calls a hook. The answer comes by the deadline, whatever the hook does.
-    pub async fn call(&self, call: HookCall, deadline: Instant) -> Answer {
+    /// Calls a hook. Returns by the deadline, whatever the hook does.
+    pub async fn call(&self, call: HookCall, deadline: Instant) -> Result<HookReply, CallError> {
+        let hook = call.hook().clone();
+        self.run(call, deadline).await.map_err(|failure| failure.of(&hook))
+    }
+
+    async fn run(&self, call: HookCall, deadline: Instant) -> HookResult {
         match &self.kind {
             Kind::Exec(exec) => exec.call(call, deadline).await,
             Kind::Pools { pools, routes } => match routes.get(call.hook()) {
                 Some(&pool) => pools[pool].call(call, deadline).await,
-                None => Err(CallError::NotServed {
-                    hook: call.hook().clone(),
-                    why: format!(
-                        "the worker declares {}",
-                        self.hooks.iter().map(HookName::as_str).collect::<Vec<_>>().join(", ")
-                    ),
-                }),
+                None => Err(HookFailure::NotServed(format!(
+                    "the worker declares {}",
+                    self.hooks.iter().map(HookName::as_str).collect::<Vec<_>>().join(", ")
+                ))),
             },
         }
     }

@@ -1,7 +1,6 @@
 //! How much may wait for a process at a time.
 
-use crate::error::CallError;
-use crate::hook::HookName;
+use crate::error::HookFailure;
 
 /// The most that may wait.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +13,7 @@ pub(super) struct Room {
 
 impl Room {
     /// Why the last of so many calls, with so many bytes in all, may not wait.
-    pub(super) fn refusal(self, hook: &HookName, calls: usize, bytes: usize) -> Option<CallError> {
+    pub(super) fn refusal(self, calls: usize, bytes: usize) -> Option<HookFailure> {
         let why = if calls > self.calls {
             format!("{} calls are waiting already (--queue-limit)", self.calls)
         } else if calls > 1 && bytes > self.bytes {
@@ -26,6 +25,6 @@ impl Room {
         } else {
             return None;
         };
-        Some(CallError::Busy { hook: hook.clone(), why })
+        Some(HookFailure::Busy(why))
     }
 }

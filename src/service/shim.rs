@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::{MAX_REPLY_BYTES, cloud_init, deadline, status};
 use crate::backend::Backend;
-use crate::error::CallError;
+use crate::error::{CallError, HookFailure};
 use crate::hook::{BadDocument, HookCall, HookName, HookReply};
 use crate::text::clip;
 
@@ -76,7 +76,7 @@ impl Shim {
             }),
             HookReply::Changed(data) => cloud_init::Forms::of(data.into_bytes()).map_err(|fault| {
                 let fault = format!("cloudInitData {fault}");
-                failed(&hook, &CallError::BadOutput { hook: hook.clone(), fault })
+                failed(&hook, &HookFailure::BadOutput(fault).of(&hook))
             }),
         }
     }
@@ -94,10 +94,10 @@ impl Shim {
         let answer = match call {
             Ok(call) => tokio::select! {
                 answer = self.backend.call(call, deadline) => answer,
-                () = self.give_up.cancelled() => Err(CallError::Unavailable {
-                    hook: hook.clone(),
-                    why: "the shim was told to stop, and the call did not end in time".to_owned(),
-                }),
+                () = self.give_up.cancelled() => Err(HookFailure::Unavailable(
+                    "the shim is shutting down and the call did not finish in time".to_owned(),
+                )
+                .of(hook)),
             },
             Err(fault) => Err(CallError::BadRequest(fault)),
         };
@@ -125,8 +125,7 @@ pub(super) fn respond<M: prost::Message>(
     let what = format!(
         "its answer is {bytes} bytes long and KubeVirt takes at most {MAX_REPLY_BYTES} bytes"
     );
-    let error = CallError::TooLarge { hook: hook.clone(), what };
-    Err(failed(hook, &error))
+    Err(failed(hook, &HookFailure::TooLarge(what).of(hook)))
 }
 
 /// Logs the whole error; the status may hold less of it.
@@ -135,7 +134,7 @@ pub(super) fn failed(hook: &HookName, error: &CallError) -> Status {
     status::of(error)
 }
 
-/// What a caller is told who names a hook point that no hook can be named after.
+/// The error for a caller that names a hook point which no hook can have.
 pub(super) fn no_such_hook_point(point: &str) -> Status {
     let error = CallError::NoSuchHook { point: clip(point, MAX_SHOWN_POINT_BYTES).to_owned() };
     tracing::error!(target: "call", "call failed: {error}");

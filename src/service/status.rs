@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::error::CallError;
+use crate::error::{CallError, HookFailure};
 use crate::text::fit;
 
 /// The longest text, counted as it is sent. Clients drop the whole status if its headers are
@@ -12,20 +12,28 @@ const MAX_ENCODED_BYTES: usize = 4 * 1024;
 /// The status for an error.
 pub(super) fn of(error: &CallError) -> Status {
     let code = match error {
-        CallError::BadRequest(_) | CallError::BadParams { .. } => Code::InvalidArgument,
-        CallError::TooLarge { .. } | CallError::Busy { .. } => Code::ResourceExhausted,
-        CallError::NotServed { .. } | CallError::NoSuchHook { .. } => Code::Unimplemented,
-        CallError::Refused { .. } => Code::FailedPrecondition,
-        CallError::Fault { .. }
-        | CallError::Died { .. }
-        | CallError::Protocol { .. }
-        | CallError::Dropped { .. }
-        | CallError::BadOutput { .. } => Code::Internal,
-        CallError::Deadline { .. } | CallError::Stalled { .. } => Code::DeadlineExceeded,
-        CallError::Cancelled { .. } => Code::Cancelled,
-        CallError::Unavailable { .. } => Code::Unavailable,
+        CallError::BadRequest(_) => Code::InvalidArgument,
+        CallError::NoSuchHook { .. } => Code::Unimplemented,
+        CallError::Hook { failure, .. } => code(failure),
     };
     Status::new(code, fit(&error.to_string(), MAX_ENCODED_BYTES, encoded_len))
+}
+
+fn code(failure: &HookFailure) -> Code {
+    match failure {
+        HookFailure::BadParams(_) => Code::InvalidArgument,
+        HookFailure::TooLarge(_) | HookFailure::Busy(_) => Code::ResourceExhausted,
+        HookFailure::NotServed(_) => Code::Unimplemented,
+        HookFailure::Refused(_) => Code::FailedPrecondition,
+        HookFailure::Fault(_)
+        | HookFailure::Died { .. }
+        | HookFailure::Protocol { .. }
+        | HookFailure::Dropped
+        | HookFailure::BadOutput(_) => Code::Internal,
+        HookFailure::Deadline { .. } | HookFailure::Stalled { .. } => Code::DeadlineExceeded,
+        HookFailure::Cancelled => Code::Cancelled,
+        HookFailure::Unavailable(_) => Code::Unavailable,
+    }
 }
 
 /// Bytes on the wire, at most: what is neither a letter, a digit nor plain punctuation is sent
@@ -44,7 +52,7 @@ mod tests {
     #[test]
     fn a_long_text_fits_as_it_is_sent() {
         let line = "é % \u{7f} of a stack trace\n".repeat(4000);
-        let error = CallError::Fault { hook: HookName::ON_DEFINE_DOMAIN, message: line };
+        let error = HookFailure::Fault(line).of(&HookName::ON_DEFINE_DOMAIN);
         let status = of(&error);
         let bytes = encoded_len(status.message());
         assert!((MAX_ENCODED_BYTES * 9 / 10..=MAX_ENCODED_BYTES).contains(&bytes), "{bytes}");
@@ -55,32 +63,36 @@ mod tests {
     fn every_error() -> Vec<CallError> {
         use std::time::Duration;
 
-        use crate::error::Failure;
-        use crate::hook::{BadDocument, HookName};
+        use crate::error::Termination;
+        use crate::hook::BadDocument;
 
-        let hook = HookName::ON_DEFINE_DOMAIN;
-        let (why, program) = ("words".to_owned(), "worker.py".to_owned());
-        let (what, message, fault, seen) = (why.clone(), why.clone(), why.clone(), why.clone());
-        let failure = Failure { how: "exited with status 1".to_owned(), stderr: Vec::new() };
+        let text = || "words".to_owned();
+        let program = || "worker.py".to_owned();
+        let termination =
+            Termination { how: "exited with status 1".to_owned(), stderr: Vec::new() };
         let (after, stderr) = (Duration::from_secs(1), Vec::new());
-        vec![
+        let of_hooks = [
+            HookFailure::TooLarge(text()),
+            HookFailure::NotServed(text()),
+            HookFailure::Refused(text()),
+            HookFailure::BadParams(text()),
+            HookFailure::Fault(text()),
+            HookFailure::Died { program: program(), termination },
+            HookFailure::Protocol { program: program(), seen: text() },
+            HookFailure::BadOutput(text()),
+            HookFailure::Deadline { program: program(), after, stderr },
+            HookFailure::Stalled { program: program(), after },
+            HookFailure::Dropped,
+            HookFailure::Busy(text()),
+            HookFailure::Unavailable(text()),
+            HookFailure::Cancelled,
+        ];
+        let mut errors = vec![
             CallError::BadRequest(BadDocument::new("vmi", "is empty".to_owned())),
-            CallError::TooLarge { hook: hook.clone(), what },
-            CallError::NotServed { hook: hook.clone(), why: why.clone() },
             CallError::NoSuchHook { point: "../sh".to_owned() },
-            CallError::Refused { hook: hook.clone(), message: message.clone() },
-            CallError::BadParams { hook: hook.clone(), message: message.clone() },
-            CallError::Fault { hook: hook.clone(), message },
-            CallError::Died { hook: hook.clone(), program: program.clone(), failure },
-            CallError::Protocol { hook: hook.clone(), program: program.clone(), seen },
-            CallError::BadOutput { hook: hook.clone(), fault },
-            CallError::Deadline { hook: hook.clone(), program: program.clone(), after, stderr },
-            CallError::Stalled { hook: hook.clone(), program, after },
-            CallError::Dropped { hook: hook.clone() },
-            CallError::Busy { hook: hook.clone(), why: why.clone() },
-            CallError::Unavailable { hook: hook.clone(), why },
-            CallError::Cancelled { hook },
-        ]
+        ];
+        errors.extend(of_hooks.map(|failure| failure.of(&HookName::ON_DEFINE_DOMAIN)));
+        errors
     }
 
     /// Whether a text is what a pattern with `…` for anything says.

@@ -156,7 +156,10 @@ async fn calls_that_do_not_end_are_given_up_after_the_grace_or_a_second_signal()
             assert_eq!(shim.ended().await.code(), Some(0));
             let status = call.await.unwrap().unwrap_err();
             assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
-            assert!(status.message().contains("was told to stop"), "{status:?}");
+            assert!(
+                status.message().contains("shutting down and the call did not finish in time"),
+                "{status:?}"
+            );
         }
     }
 }

@@ -50,8 +50,8 @@ async fn the_longest_argument_is_served_and_one_byte_more_is_explained() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(
         status.message(),
-        "hook onDefineDomain: the argument --domain is 131072 bytes long and Linux takes at most \
-         131071 bytes for one argument; --mode persistent has no such limit"
+        "hook onDefineDomain exceeded a size limit: the argument --domain is 131072 bytes long and \
+         Linux takes at most 131071 bytes for one argument; --mode persistent has no such limit"
     );
     let vmi = json!({"a": "x".repeat(200_000)});
     let status = shim.define(&vmi, DOMAIN).await.unwrap_err();
@@ -69,7 +69,7 @@ async fn a_failed_program_is_told_by_status_and_last_lines() {
     assert_eq!(
         status.message(),
         "hook onDefineDomain failed: onDefineDomain exited with status 3; the last lines of its \
-         standard error:\ndisk vda is not allowed\nask the admin"
+         stderr:\ndisk vda is not allowed\nask the admin"
     );
     let line = shim.log_line("ask the admin").await;
     assert_eq!(

@@ -47,7 +47,7 @@ async fn why_it_does_not_start_is_in_the_termination_message() {
     let args = ["--mode", "persistent", "--worker", &failing];
     let text = message(&args, 1).await;
     assert!(text.starts_with("sidecar-shim: cannot start hook worker: /"), "{text}");
-    assert!(text.ends_with("standard error:\nno configuration file"), "{text}");
+    assert!(text.ends_with("stderr:\nno configuration file"), "{text}");
 
     let text = message(&["--version", "v1alpha9"], 1).await;
     assert!(text.starts_with("sidecar-shim: unknown hook API version \"v1alpha9\""), "{text}");

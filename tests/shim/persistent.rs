@@ -108,7 +108,7 @@ async fn a_worker_that_dies_is_told_and_replaced() {
     assert_eq!(status.code(), Code::Internal);
     assert!(
         status.message().ends_with(
-            "worker.py exited with status 3; the last lines of its standard error:\nTraceback\n\
+            "worker.py exited with status 3; the last lines of its stderr:\nTraceback\n\
              KeyError: 'spec'"
         ),
         "{status:?}"
@@ -377,7 +377,7 @@ async fn a_worker_that_hangs_is_ended_at_the_deadline_and_replaced() {
     // Before the caller itself gives up, which would leave it without a word of explanation.
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("did not answer within 0.9 s"), "{status:?}");
-    assert!(status.message().ends_with("standard error:\nhanging"), "{status:?}");
+    assert!(status.message().ends_with("stderr:\nhanging"), "{status:?}");
     shim.log_line("worker lost").await;
     assert!(!exists(about["pid"].as_u64().unwrap()), "it is reaped");
     let next = shim.dial().await;

@@ -108,8 +108,8 @@ async fn a_node_hooks_program_gets_the_vm_and_the_node_and_its_status_is_the_ans
     assert_eq!(status.code(), Code::Internal);
     assert_eq!(
         status.message(),
-        "hook postVMStop failed: postVMStop exited with status 7; the last lines of its standard \
-         error:\nno memory may be locked"
+        "hook postVMStop failed: postVMStop exited with status 7; the last lines of its \
+         stderr:\nno memory may be locked"
     );
     let vmi = json!({"a": "x".repeat(200_000)});
     let status = plugin.node_hook("PreVMStart", &vmi).await.unwrap_err();

@@ -34,11 +34,11 @@ use tokio_util::task::TaskTracker;
 use self::member::Member;
 use self::queue::Queue;
 use self::restart::Restart;
+use super::Settings;
 use super::job::Job;
 use super::process::CommandLine;
 use super::worker::{self, Cause, Ending, Report, WorkerId};
-use super::{Answer, Settings};
-use crate::error::{CallError, StartError};
+use crate::error::{HookFailure, HookResult, StartError};
 use crate::hook::{HookCall, HookName};
 use crate::rpc::{Declared, MAX_CONCURRENCY};
 
@@ -99,18 +99,16 @@ impl Pool {
     }
 
     /// Gives a call to a worker, after those that came before it.
-    pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> Answer {
-        let hook = call.hook().clone();
+    pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> HookResult {
         let (job, answer) = Job::new(call, deadline);
         let accepted = job.accepted();
         if self.jobs.send(job).await.is_err() {
-            return Err(stopping(hook));
+            return Err(HookFailure::shutting_down());
         }
         tokio::select! {
             biased;
-            answer = answer => answer.unwrap_or_else(|_| Err(CallError::Dropped { hook })),
-            () = backstop(deadline) => Err(CallError::Stalled {
-                hook,
+            answer = answer => answer.unwrap_or_else(|_| Err(HookFailure::Dropped)),
+            () = backstop(deadline) => Err(HookFailure::Stalled {
                 program: self.command.to_string(),
                 after: deadline - accepted,
             }),
@@ -136,10 +134,6 @@ async fn backstop(deadline: Instant) {
     for _ in 0..3 {
         yield_now().await;
     }
-}
-
-fn stopping(hook: HookName) -> CallError {
-    CallError::Unavailable { hook, why: "shutting down".to_owned() }
 }
 
 type Reports = mpsc::Receiver<(WorkerId, Report)>;
@@ -225,7 +219,7 @@ impl Actor {
         // A worker whose sender is gone ends its calls, and then itself.
         self.members.values_mut().for_each(Member::retire);
         loop {
-            self.queue.take_all().for_each(|job| job.refuse(stopping));
+            self.queue.take_all().for_each(|job| job.refuse(HookFailure::shutting_down()));
             tokio::select! {
                 Some((id, report)) = reports.recv() => self.hear(id, report),
                 ended = self.workers.join_next_with_id() => match ended {
@@ -237,17 +231,15 @@ impl Actor {
         while let Ok((id, report)) = reports.try_recv() {
             self.hear(id, report);
         }
-        self.queue.take_all().for_each(|job| job.refuse(stopping));
+        self.queue.take_all().for_each(|job| job.refuse(HookFailure::shutting_down()));
     }
 
     /// Takes a call, if a worker is free for it, can be started for it, or it may wait.
     fn enqueue(&mut self, job: Job) {
-        if let Some(fault) = self.down() {
-            let why = format!("no worker is running; {fault}");
-            job.refuse(|hook| CallError::Unavailable { hook, why });
+        if self.is_down() {
+            job.refuse(self.unavailable());
             return;
         }
-        let hook = job.hook().clone();
         self.queue.forget_abandoned();
         self.queue.push(job);
         self.dispatch();
@@ -255,11 +247,11 @@ impl Actor {
         let startable = self.settings.max_workers.saturating_sub(self.ready());
         let soon: usize = self.soon(Instant::now()).map(|(_, calls)| calls).sum();
         let waiting = self.queue.len().saturating_sub(startable * self.concurrency + soon);
-        let refusal = self.settings.room().refusal(&hook, waiting, self.queue.bytes());
-        if let (true, Some(error)) = (waiting > 0, refusal)
+        let refusal = self.settings.room().refusal(waiting, self.queue.bytes());
+        if let (true, Some(failure)) = (waiting > 0, refusal)
             && let Some(job) = self.queue.pop_last()
         {
-            job.refuse(|_| error);
+            job.refuse(failure);
         }
     }
 
@@ -367,23 +359,28 @@ impl Actor {
         }
         self.last_fault = Some(fault);
         self.replace |= self.running() == 0;
-        if let Some(fault) = self.down() {
-            for job in self.queue.take_all() {
-                let why = format!("no worker is running; {fault}");
-                job.refuse(|hook| CallError::Unavailable { hook, why });
-            }
+        if self.is_down() {
+            let failure = self.unavailable();
+            self.queue.take_all().for_each(|job| job.refuse(failure.clone()));
         }
     }
 
-    /// Why calls fail at once, if they do.
-    fn down(&self) -> Option<String> {
-        let down = self.restart.tripped() && self.ready() == 0;
-        down.then(|| self.last_fault.clone().unwrap_or_default())
+    /// Whether calls fail at once.
+    fn is_down(&self) -> bool {
+        self.restart.tripped() && self.ready() == 0
+    }
+
+    /// Returns the failure of a call while no worker is running.
+    fn unavailable(&self) -> HookFailure {
+        HookFailure::Unavailable(match &self.last_fault {
+            Some(fault) => format!("no worker is running; {fault}"),
+            None => "its worker was still starting at the call's deadline".to_owned(),
+        })
     }
 
     /// Tells whoever watches, if this pool has gone down or has come up again.
     fn tell_health(&mut self) {
-        let down = self.down().is_some();
+        let down = self.is_down();
         if down != self.counts_as_down {
             self.counts_as_down = down;
             self.pools_down.send_modify(|count| if down { *count += 1 } else { *count -= 1 });
@@ -394,25 +391,20 @@ impl Actor {
     fn expire(&mut self, now: Instant) {
         self.queue.forget_abandoned();
         for job in self.queue.take_expired(now) {
-            job.refuse(|hook| self.waited_in_vain(hook));
+            job.refuse(self.queue_timeout());
         }
     }
 
-    /// Why a call has found no worker by its deadline.
-    fn waited_in_vain(&self, hook: HookName) -> CallError {
-        if self.ready() > 0 {
-            let workers = self.settings.max_workers;
-            let why = format!(
-                "the call waited for its turn until its deadline; at most {workers} workers run \
-                 at once (--max-workers)"
-            );
-            return CallError::Busy { hook, why };
+    /// Returns the failure of a call that found no free worker by its deadline.
+    fn queue_timeout(&self) -> HookFailure {
+        if self.ready() == 0 {
+            return self.unavailable();
         }
-        let why = match &self.last_fault {
-            Some(fault) => format!("no worker is running; {fault}"),
-            None => "its worker was still starting at the call's deadline".to_owned(),
-        };
-        CallError::Unavailable { hook, why }
+        HookFailure::Busy(format!(
+            "the call waited for its turn until its deadline; at most {} workers run at once \
+             (--max-workers)",
+            self.settings.max_workers
+        ))
     }
 
     /// Gives waiting calls to free workers, oldest call and oldest worker first.
@@ -457,7 +449,7 @@ impl Actor {
         let waiting = self.queue.len().saturating_sub(soon);
         let for_calls = again + waiting.div_ceil(self.concurrency);
         // While calls fail at once none of them waits, and only this brings a worker up again.
-        let replace = usize::from(self.replace || self.down().is_some());
+        let replace = usize::from(self.replace || self.is_down());
         let for_calls = for_calls.max(replace).saturating_sub(self.starting());
         let for_minimum = if self.refill_at <= now {
             self.settings.min_workers.saturating_sub(self.running())

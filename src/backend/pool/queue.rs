@@ -64,8 +64,8 @@ impl Queue {
 
     /// Forgets calls that nobody waits for any more.
     pub(super) fn forget_abandoned(&mut self) {
-        self.again.retain(|job| !job.is_over());
-        self.first.retain(|job| !job.is_over());
+        self.again.retain(|job| !job.is_closed());
+        self.first.retain(|job| !job.is_closed());
     }
 
     /// Takes out the calls whose deadline has come.
@@ -93,7 +93,7 @@ impl Queue {
 fn next_wanted(queue: &mut VecDeque<Job>) -> Option<Job> {
     loop {
         let job = queue.pop_front()?;
-        if !job.is_over() {
+        if !job.is_closed() {
             return Some(job);
         }
     }

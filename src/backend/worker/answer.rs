@@ -1,32 +1,29 @@
 //! What a worker answered, as an answer to the caller.
 
-use super::super::Answer;
-use crate::error::CallError;
+use crate::error::{HookFailure, HookResult};
 use crate::hook::{Checks, HookCall, HookReply};
 use crate::rpc::{self, ErrorKind, Outcome};
 
 /// Reads a worker's answer to a call, and checks the document in it.
-pub(in crate::backend) fn read(call: &HookCall, outcome: &Outcome, checks: Checks) -> Answer {
-    let hook = call.hook().clone();
+pub(in crate::backend) fn read(call: &HookCall, outcome: &Outcome, checks: Checks) -> HookResult {
     match outcome {
         Outcome::Result(parts) => match rpc::read_answer(call, parts) {
             Ok(rpc::Answered::Unchanged) => Ok(HookReply::Unchanged),
             Ok(rpc::Answered::Done) => Ok(HookReply::Done),
             Ok(rpc::Answered::Output(output)) => call
                 .accept(output, checks)
-                .map_err(|fault| CallError::BadOutput { hook, fault: fault.to_string() }),
-            Err(fault) => Err(CallError::BadOutput { hook, fault: fault.to_string() }),
+                .map_err(|fault| HookFailure::BadOutput(fault.to_string())),
+            Err(fault) => Err(HookFailure::BadOutput(fault.to_string())),
         },
         Outcome::Error(error) => {
             let message = error.to_string();
             Err(match error.kind() {
                 ErrorKind::MethodNotFound => {
-                    let why = format!("its worker answered: {message}");
-                    CallError::NotServed { hook, why }
+                    HookFailure::NotServed(format!("its worker answered: {message}"))
                 }
-                ErrorKind::InvalidParams => CallError::BadParams { hook, message },
-                ErrorKind::Refused => CallError::Refused { hook, message },
-                ErrorKind::Fault => CallError::Fault { hook, message },
+                ErrorKind::InvalidParams => HookFailure::BadParams(message),
+                ErrorKind::Refused => HookFailure::Refused(message),
+                ErrorKind::Fault => HookFailure::Fault(message),
             })
         }
     }

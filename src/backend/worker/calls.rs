@@ -6,7 +6,7 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use super::super::job::Job;
-use crate::error::CallError;
+use crate::error::HookFailure;
 use crate::hook::HookName;
 
 /// One call that a worker has.
@@ -18,22 +18,22 @@ pub(super) struct InFlight {
     /// The worker has answered.
     settled: bool,
     /// What it has answered, if that asks for another try.
-    retryable: Option<CallError>,
+    retryable: Option<HookFailure>,
 }
 
 impl InFlight {
     /// Answers the caller, or forgets that there was one. The worker has until `due` to end it.
-    pub(super) fn give_up(&mut self, answer: Option<CallError>, due: Instant) {
-        match answer {
-            Some(error) => self.job.answer(Err(error)),
-            None => self.job.give_up(),
+    pub(super) fn give_up(&mut self, failure: Option<HookFailure>, due: Instant) {
+        match failure {
+            Some(failure) => self.job.answer(Err(failure)),
+            None => self.job.abandon(),
         }
         self.due = due;
     }
 
     /// The worker has answered with an error that another one might not have.
-    pub(super) fn fail_retryably(&mut self, error: CallError) {
-        self.retryable = Some(error);
+    pub(super) fn fail_retryably(&mut self, failure: HookFailure) {
+        self.retryable = Some(failure);
     }
 
     /// Whether the worker has asked for another try.
@@ -43,8 +43,8 @@ impl InFlight {
 
     /// The call, if it is to be tried once more.
     pub(super) fn again(self) -> Option<Job> {
-        let error = self.retryable?;
-        self.job.again(error)
+        let failure = self.retryable?;
+        self.job.retry(failure)
     }
 
     /// Whether the worker owes an answer.
@@ -110,8 +110,8 @@ impl Calls {
     pub(super) async fn caller_left(&mut self) -> u64 {
         poll_fn(|context| {
             let mut calls = self.0.iter_mut();
-            let left =
-                calls.find_map(|call| call.job.poll_left(context).is_ready().then_some(call.id));
+            let left = calls
+                .find_map(|call| call.job.poll_caller_gone(context).is_ready().then_some(call.id));
             left.map_or(Poll::Pending, Poll::Ready)
         })
         .await

@@ -5,8 +5,7 @@ use super::super::job::Job;
 use super::super::process::Exit;
 use super::calls::InFlight;
 use super::{Cause, Ending, Life, Report, Worker};
-use crate::error::{CallError, Failure};
-use crate::hook::HookName;
+use crate::error::{HookFailure, Termination};
 
 /// Why a worker's task ends.
 pub(super) enum End {
@@ -31,8 +30,8 @@ impl Worker {
         if matches!(end, End::Overdue) {
             // To end it takes a while, and the other calls are not to blame.
             let how = "was ended because it did not end another call in time".to_owned();
-            let failure = Failure { how, stderr: self.process.stderr_so_far() };
-            let again = self.give_back(calls, &end, &failure);
+            let termination = Termination { how, stderr: self.process.stderr_so_far() };
+            let again = self.give_back(calls, &end, &termination);
             self.reporter.report(Report::Leaving { again }).await;
             let exit = self.stop_and_reap(&end).await;
             tracing::warn!(
@@ -52,9 +51,9 @@ impl Worker {
             ),
             End::Drained | End::Overdue => format!("was told to stop and {exit}"),
         };
-        let failure = Failure { how, stderr };
-        let cause = self.cause(&end, idle, &failure);
-        let again = self.give_back(calls, &end, &failure);
+        let termination = Termination { how, stderr };
+        let cause = self.cause(&end, idle, &termination);
+        let again = self.give_back(calls, &end, &termination);
         Ending { cause, unsent: Vec::new(), again }
     }
 
@@ -71,28 +70,28 @@ impl Worker {
         exit
     }
 
-    fn cause(&self, end: &End, idle: bool, failure: &Failure) -> Cause {
+    fn cause(&self, end: &End, idle: bool, termination: &Termination) -> Cause {
         let (pid, worker) = (self.process.pid(), &self.command);
         if matches!(end, End::Drained) {
-            tracing::debug!(pid, %worker, "worker stopped: it {}", failure.how);
+            tracing::debug!(pid, %worker, "worker stopped: it {}", termination.how);
             return Cause::Told;
         }
         if matches!(self.life, Life::Starting { .. }) {
-            let (how, hint, said) = (&failure.how, start_hint(end), failure.last_lines());
+            let (how, hint, said) = (&termination.how, start_hint(end), termination.last_lines());
             return Cause::Start(format!("{worker} {how}{hint}{said}"));
         }
         if idle && matches!(end, End::Exited(exit) if exit.success()) {
             tracing::info!(pid, %worker, "an idle worker exited by itself");
             return Cause::Quiet;
         }
-        tracing::warn!(pid, %worker, "worker lost: it {}", failure.how);
-        if idle { Cause::Idle(format!("{worker} {failure}")) } else { Cause::Call }
+        tracing::warn!(pid, %worker, "worker lost: it {}", termination.how);
+        if idle { Cause::Idle(format!("{worker} {termination}")) } else { Cause::Call }
     }
 
     /// Fails the calls that the worker still had, but for those that may be tried once more: those
     /// that it has died over, whatever the cause, and those of which it is not known whether they
     /// made it break the protocol.
-    fn give_back(&self, calls: Vec<InFlight>, end: &End, failure: &Failure) -> Vec<Job> {
+    fn give_back(&self, calls: Vec<InFlight>, end: &End, termination: &Termination) -> Vec<Job> {
         let several = calls.iter().filter(|call| call.is_open()).count() > 1;
         let may_try_again = match end {
             End::Broke(_) => several,
@@ -106,25 +105,25 @@ impl Worker {
                 continue;
             }
             let InFlight { mut job, .. } = call;
-            let error = self.call_error(job.hook(), end, failure);
+            let failure = self.failure(end, termination);
             if may_try_again && job.call().may_be_repeated() {
-                again.extend(job.again(error));
+                again.extend(job.retry(failure));
             } else {
-                job.answer(Err(error));
+                job.answer(Err(failure));
             }
         }
         again
     }
 
     /// What a call that the worker had when it ended is told.
-    fn call_error(&self, hook: &HookName, end: &End, failure: &Failure) -> CallError {
-        let (hook, program) = (hook.clone(), self.command.to_string());
+    fn failure(&self, end: &End, termination: &Termination) -> HookFailure {
+        let program = self.command.to_string();
         match end {
             End::Broke(what) => {
-                let seen = format!("{what}{}", failure.last_lines());
-                CallError::Protocol { hook, program, seen }
+                let seen = format!("{what}{}", termination.last_lines());
+                HookFailure::Protocol { program, seen }
             }
-            _ => CallError::Died { hook, program, failure: failure.clone() },
+            _ => HookFailure::Died { program, termination: termination.clone() },
         }
     }
 }

@@ -32,7 +32,7 @@ use super::Settings;
 use super::job::Job;
 use super::pipes::{Heard, Output, write_all};
 use super::process::{CommandLine, Exit, Launch, Process, Stdin};
-use crate::error::CallError;
+use crate::error::HookFailure;
 use crate::frame::{FrameError, Outbox, Stray};
 use crate::hook::HookName;
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
@@ -293,12 +293,11 @@ impl Worker {
     async fn begin(&mut self, mut job: Job) {
         let Life::Serving(declared) = &self.life else {
             // The pool sends jobs to workers that are ready, and this one was.
-            let why = "its worker is stopping".to_owned();
-            job.refuse(|hook| CallError::Unavailable { hook, why });
+            job.refuse(HookFailure::Unavailable("its worker is stopping".to_owned()));
             return;
         };
         self.taking = declared.concurrency > 1;
-        if job.is_over() {
+        if job.is_closed() {
             self.skip().await;
             return;
         }
@@ -310,13 +309,12 @@ impl Worker {
         let id = self.last_id + 1;
         let attach = declared.attachments;
         if let Err(bytes) = rpc::send_call(&mut self.outbox, id, job.call(), attach, invocation) {
-            let hook = job.hook().clone();
             let what = format!(
                 "the call would be {bytes} bytes long and a frame of the worker protocol holds \
                  at most {} bytes",
                 crate::frame::MAX_FRAME_BYTES
             );
-            job.answer(Err(CallError::TooLarge { hook, what }));
+            job.answer(Err(HookFailure::TooLarge(what)));
             self.skip().await;
             return;
         }
@@ -443,8 +441,7 @@ impl Worker {
         if call.job.is_answered() {
             return ControlFlow::Break(End::Overdue);
         }
-        let answer = CallError::Deadline {
-            hook: call.job.hook().clone(),
+        let answer = HookFailure::Deadline {
             program: self.command.to_string(),
             after: call.job.deadline() - call.job.accepted(),
             stderr: self.process.stderr_so_far(),
@@ -455,10 +452,10 @@ impl Worker {
     }
 
     /// Gives the worker the grace to end a call that nobody waits for any more.
-    fn give_up(&mut self, id: u64, answer: Option<CallError>) {
+    fn give_up(&mut self, id: u64, failure: Option<HookFailure>) {
         let due = Instant::now() + self.settings.kill_grace;
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.give_up(answer, due);
+        call.give_up(failure, due);
         let can_cancel = match &self.life {
             Life::Serving(declared) => declared.cancel,
             Life::Draining { cancel, .. } => *cancel,

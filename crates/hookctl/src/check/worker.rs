@@ -14,7 +14,7 @@ use super::observations::Observations;
 use super::verdict::{Fault, Stop};
 use crate::probe::Probe;
 use sidecar_shim::backend::{CommandLine, Exit, Heard, read_reply};
-use sidecar_shim::error::CallError;
+use sidecar_shim::error::{CallError, HookFailure};
 use sidecar_shim::frame::{FrameError, Outbox};
 use sidecar_shim::hook::{HookCall, HookReply};
 use sidecar_shim::rpc::{self, Declared, Incoming, Invocation, Outcome};
@@ -194,7 +194,8 @@ impl WorkerUnderTest {
     pub(super) async fn reply(&mut self, call: &HookCall, id: u64) -> Result<HookReply, Stop> {
         let outcome = self.outcome(id).await?;
         read_reply(call, &outcome).map_err(|error| {
-            let is_refusal = matches!(error, CallError::Refused { .. });
+            let is_refusal =
+                matches!(error, CallError::Hook { failure: HookFailure::Refused(_), .. });
             let hint = if is_refusal { OTHER_DOCUMENTS } else { "" };
             self.fault(format!("{error}{hint}")).into()
         })
