@@ -15,6 +15,7 @@
 //! | [`server`] | the life of a socket, and the order in which everything ends |
 //! | [`service`] | the gRPC services, one thin file each |
 //! | [`backend`] | exec mode and the pool of workers |
+//! | [`admission`] | how many calls and bytes may be held at a time |
 //! | [`rpc`] | messages of the worker protocol |
 //! | [`error`] | what can go wrong, split by consequence |
 //! | [`frame`] | the frame codec |
@@ -26,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod backend;
 pub mod cli;
 pub mod commands;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -10,8 +9,9 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use super::Settings;
 use super::process::{self, CommandLine, Exit, Launch, Pipes, Process, SpawnError, Stdout};
+use super::{Settings, queue_full};
+use crate::admission::Budget;
 use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};
 
@@ -26,7 +26,7 @@ pub(super) struct Exec {
     names: BTreeSet<HookName>,
     settings: Settings,
     slots: Arc<Semaphore>,
-    waiting: Waiting,
+    waiting: Budget,
     running: TaskTracker,
 }
 
@@ -39,7 +39,7 @@ impl Exec {
         settings: Settings,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(settings.max_workers));
-        let (waiting, running) = (Waiting::default(), TaskTracker::new());
+        let (waiting, running) = (settings.queue(), TaskTracker::new());
         Self { programs, names, settings, slots, waiting, running }
     }
 
@@ -87,11 +87,7 @@ impl Exec {
         if let Ok(slot) = self.slots.clone().try_acquire_owned() {
             return Ok(slot);
         }
-        let place = Place::take(&self.waiting, bytes);
-        let (calls, bytes) = place.with_all_others();
-        if let Some(refusal) = self.settings.room().refusal(calls, bytes) {
-            return Err(refusal);
-        }
+        let _place = self.waiting.admit(bytes, 0).map_err(queue_full)?;
         match timeout_at(deadline, self.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(HookFailure::shutting_down()),
@@ -108,40 +104,6 @@ impl Exec {
         self.slots.close();
         self.running.close();
         self.running.wait().await;
-    }
-}
-
-/// Calls that wait, and the bytes of their documents.
-#[derive(Default)]
-struct Waiting {
-    calls: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-/// A place in the queue, given back when dropped.
-struct Place<'a> {
-    waiting: &'a Waiting,
-    bytes: usize,
-}
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a Waiting, bytes: usize) -> Self {
-        waiting.calls.fetch_add(1, Ordering::Relaxed);
-        waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Self { waiting, bytes }
-    }
-
-    /// Calls and bytes that wait, these included.
-    fn with_all_others(&self) -> (usize, usize) {
-        let Waiting { calls, bytes } = self.waiting;
-        (calls.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.waiting.calls.fetch_sub(1, Ordering::Relaxed);
-        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

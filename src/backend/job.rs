@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::admission::Permit;
 use crate::error::{HookFailure, HookResult};
 use crate::hook::{HookCall, HookName};
 
@@ -15,6 +16,8 @@ pub(super) struct Job {
     deadline: Instant,
     /// Why the first attempt failed, if this is the second.
     first_failure: Option<HookFailure>,
+    /// Its place in the queue, while it waits there for its first attempt.
+    place: Option<Permit>,
     /// `None` once the call was answered or abandoned.
     reply: Option<oneshot::Sender<HookResult>>,
 }
@@ -24,7 +27,10 @@ impl Job {
     pub(super) fn new(call: HookCall, deadline: Instant) -> (Self, oneshot::Receiver<HookResult>) {
         let (reply, result) = oneshot::channel();
         let accepted = Instant::now();
-        (Self { call, accepted, deadline, first_failure: None, reply: Some(reply) }, result)
+        (
+            Self { call, accepted, deadline, first_failure: None, place: None, reply: Some(reply) },
+            result,
+        )
     }
 
     pub(super) fn call(&self) -> &HookCall {
@@ -41,6 +47,11 @@ impl Job {
 
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// Keeps its place in the queue, or with `None` gives it back.
+    pub(super) fn set_place(&mut self, place: Option<Permit>) {
+        self.place = place;
     }
 
     /// Returns the number of this attempt, from 1.

@@ -5,7 +5,6 @@ mod job;
 mod pipes;
 mod pool;
 mod process;
-mod room;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +18,12 @@ use tokio::time::Instant;
 pub use pipes::{Heard, Output, write_all};
 pub use process::{CommandLine, Exit, Launch, Process, Stdin};
 
+use crate::admission::{Budget, Load, Refused};
 use crate::error::{CallError, HookFailure, HookResult, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};
 use crate::rpc::Outcome;
 use exec::Exec;
 use pool::Pool;
-use room::Room;
 
 /// Reaps what hooks leave behind, for as long as the runtime lives. Called once, before hooks run.
 pub fn reap_orphans() -> Result<(), StartError> {
@@ -124,9 +123,21 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn room(&self) -> Room {
-        Room { calls: self.queue_limit, bytes: self.queue_bytes }
+    /// Returns the budget of calls that wait for a process.
+    fn queue(&self) -> Budget {
+        Budget::new(Load { calls: self.queue_limit, bytes: self.queue_bytes })
     }
+}
+
+/// The failure of a call that may not wait.
+fn queue_full(refused: Refused) -> HookFailure {
+    HookFailure::Busy(match refused {
+        Refused::Calls { limit } => format!("{limit} calls are waiting already (--queue-limit)"),
+        Refused::Bytes { sum, limit } => format!(
+            "with this call, documents of {sum} bytes would be waiting, and {limit} may \
+             (--queue-bytes)"
+        ),
+    })
 }
 
 /// Hooks that can be called.

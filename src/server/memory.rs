@@ -19,6 +19,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::admission::Load;
+
 /// Of which twice as much is kept: the copies of a document of a few megabytes.
 const LARGEST_BLOCK: usize = 8 << 20;
 
@@ -29,7 +31,7 @@ const MOST_THAT_IS_KEPT: usize = 64 << 20;
 const KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// Keeps memory while the number of calls changes. Returns when nobody counts them any more.
-pub(super) async fn keep_between_calls(mut calls: watch::Receiver<usize>) {
+pub(super) async fn keep_between_calls(mut calls: watch::Receiver<Load>) {
     drop(blocks(1, LARGEST_BLOCK));
     while calls.changed().await.is_ok() {
         // One look in a while: no call pays for it.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use accept::Peers;
 pub use socket::{Socket, SocketMode, check_path};
 
+use crate::admission::{Budget, Load};
 use crate::backend::Backend;
 use crate::service::{self, Api, Shim};
 
@@ -47,7 +48,8 @@ pub struct Served {
 /// Serves an API behind each socket until told to stop. Returns when calls in flight have ended or
 /// were dropped, the sockets are gone and every process is reaped.
 pub async fn run(served: Served, mut sockets: Vec<(Socket, Api)>, stop: Stop) {
-    let (in_flight, calls) = watch::channel(0);
+    let in_flight = Budget::unlimited();
+    let calls = in_flight.held();
     tokio::spawn(memory::keep_between_calls(calls.clone()));
     let backend = served.backend.clone();
     let shim = Arc::new(Shim {
@@ -100,9 +102,9 @@ async fn all_ended(serving: &mut JoinSet<()>) {
 }
 
 /// Waits until no call is in flight, and the last answers are read.
-async fn all_answered(mut calls: watch::Receiver<usize>) {
+async fn all_answered(mut calls: watch::Receiver<Load>) {
     // An error means that nobody is left who could have a call.
-    while calls.wait_for(|count| *count == 0).await.is_ok() {
+    while calls.wait_for(|held| held.calls == 0).await.is_ok() {
         if !matches!(timeout(LAST_ANSWERS_LIMIT, calls.changed()).await, Ok(Ok(()))) {
             return;
         }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{MAX_REPLY_BYTES, cloud_init, deadline, status};
+use crate::admission::Budget;
 use crate::backend::Backend;
 use crate::error::{CallError, HookFailure};
 use crate::hook::{BadDocument, HookCall, HookName, HookReply};
@@ -27,24 +27,8 @@ pub struct Shim {
     pub stop: CancellationToken,
     /// Once this is cancelled, calls in flight are given up.
     pub give_up: CancellationToken,
-    /// How many calls are in flight.
-    pub in_flight: watch::Sender<usize>,
-}
-
-/// A call in flight, for as long as it is not dropped.
-struct InFlight<'a>(&'a watch::Sender<usize>);
-
-impl<'a> InFlight<'a> {
-    fn count(calls: &'a watch::Sender<usize>) -> Self {
-        calls.send_modify(|count| *count += 1);
-        Self(calls)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
+    /// Counts calls in flight.
+    pub in_flight: Budget,
 }
 
 impl Shim {
@@ -88,7 +72,8 @@ impl Shim {
         request: &Request<T>,
         call: Result<HookCall, BadDocument>,
     ) -> Result<HookReply, Status> {
-        let _in_flight = InFlight::count(&self.in_flight);
+        let bytes = call.as_ref().map_or(0, HookCall::bytes);
+        let _in_flight = self.in_flight.count(bytes);
         let started = tokio::time::Instant::now();
         let deadline = started + deadline::of(request.metadata(), self.call_timeout);
         let answer = match call {

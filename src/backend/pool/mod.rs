@@ -179,7 +179,7 @@ impl Actor {
             workers: JoinSet::new(),
             members: BTreeMap::new(),
             last_worker: 0,
-            queue: Queue::default(),
+            queue: Queue::new(settings.queue()),
             restart: Restart::default(),
             last_fault: None,
             counts_as_down: false,
@@ -214,7 +214,7 @@ impl Actor {
         }
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
-            self.queue.push(job);
+            job.refuse(HookFailure::shutting_down());
         }
         // A worker whose sender is gone ends its calls, and then itself.
         self.members.values_mut().for_each(Member::retire);
@@ -241,18 +241,12 @@ impl Actor {
             return;
         }
         self.queue.forget_abandoned();
-        self.queue.push(job);
-        self.dispatch();
-        // Calls for which there will be a worker soon do not count.
+        // The queue is for calls that no worker takes now or soon.
+        let max = self.settings.max_requests;
+        let free = self.members.values().filter(|member| member.takes(max)).count();
         let startable = self.settings.max_workers.saturating_sub(self.ready());
         let soon: usize = self.soon(Instant::now()).map(|(_, calls)| calls).sum();
-        let waiting = self.queue.len().saturating_sub(startable * self.concurrency + soon);
-        let refusal = self.settings.room().refusal(waiting, self.queue.bytes());
-        if let (true, Some(failure)) = (waiting > 0, refusal)
-            && let Some(job) = self.queue.pop_last()
-        {
-            job.refuse(failure);
-        }
+        self.queue.push(job, free + startable * self.concurrency + soon);
     }
 
     fn hear(&mut self, id: WorkerId, report: Report) {

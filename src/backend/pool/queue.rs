@@ -5,30 +5,43 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::super::job::Job;
+use super::super::queue_full;
+use crate::admission::Budget;
 
 /// One FIFO of calls, and another of those that are to be tried once more.
-#[derive(Default)]
 pub(super) struct Queue {
     again: VecDeque<Job>,
     first: VecDeque<Job>,
+    /// What `first` may hold.
+    budget: Budget,
 }
 
 impl Queue {
-    /// Takes a call that has just come.
-    pub(super) fn push(&mut self, job: Job) {
-        self.first.push_back(job);
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { again: VecDeque::new(), first: VecDeque::new(), budget }
     }
 
-    /// Takes the call back that was pushed last, if it is waiting still.
-    pub(super) fn pop_last(&mut self) -> Option<Job> {
-        self.first.pop_back()
+    /// Adds a call that has just arrived, or refuses it. The first `exempt` calls of the queue have a
+    /// worker already and do not count.
+    pub(super) fn push(&mut self, mut job: Job, exempt: usize) {
+        match self.budget.admit(job.call().bytes(), exempt) {
+            Ok(place) => {
+                job.set_place(Some(place));
+                self.first.push_back(job);
+            }
+            Err(refused) => job.refuse(queue_full(refused)),
+        }
     }
 
     /// Takes calls back that a worker was given and has not begun; the oldest stands first.
     pub(super) fn put_back(&mut self, jobs: impl DoubleEndedIterator<Item = Job>) {
-        for job in jobs.rev() {
-            let again = job.attempt() > 1;
-            if again { &mut self.again } else { &mut self.first }.push_front(job);
+        for mut job in jobs.rev() {
+            if job.attempt() > 1 {
+                self.again.push_front(job);
+            } else {
+                job.set_place(Some(self.budget.count(job.call().bytes())));
+                self.first.push_front(job);
+            }
         }
     }
 
@@ -55,11 +68,6 @@ impl Queue {
     /// How many wait for their second.
     pub(super) fn len_again(&self) -> usize {
         self.again.len()
-    }
-
-    /// Bytes of all that wait for their first try.
-    pub(super) fn bytes(&self) -> usize {
-        self.first.iter().map(|job| job.call().bytes()).sum()
     }
 
     /// Forgets calls that nobody waits for any more.
@@ -92,7 +100,8 @@ impl Queue {
 
 fn next_wanted(queue: &mut VecDeque<Job>) -> Option<Job> {
     loop {
-        let job = queue.pop_front()?;
+        let mut job = queue.pop_front()?;
+        job.set_place(None);
         if !job.is_closed() {
             return Some(job);
         }
