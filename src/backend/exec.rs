@@ -1,4 +1,9 @@
 //! Exec mode: one process for each call, with the documents as arguments, as the Go shim does.
+//!
+//! # Theory of operation
+//! A call waits for a free slot until its deadline, then a task of its own runs the process. So a
+//! call whose caller has left takes the same path as one that passes its deadline: the process group
+//! gets SIGTERM, the kill grace, SIGKILL, and is reaped before the slot is free again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,14 +20,14 @@ use crate::admission::Budget;
 use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};
 
-/// The most that is read of a program's output: as much as a worker's frame holds. What a
-/// caller can take is less.
+/// Maximum number of bytes read from a program's stdout: as much as a worker's frame holds. Callers
+/// accept less.
 const MAX_OUTPUT_BYTES: usize = crate::frame::MAX_FRAME_BYTES;
 
-/// Runs argv-style programs, a bounded number of them at once.
+/// Runs argv-style programs, at most `max_workers` at once.
 pub(super) struct Exec {
     programs: BTreeMap<HookName, CommandLine>,
-    /// The hooks for which a program was looked for.
+    /// The hooks whose programs were looked up at start.
     names: BTreeSet<HookName>,
     settings: Settings,
     slots: Arc<Semaphore>,
@@ -31,7 +36,7 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    /// Takes the hooks for which a program was looked for, and the program of each that has one.
+    /// `names` are the hooks that were looked up at start, `programs` those that were found.
     #[must_use]
     pub(super) fn new(
         names: BTreeSet<HookName>,
@@ -43,33 +48,32 @@ impl Exec {
         Self { programs, names, settings, slots, waiting, running }
     }
 
-    /// The hooks that have a program.
+    /// Returns the hooks that have a program.
     pub(super) fn hooks(&self) -> impl Iterator<Item = &HookName> {
         self.programs.keys()
     }
 
-    /// Runs the hook's program once. The process is watched by a task of its own: a call that
-    /// is dropped takes the same way out as one whose deadline has passed.
+    /// Runs the hook's program once.
     pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> HookResult {
         let Some(command) = self.programs.get(call.hook()).cloned() else {
             return Err(HookFailure::NotServed(self.why_not_served(call.hook())));
         };
         let started = Instant::now();
         let slot = self.slot(call.bytes(), deadline).await?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         let run = Run { command, call, started, deadline, settings: self.settings.clone() };
         self.running.spawn(async move {
             run.watch(reply).await;
             drop(slot);
         });
-        answer.await.unwrap_or(Err(HookFailure::Cancelled))
+        result.await.unwrap_or(Err(HookFailure::Cancelled))
     }
 
-    /// `$PATH` holds more than hooks: of a name that was not looked up at start, nothing is told.
+    /// Explains why a hook has no program. `$PATH` contains more than hooks, and which is not
+    /// revealed: names that were not looked up at start get a generic answer.
     fn why_not_served(&self, hook: &HookName) -> String {
         if !self.names.contains(hook) {
-            return "exec mode runs the node hooks that it knows, and those that are named by \
-                    --node-hooks"
+            return "exec mode runs the node hooks that it knows and those that --node-hooks names"
                 .to_owned();
         }
         match process::find_in_path(hook.as_str().as_ref()) {
@@ -78,7 +82,7 @@ impl Exec {
         }
     }
 
-    /// Waits until one process more may run.
+    /// Waits until another process may run.
     async fn slot(
         &self,
         bytes: usize,
@@ -99,7 +103,8 @@ impl Exec {
         }
     }
 
-    /// Waits until no process runs any more. Each is bounded by its call's deadline.
+    /// Fails the calls that wait, and returns when the last process was reaped. None lives longer than
+    /// its call's deadline and the kill grace.
     pub(super) async fn drain(&self) {
         self.slots.close();
         self.running.close();
@@ -107,7 +112,7 @@ impl Exec {
     }
 }
 
-/// One process and the call that it is for.
+/// A call and the command of the process that runs it.
 struct Run {
     command: CommandLine,
     call: HookCall,
@@ -133,7 +138,7 @@ impl Run {
             let _ = reply.send(answer);
             return;
         }
-        // The caller hears of it before the process is ended, which takes a while.
+        // The caller learns it first: to stop the process takes up to the kill grace.
         let _ = reply.send(Err(HookFailure::Deadline {
             program: self.command.to_string(),
             after: self.deadline - self.started,
@@ -150,7 +155,7 @@ impl Run {
         };
         Process::spawn(&Launch {
             command: &self.command,
-            // This order and no other: programs take `$4` and `sys.argv[4]`.
+            // In this order: programs read `$4` and `sys.argv[4]`.
             documents: &[("--vmi", self.call.vmi().bytes()), subject],
             protocol: None,
             context: self.call.context(),
@@ -167,7 +172,7 @@ impl Run {
     async fn run(&self, process: &mut Process, pipes: Pipes) -> HookResult {
         let mut stdout = pipes.stdout;
         let mut output = BytesMut::new();
-        // A node hook answers by its exit status; what it prints is read so that it does not block.
+        // A node hook replies through its exit status. Its output is read so that it does not block.
         let prints_answer = !matches!(self.call.subject(), Subject::Node(_));
         let exit = loop {
             if !prints_answer {
@@ -176,7 +181,7 @@ impl Run {
             if output.len() > MAX_OUTPUT_BYTES {
                 process.kill().await;
                 return Err(HookFailure::BadOutput(format!(
-                    "it wrote more than {MAX_OUTPUT_BYTES} bytes to its standard output"
+                    "it wrote more than {MAX_OUTPUT_BYTES} bytes to its stdout"
                 )));
             }
             output.reserve(16 * 1024);
@@ -186,30 +191,30 @@ impl Run {
                 },
                 exit = process.wait() => {
                     if exit.success() && prints_answer {
-                        self.take_rest(&mut stdout, &mut output).await;
+                        self.drain_stdout(&mut stdout, &mut output).await;
                     }
                     break exit;
                 }
             }
         };
-        self.judge(process, exit, output.freeze()).await
+        self.finish(process, exit, output.freeze()).await
     }
 
-    /// The Go shim waits for end-of-file for as long as it takes. Here a program that leaves
-    /// writers behind (`exec > >(sed …)`) has the kill grace for them to finish.
-    async fn take_rest(&self, stdout: &mut Stdout, output: &mut BytesMut) {
-        let room = MAX_OUTPUT_BYTES + 1 - output.len().min(MAX_OUTPUT_BYTES);
-        let mut rest = bytes::BufMut::limit(output, room);
+    /// Reads what an exited program has left in the pipe. The Go shim waits for EOF without a limit;
+    /// here child processes that still write (`exec > >(sed …)`) have the kill grace to finish.
+    async fn drain_stdout(&self, stdout: &mut Stdout, output: &mut BytesMut) {
+        let remaining = MAX_OUTPUT_BYTES + 1 - output.len().min(MAX_OUTPUT_BYTES);
+        let mut rest = bytes::BufMut::limit(output, remaining);
         if process::read_rest(stdout, &mut rest, self.settings.kill_grace).await.is_err() {
             tracing::warn!(
                 hook = %self.call.hook(),
-                "the hook's program ended, and a process that it left holds its standard output; \
+                "the hook's program exited, but a child process of it holds its stdout open; \
                  what was written so far is taken as the answer"
             );
         }
     }
 
-    async fn judge(&self, process: &mut Process, exit: Exit, output: Bytes) -> HookResult {
+    async fn finish(&self, process: &mut Process, exit: Exit, output: Bytes) -> HookResult {
         if !exit.success() {
             process.kill_group();
             let stderr = process.stderr_at_end().await;

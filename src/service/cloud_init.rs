@@ -1,8 +1,8 @@
 //! The two forms in which KubeVirt exchanges cloud-init data.
 //!
-//! `cloudInitData` is the newer one. If what comes back in it has no user data or no metadata,
-//! KubeVirt parses `cloudInitNoCloudSource` instead, and empty bytes there fail the VM's start.
-//! So the older form is always filled from the newer one.
+//! `cloudInitData` is the newer one. If it comes back without user data or without metadata,
+//! KubeVirt parses `cloudInitNoCloudSource` instead, where empty bytes fail the VM's start. So the
+//! older form is always filled from the newer one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +19,7 @@ pub(super) struct Forms {
 }
 
 impl Forms {
-    /// Both forms of what a hook answered.
+    /// Returns both forms of a hook's reply.
     pub(super) fn of(data: Bytes) -> Result<Self, String> {
         Ok(Self { no_cloud_source: no_cloud_source(&data)?, data })
     }
@@ -32,12 +32,12 @@ impl Forms {
 
 fn no_cloud_source(data: &[u8]) -> Result<Bytes, String> {
     let mut json = serde_json::Deserializer::from_slice(data);
-    // The error is ours or has only a place: the parser's own words may quote a value.
-    let members = json.deserialize_map(Members).map_err(|error| {
+    // The parser's own text may quote a value, so only its position is shown.
+    let fields = json.deserialize_map(Fields).map_err(|error| {
         if error.is_data() {
             let (line, column) = (error.line(), error.column());
             format!(
-                "has a member UserData or NetworkData that is not a string (at line {line}, \
+                "has a field UserData or NetworkData that is not a string (at line {line}, \
                  column {column})"
             )
         } else {
@@ -45,24 +45,24 @@ fn no_cloud_source(data: &[u8]) -> Result<Bytes, String> {
         }
     })?;
     let mut source = serde_json::Map::new();
-    source.insert("userData".to_owned(), members.user_data.into());
-    if !members.network_data.is_empty() {
-        source.insert("networkData".to_owned(), members.network_data.into());
+    source.insert("userData".to_owned(), fields.user_data.into());
+    if !fields.network_data.is_empty() {
+        source.insert("networkData".to_owned(), fields.network_data.into());
     }
     Ok(Bytes::from(serde_json::Value::Object(source).to_string()))
 }
 
-/// The members that both forms have. KubeVirt reads them as Go does: whatever the case of the
-/// key, the last one wins, `null` changes nothing.
+/// The fields that both forms have. KubeVirt reads them as Go does: the case of the key is ignored,
+/// the last one wins, `null` changes nothing.
 #[derive(Default)]
 struct Found {
     user_data: String,
     network_data: String,
 }
 
-struct Members;
+struct Fields;
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for Fields {
     type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,7 +72,7 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let mut found = Found::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let member = if key.eq_ignore_ascii_case("UserData") {
+            let field = if key.eq_ignore_ascii_case("UserData") {
                 &mut found.user_data
             } else if key.eq_ignore_ascii_case("NetworkData") {
                 &mut found.network_data
@@ -81,7 +81,7 @@ impl<'de> Visitor<'de> for Members {
                 continue;
             };
             if let Some(text) = map.next_value::<Option<String>>()? {
-                *member = text;
+                *field = text;
             }
         }
         Ok(found)

@@ -1,17 +1,17 @@
-//! How long one call may take.
+//! The time that one call may take.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// For a caller that names no deadline. KubeVirt's own is 60 s for hook calls.
+/// Timeout for a caller that sends no deadline. KubeVirt's own is 60 s for hook calls.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Callers cut a call at its deadline, with a status that says nothing. So the answer is given this much
-/// earlier: a tenth of the time, within these bounds.
+/// Bounds of the margin before the caller's deadline, a tenth of its time. Callers cut a call at its
+/// deadline, with a status that explains nothing, so the shim replies earlier.
 const MARGIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// The time for a call with this metadata, at most `limit`.
+/// Returns the time for a call with this metadata, at most `limit`.
 pub(super) fn of(metadata: &MetadataMap, limit: Option<Duration>) -> Duration {
     let granted = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
     let time = match granted {

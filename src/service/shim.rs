@@ -1,4 +1,4 @@
-//! What the services share: a call on its way to the backend and back, whichever API it came by.
+//! What the services share: a call on its way to the backend and back, for every API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use crate::error::{CallError, HookFailure};
 use crate::hook::{BadDocument, HookCall, HookName, HookReply};
 use crate::text::clip;
 
-/// How much is shown of a hook point that cannot be one.
+/// Maximum number of bytes shown of an invalid hook point.
 const MAX_SHOWN_POINT_BYTES: usize = 80;
 
 /// What the services share.
 pub struct Shim {
-    /// What runs the hooks.
+    /// Runs the hooks.
     pub backend: Arc<Backend>,
-    /// The longest time for one call, whatever the caller grants.
+    /// Upper limit of a call's time, which the caller's deadline may only shorten.
     pub call_timeout: Option<Duration>,
     /// Cancelled by the `Shutdown` call.
     pub stop: CancellationToken,
-    /// Once this is cancelled, calls in flight are given up.
+    /// When this is cancelled, calls in flight fail.
     pub give_up: CancellationToken,
     /// Counts calls in flight.
     pub in_flight: Budget,
 }
 
 impl Shim {
-    /// `OnDefineDomain`, which is the same in every version: VMI and domain to domain.
+    /// Runs `OnDefineDomain`, which is the same in every version: VMI and domain to domain.
     pub(super) async fn on_define_domain<T>(
         &self,
         request: &Request<T>,
@@ -44,7 +44,7 @@ impl Shim {
         Ok(self.call(&HookName::ON_DEFINE_DOMAIN, request, call).await?.or(domain))
     }
 
-    /// `PreCloudInitIso`: VMI and cloud-init data to cloud-init data, in both of its forms.
+    /// Runs `PreCloudInitIso`: VMI and cloud-init data to cloud-init data, in both of its forms.
     pub(super) async fn pre_cloud_init_iso<T>(
         &self,
         request: &Request<T>,
@@ -65,7 +65,7 @@ impl Shim {
         }
     }
 
-    /// Calls a hook, and logs how that ended.
+    /// Calls a hook and logs the result.
     pub(super) async fn call<T>(
         &self,
         hook: &HookName,
@@ -98,7 +98,7 @@ impl Shim {
     }
 }
 
-/// Makes a response of a message, if the caller can take it.
+/// Makes a response of a message, unless the message is too large for the caller.
 pub(super) fn respond<M: prost::Message>(
     hook: &HookName,
     message: M,
@@ -108,12 +108,12 @@ pub(super) fn respond<M: prost::Message>(
         return Ok(Response::new(message));
     }
     let what = format!(
-        "its answer is {bytes} bytes long and KubeVirt takes at most {MAX_REPLY_BYTES} bytes"
+        "its reply is {bytes} bytes long and KubeVirt accepts at most {MAX_REPLY_BYTES} bytes"
     );
     Err(failed(hook, &HookFailure::TooLarge(what).of(hook)))
 }
 
-/// Logs the whole error; the status may hold less of it.
+/// Logs the whole error; the status may be cut.
 pub(super) fn failed(hook: &HookName, error: &CallError) -> Status {
     tracing::error!(target: "call", %hook, "call failed: {error}");
     status::of(error)

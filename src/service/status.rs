@@ -1,15 +1,15 @@
-//! Errors of calls as gRPC statuses: the code, and a text that every client can take.
+//! Errors of calls as gRPC statuses: the code, and a text that every client accepts.
 
 use tonic::{Code, Status};
 
 use crate::error::{CallError, HookFailure};
 use crate::text::fit;
 
-/// The longest text, counted as it is sent. Clients drop the whole status if its headers are
-/// longer than 8 to 16 KiB, and with it every word of explanation.
+/// Maximum length of the text as it is sent. Clients whose limit for headers (8 to 16 KiB) is
+/// exceeded drop the whole status, and the explanation with it.
 const MAX_ENCODED_BYTES: usize = 4 * 1024;
 
-/// The status for an error.
+/// Returns the status for an error.
 pub(super) fn of(error: &CallError) -> Status {
     let code = match error {
         CallError::BadRequest(_) => Code::InvalidArgument,
@@ -36,8 +36,8 @@ fn code(failure: &HookFailure) -> Code {
     }
 }
 
-/// Bytes on the wire, at most: what is neither a letter, a digit nor plain punctuation is sent
-/// as `%` and two digits.
+/// Returns an upper bound of the bytes on the wire: what is neither a letter, a digit nor plain
+/// punctuation is sent as `%` and two digits.
 fn encoded_len(text: &str) -> usize {
     let plain =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/,;=()[]|'!*+&@$~^\\".contains(&byte);
@@ -59,7 +59,7 @@ mod tests {
         assert!(status.message().starts_with("hook onDefineDomain failed: é"), "{status:?}");
     }
 
-    /// One error of every kind.
+    /// Returns one error of every kind.
     fn every_error() -> Vec<CallError> {
         use std::time::Duration;
 
@@ -95,7 +95,7 @@ mod tests {
         errors
     }
 
-    /// Whether a text is what a pattern with `…` for anything says.
+    /// Whether a text matches a pattern in which `…` stands for anything.
     fn fits(pattern: &str, text: &str) -> bool {
         let mut pieces = pattern.split('…');
         let Some(mut rest) = text.strip_prefix(pieces.next().unwrap_or_default()) else {
@@ -133,6 +133,6 @@ mod tests {
             fitting.for_each(|(row, _)| used[row] = true);
         }
         let unused = rows.iter().zip(used).find(|(_, used)| !used);
-        assert_eq!(unused, None, "docs/failures.md has a failure that there is not");
+        assert_eq!(unused, None, "docs/failures.md lists a failure that does not exist");
     }
 }

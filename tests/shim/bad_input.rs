@@ -63,7 +63,7 @@ async fn an_answer_that_kubevirt_cannot_take_is_an_error_that_says_so() {
     let domain = format!("<domain>{body}</domain>");
     let status = client.define("v1alpha3", vmi(&json!({})), domain).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-    assert!(status.message().contains("KubeVirt takes at most 4194304 bytes"), "{status:?}");
+    assert!(status.message().contains("KubeVirt accepts at most 4194304 bytes"), "{status:?}");
     shim.still_works().await;
 }
 
@@ -81,7 +81,7 @@ async fn cloud_init_data_is_checked_both_ways() {
         (json!("secret"), "cloudInitData is not a JSON object"),
         (
             json!({"UserData": {"password": "secret"}}),
-            "cloudInitData has a member UserData or NetworkData that is not a string",
+            "cloudInitData has a field UserData or NetworkData that is not a string",
         ),
     ] {
         let status = call(json!({"do": "answer", "value": value}), "{}").await;

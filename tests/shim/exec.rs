@@ -160,7 +160,7 @@ async fn a_daemon_that_a_hook_leaves_behind_lives_and_delays_nobody_for_ever() {
     let mut shim = Shim::exec(&[("onDefineDomain", script)], &["--kill-grace", "100ms"]).await;
     let answer = shim.define(&json!({}), DOMAIN).await.unwrap();
     let pid = crate::support::comment(&answer).as_u64().unwrap();
-    shim.log_line("holds its standard output").await;
+    shim.log_line("holds its stdout open").await;
     assert!(exists(pid), "an argv-style hook may start a daemon");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     #[expect(clippy::disallowed_methods, reason = "the daemon is the test's to end")]
