@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use super::config::{Settings, queue_full};
 use super::process::{self, CommandLine, Exit, Launch, Pipes, Process, SpawnError, Stdout};
-use super::{Settings, queue_full};
 use crate::admission::Budget;
 use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};
@@ -44,7 +44,7 @@ impl Exec {
         settings: Settings,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(settings.max_workers));
-        let (waiting, running) = (settings.queue(), TaskTracker::new());
+        let (waiting, running) = (Budget::new(settings.queue), TaskTracker::new());
         Self { programs, names, settings, slots, waiting, running }
     }
 

@@ -12,12 +12,13 @@ use super::TERMINATION_LOG;
 use super::values::{
     List, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids, usage,
 };
-use crate::backend::{CommandLine, InPath, Settings, Spec};
-use crate::commands::serve::{LegacySocket, Limits, ServeConfig};
+use crate::admission::Load;
+use crate::backend::{self, CommandLine, HookSource, InPath, Settings};
+use crate::commands::serve::{LegacySocket, ServeConfig};
 use crate::error::StartError;
 use crate::hook::{Checks, HookName};
 use crate::logging::Format;
-use crate::server::{Peers, SocketMode};
+use crate::server::{self, Peers, SocketMode};
 use crate::service::ApiVersion;
 
 /// Where the shim serves, and whom.
@@ -199,10 +200,9 @@ impl ServeOptions {
             legacy: self.legacy_socket()?,
             plugin_socket: self.plugin_socket.clone(),
             socket_mode: self.socket_mode,
-            peers: Peers { uids: self.allow_uid.as_ref().map(|list| list.0.clone()) },
-            spec: hooks.spec(words)?,
-            limits: Limits {
-                settings: hooks.settings()?,
+            backend: backend::Config { source: hooks.source(words)?, settings: hooks.settings()? },
+            server: server::Config {
+                peers: Peers { uids: self.allow_uid.as_ref().map(|list| list.0.clone()) },
                 call_timeout: hooks.call_timeout,
                 shutdown_grace: self.shutdown_grace,
             },
@@ -230,9 +230,9 @@ impl ServeOptions {
 
 impl HookOptions {
     /// What to serve.
-    fn spec(&self, words: Vec<OsString>) -> Result<Spec, StartError> {
+    fn source(&self, words: Vec<OsString>) -> Result<HookSource, StartError> {
         match (self.mode.unwrap_or(Mode::Exec), self.worker.command(words)?) {
-            (Mode::Exec, None) => Ok(Spec::Exec(self.in_path())),
+            (Mode::Exec, None) => Ok(HookSource::Exec(self.in_path())),
             (Mode::Exec, Some(_)) => Err(usage(
                 "a worker needs --mode persistent; exec mode runs the programs in $PATH that are \
                  named after the hooks",
@@ -240,15 +240,15 @@ impl HookOptions {
             (Mode::Persistent, Some(_)) if !self.node_hooks().is_empty() => Err(usage(
                 "--node-hooks names programs in $PATH; a worker declares its hooks itself",
             )),
-            (Mode::Persistent, Some(command)) => Ok(Spec::Persistent(command)),
-            (Mode::Persistent, None) => Ok(Spec::PersistentInPath(self.in_path())),
+            (Mode::Persistent, Some(command)) => Ok(HookSource::Persistent(command)),
+            (Mode::Persistent, None) => Ok(HookSource::PersistentInPath(self.in_path())),
         }
     }
 
     /// The programs to look for in `$PATH`.
     #[must_use]
     pub fn in_path(&self) -> InPath {
-        InPath { more: self.node_hooks().to_vec() }
+        InPath { extra: self.node_hooks().to_vec() }
     }
 
     /// Whether a program may be named after this hook.
@@ -274,8 +274,10 @@ impl HookOptions {
             min_workers: min_workers.into(),
             max_workers: max_workers.into(),
             idle_timeout: self.idle_timeout,
-            queue_limit: self.queue_limit.into(),
-            queue_bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
+            queue: Load {
+                calls: self.queue_limit.into(),
+                bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
+            },
             max_requests: self.max_requests,
             worker_memory: self.worker_memory,
             checks: match self.validate {

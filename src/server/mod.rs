@@ -1,5 +1,5 @@
-//! The order of a server's life: sockets appear when the shim can answer, are accepted from, and are
-//! gone before the shim stops answering. Then everything ends.
+//! The order of a server's life: sockets appear when the shim can answer, and are removed before it stops
+//! answering. Then calls finish, and workers stop.
 
 mod accept;
 mod memory;
@@ -17,95 +17,130 @@ pub use accept::Peers;
 pub use socket::{Socket, SocketMode, check_path};
 
 use crate::admission::{Budget, Load};
-use crate::backend::Backend;
+use crate::backend::{self, Backend};
+use crate::error::StartError;
 use crate::service::{self, Api, Shim};
 
-/// How long callers may take to read their answer, or that their call was given up, once the shim was
-/// told to stop.
-const LAST_ANSWERS_LIMIT: Duration = Duration::from_millis(500);
+/// Time for callers to read their reply, or that their call was dropped, while the shim shuts down.
+const LAST_REPLIES_LIMIT: Duration = Duration::from_millis(500);
 
-/// When to stop, and when to stop waiting for that.
+/// The two steps of shutting down.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
-    /// Accept nothing more, let calls end, end the workers.
-    pub gently: CancellationToken,
+pub struct Shutdown {
+    /// Accept nothing more, let calls finish, stop the workers.
+    pub graceful: CancellationToken,
     /// Drop what is still in flight.
-    pub at_once: CancellationToken,
+    pub forced: CancellationToken,
 }
 
-/// What is served, and for how long it may go on once it was told to stop.
-pub struct Served {
-    /// What runs the hooks.
-    pub backend: Arc<Backend>,
-    /// Who may call.
+/// The configuration of a [`Server`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Users that may connect.
     pub peers: Peers,
-    /// The longest time for one call.
+    /// Upper limit of a call's time, which the caller's deadline may only shorten.
     pub call_timeout: Option<Duration>,
-    /// How long calls in flight may take to end.
+    /// Time for calls in flight to finish after the graceful step.
     pub shutdown_grace: Duration,
 }
 
-/// Serves an API behind each socket until told to stop. Returns when calls in flight have ended or
-/// were dropped, the sockets are gone and every process is reaped.
-pub async fn run(served: Served, mut sockets: Vec<(Socket, Api)>, stop: Stop) {
-    let in_flight = Budget::unlimited();
-    let calls = in_flight.held();
-    tokio::spawn(memory::keep_between_calls(calls.clone()));
-    let backend = served.backend.clone();
-    let shim = Arc::new(Shim {
-        backend: served.backend,
-        call_timeout: served.call_timeout,
-        stop: stop.gently.clone(),
-        give_up: stop.at_once.clone(),
-        in_flight,
-    });
-    let (mut serving, mut accepting) = (JoinSet::new(), JoinSet::new());
-    for (socket, api) in &mut sockets {
-        let Some(listener) = socket.listener.take() else { continue };
-        let (connections, incoming) = mpsc::channel(1);
-        serving.spawn(service::serve(shim.clone(), *api, incoming, stop.gently.clone()));
-        let peers = served.peers.clone();
-        accepting.spawn(accept::accept(listener, peers, connections, stop.gently.clone()));
-        tracing::info!(socket = %socket.path().display(), version = %api, "serving");
-    }
-    // So that the end of all calls can be waited for.
-    drop(shim);
-    tokio::select! {
-        _ = accepting.join_next() => {}
-        () = stop.gently.cancelled() => {}
-    }
-    // Gone before they stop being answered, so that nobody dials in vain.
-    for (socket, _) in &mut sockets {
-        socket.remove();
-    }
-    accepting.shutdown().await;
-    // Clients may keep connections open for as long as they like, and need not answer. Those that
-    // wait for the answer to a call are waited for.
-    let ended = tokio::select! {
-        () = all_ended(&mut serving) => true,
-        () = all_answered(calls) => true,
-        () = sleep(served.shutdown_grace) => false,
-        () = stop.at_once.cancelled() => false,
-    };
-    if !ended {
-        tracing::warn!("calls in flight are given up: they did not end in time");
-        stop.at_once.cancel();
-        let _ = timeout(LAST_ANSWERS_LIMIT, all_ended(&mut serving)).await;
-    }
-    serving.shutdown().await;
-    backend.drain().await;
-    tracing::info!("stopped");
+/// A shim that is ready to serve: its workers have started and its sockets are bound.
+pub struct Server {
+    backend: Arc<Backend>,
+    sockets: Vec<(Socket, Api)>,
+    config: Config,
+    shutdown: Shutdown,
 }
 
-async fn all_ended(serving: &mut JoinSet<()>) {
+impl Server {
+    /// Starts the backend and only then binds: KubeVirt dials every socket that it finds, and panics if
+    /// it gets no reply. Returns `None` if the shutdown comes first.
+    pub async fn start(
+        backend: &backend::Config,
+        config: Config,
+        shutdown: Shutdown,
+        bind: impl AsyncFnOnce() -> Result<Vec<(Socket, Api)>, StartError>,
+    ) -> Result<Option<Self>, StartError> {
+        let backend = tokio::select! {
+            backend = Backend::start(backend) => Arc::new(backend?),
+            () = shutdown.graceful.cancelled() => return Ok(None),
+        };
+        match bind().await {
+            Ok(sockets) => Ok(Some(Self { backend, sockets, config, shutdown })),
+            Err(error) => {
+                backend.drain().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Serves an API behind each socket until the shutdown. Returns when calls in flight have finished or
+    /// were dropped, the sockets are removed and every process is reaped.
+    pub async fn run(self) {
+        let Self { backend, mut sockets, config, shutdown } = self;
+        let in_flight = Budget::unlimited();
+        let calls = in_flight.held();
+        tokio::spawn(memory::keep_between_calls(calls.clone()));
+        let shim = Arc::new(Shim {
+            backend: backend.clone(),
+            call_timeout: config.call_timeout,
+            stop: shutdown.graceful.clone(),
+            give_up: shutdown.forced.clone(),
+            in_flight,
+        });
+        let (mut serving, mut accepting) = (JoinSet::new(), JoinSet::new());
+        for (socket, api) in &mut sockets {
+            let Some(listener) = socket.listener.take() else { continue };
+            let (connections, incoming) = mpsc::channel(1);
+            serving.spawn(service::serve(shim.clone(), *api, incoming, shutdown.graceful.clone()));
+            let peers = config.peers.clone();
+            accepting.spawn(accept::accept(
+                listener,
+                peers,
+                connections,
+                shutdown.graceful.clone(),
+            ));
+            tracing::info!(socket = %socket.path().display(), version = %api, "serving");
+        }
+        // The tasks hold it now, and with the last of them the count of calls closes.
+        drop(shim);
+        tokio::select! {
+            _ = accepting.join_next() => {}
+            () = shutdown.graceful.cancelled() => {}
+        }
+        // Unlinked before the shim stops serving, so that no client connects to a dead socket.
+        for (socket, _) in &mut sockets {
+            socket.remove();
+        }
+        accepting.shutdown().await;
+        // Clients may keep connections open as long as they like, and need not react. Only those that
+        // wait for a reply are waited for.
+        let ended = tokio::select! {
+            () = all_closed(&mut serving) => true,
+            () = all_answered(calls) => true,
+            () = sleep(config.shutdown_grace) => false,
+            () = shutdown.forced.cancelled() => false,
+        };
+        if !ended {
+            tracing::warn!("calls in flight are dropped: they did not finish in time");
+            shutdown.forced.cancel();
+            let _ = timeout(LAST_REPLIES_LIMIT, all_closed(&mut serving)).await;
+        }
+        serving.shutdown().await;
+        backend.drain().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn all_closed(serving: &mut JoinSet<()>) {
     while serving.join_next().await.is_some() {}
 }
 
-/// Waits until no call is in flight, and the last answers are read.
+/// Waits until no call is in flight and the last replies are read.
 async fn all_answered(mut calls: watch::Receiver<Load>) {
-    // An error means that nobody is left who could have a call.
+    // An error means that no connection is left that could make a call.
     while calls.wait_for(|held| held.calls == 0).await.is_ok() {
-        if !matches!(timeout(LAST_ANSWERS_LIMIT, calls.changed()).await, Ok(Ok(()))) {
+        if !matches!(timeout(LAST_REPLIES_LIMIT, calls.changed()).await, Ok(Ok(()))) {
             return;
         }
     }

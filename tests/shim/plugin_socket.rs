@@ -112,7 +112,7 @@ async fn it_is_not_made_among_those_of_hook_sidecars() {
         command.arg("--plugin-socket").arg(dir.join("plugin/../hooks/hook.sock"));
         std::fs::create_dir(dir.join("plugin")).unwrap();
     });
-    shim.log_line("for the socket of a hook sidecar: name another directory").await;
+    shim.log_line("as a hook sidecar: use another directory").await;
     assert_eq!(shim.ended().await.code(), Some(1));
     assert!(shim.sockets().is_empty());
 }

@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 use self::member::Member;
 use self::queue::Queue;
 use self::restart::Restart;
-use super::Settings;
+use super::config::Settings;
 use super::job::Job;
 use super::process::CommandLine;
 use super::worker::{self, Cause, Ending, Report, WorkerId};
@@ -179,7 +179,7 @@ impl Actor {
             workers: JoinSet::new(),
             members: BTreeMap::new(),
             last_worker: 0,
-            queue: Queue::new(settings.queue()),
+            queue: Queue::new(settings.queue),
             restart: Restart::default(),
             last_fault: None,
             counts_as_down: false,

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
+use super::super::config::queue_full;
 use super::super::job::Job;
-use super::super::queue_full;
-use crate::admission::Budget;
+use crate::admission::{Budget, Load};
 
 /// One FIFO of calls, and another of those that are to be tried once more.
 pub(super) struct Queue {
@@ -17,8 +17,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(budget: Budget) -> Self {
-        Self { again: VecDeque::new(), first: VecDeque::new(), budget }
+    pub(super) fn new(limit: Load) -> Self {
+        Self { again: VecDeque::new(), first: VecDeque::new(), budget: Budget::new(limit) }
     }
 
     /// Adds a call that has just arrived, or refuses it. The first `exempt` calls of the queue have a

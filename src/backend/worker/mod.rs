@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::calls::Calls;
 use self::end::End;
-use super::Settings;
+use super::config::Settings;
 use super::job::Job;
 use super::pipes::{Heard, Output, write_all};
 use super::process::{CommandLine, Exit, Launch, Process, Stdin};

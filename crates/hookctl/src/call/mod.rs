@@ -7,15 +7,14 @@ mod diff;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ColorChoice;
-use sidecar_shim::backend::{Backend, CommandLine, Settings, Spec, children_are_reaped};
+use sidecar_shim::backend::{self, CommandLine, HookSource, Settings, children_are_reaped};
 use sidecar_shim::error::StartError;
 use sidecar_shim::hook::HookName;
-use sidecar_shim::server::{self, Peers, Served, Socket, Stop};
+use sidecar_shim::server::{self, Peers, Server, Shutdown, Socket};
 use sidecar_shim::service::client::{Client, ClientError};
 use sidecar_shim::service::{Api, ApiVersion};
 use tokio::task::JoinHandle;
@@ -59,7 +58,7 @@ pub(crate) enum Target {
 
 /// What runs the hook.
 pub(crate) enum HookProgram {
-    Known(Spec),
+    Known(HookSource),
     /// A worker, or a program for each call: it is started once to find out.
     Undetermined {
         command: CommandLine,
@@ -68,9 +67,9 @@ pub(crate) enum HookProgram {
     },
 }
 
-impl From<Spec> for HookProgram {
-    fn from(spec: Spec) -> Self {
-        Self::Known(spec)
+impl From<HookSource> for HookProgram {
+    fn from(source: HookSource) -> Self {
+        Self::Known(source)
     }
 }
 
@@ -114,18 +113,19 @@ async fn call(config: &CallConfig) -> Result<(), CallFailed> {
     let outcome = match &config.target {
         Target::Running(socket) => exchange(config, socket, &documents).await?,
         Target::Private { program, settings, call_timeout } => {
-            let spec = tokio::select! {
-                spec = config.determine(program) => spec?,
+            let source = tokio::select! {
+                source = config.determine(program) => source?,
                 error = interrupted() => {
                     children_are_reaped().await;
                     return Err(error);
                 }
             };
-            let shim = PrivateShim::start(&spec, settings, *call_timeout, config.api()).await?;
+            let backend = backend::Config { source, settings: settings.clone() };
+            let shim = PrivateShim::start(&backend, *call_timeout, config.api()).await?;
             let outcome = tokio::select! {
                 outcome = exchange(config, &shim.socket, &documents) => outcome,
                 error = interrupted() => {
-                    shim.stop.at_once.cancel();
+                    shim.shutdown.forced.cancel();
                     Err(error)
                 }
             };
@@ -146,15 +146,15 @@ struct Documents {
 
 impl CallConfig {
     /// Finds out how the hook runs, and says so if nobody had said it.
-    async fn determine(&self, program: &HookProgram) -> Result<Spec, CallFailed> {
+    async fn determine(&self, program: &HookProgram) -> Result<HookSource, CallFailed> {
         let (command, program_may_run) = match program {
-            HookProgram::Known(spec) => return Ok(spec.clone()),
+            HookProgram::Known(source) => return Ok(source.clone()),
             HookProgram::Undetermined { command, program_may_run } => (command, *program_may_run),
         };
         match detect(command).await.map_err(CallFailed::CannotRun)? {
             Detected::Worker => {
                 say("the command answers initialize: called as a worker (--mode persistent)");
-                Ok(Spec::Persistent(command.clone()))
+                Ok(HookSource::Persistent(command.clone()))
             }
             Detected::Program(_) if !program_may_run => {
                 Err(unknown_hook(self.hook.as_str()).into())
@@ -163,7 +163,7 @@ impl CallConfig {
                 say(format_args!(
                     "the command does not answer initialize ({sign}): called as a program (--mode exec)"
                 ));
-                Ok(Spec::ExecOne(self.hook.clone(), command.clone()))
+                Ok(HookSource::ExecOne(self.hook.clone(), command.clone()))
             }
         }
     }
@@ -196,7 +196,7 @@ impl Documents {
 /// A whole shim behind a socket that nobody else can reach.
 struct PrivateShim {
     socket: PathBuf,
-    stop: Stop,
+    shutdown: Shutdown,
     serving: JoinHandle<()>,
     /// Removed, with what is in it, when dropped.
     _directory: tempfile::TempDir,
@@ -204,42 +204,34 @@ struct PrivateShim {
 
 impl PrivateShim {
     async fn start(
-        spec: &Spec,
-        settings: &Settings,
+        backend: &backend::Config,
         call_timeout: Option<Duration>,
         api: Api,
     ) -> Result<Self, CallFailed> {
         let directory =
             tempfile::Builder::new().prefix("hookctl-").tempdir().map_err(CallFailed::Directory)?;
-        let path = directory.path().join("shim.sock");
-        let backend = tokio::select! {
-            backend = Backend::start(spec, settings) => Arc::new(backend?),
-            error = interrupted() => return Err(error),
-        };
-        let socket = match Socket::bind(path.clone(), None) {
-            Ok(socket) => socket,
-            Err(error) => {
-                backend.drain().await;
-                return Err(error.into());
-            }
-        };
-        let stop = Stop::default();
-        let served = Served {
-            backend,
+        let socket = directory.path().join("shim.sock");
+        let config = server::Config {
             peers: Peers::default(),
             call_timeout,
             shutdown_grace: SHUTDOWN_GRACE,
         };
-        let serving = tokio::spawn(server::run(served, vec![(socket, api)], stop.clone()));
-        Ok(Self { socket: path, stop, serving, _directory: directory })
+        let shutdown = Shutdown::default();
+        let bind = async || Ok(vec![(Socket::bind(socket.clone(), None)?, api)]);
+        let server = tokio::select! {
+            server = Server::start(backend, config, shutdown.clone(), bind) => server?,
+            error = interrupted() => return Err(error),
+        };
+        let serving = tokio::spawn(server.ok_or(CallFailed::Interrupted)?.run());
+        Ok(Self { socket, shutdown, serving, _directory: directory })
     }
 
     async fn stop(mut self) {
-        self.stop.gently.cancel();
+        self.shutdown.graceful.cancel();
         let ended = tokio::select! {
             ended = &mut self.serving => ended,
             _ = interrupted() => {
-                self.stop.at_once.cancel();
+                self.shutdown.forced.cancel();
                 self.serving.await
             }
         };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ColorChoice};
-use sidecar_shim::backend::Spec;
+use sidecar_shim::backend::HookSource;
 use sidecar_shim::cli::values::{parse_time, usage};
 use sidecar_shim::cli::{HookOptions, LogOptions, Mode};
 use sidecar_shim::error::StartError;
@@ -98,13 +98,15 @@ impl CallArgs {
         let program_may_run = self.hooks.knows(hook);
         let program = match (self.hooks.mode, command) {
             (None, Some(command)) => HookProgram::Undetermined { command, program_may_run },
-            (Some(Mode::Persistent), Some(command)) => Spec::Persistent(command).into(),
-            (Some(Mode::Persistent), None) => Spec::PersistentInPath(self.hooks.in_path()).into(),
+            (Some(Mode::Persistent), Some(command)) => HookSource::Persistent(command).into(),
+            (Some(Mode::Persistent), None) => {
+                HookSource::PersistentInPath(self.hooks.in_path()).into()
+            }
             (Some(Mode::Exec) | None, _) if !program_may_run => {
                 return Err(unknown_hook(&self.hook));
             }
-            (Some(Mode::Exec), Some(command)) => Spec::ExecOne(hook.clone(), command).into(),
-            (Some(Mode::Exec) | None, None) => Spec::Exec(self.hooks.in_path()).into(),
+            (Some(Mode::Exec), Some(command)) => HookSource::ExecOne(hook.clone(), command).into(),
+            (Some(Mode::Exec) | None, None) => HookSource::Exec(self.hooks.in_path()).into(),
         };
         let call_timeout = self.hooks.call_timeout;
         Ok(Target::Private { program, settings: self.hooks.settings()?, call_timeout })
