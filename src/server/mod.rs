@@ -2,6 +2,7 @@
 //! answering. Then calls finish, and workers stop.
 
 mod accept;
+#[cfg(target_env = "gnu")]
 mod memory;
 mod socket;
 
@@ -80,6 +81,7 @@ impl Server {
         let Self { backend, mut sockets, config, shutdown } = self;
         let in_flight = Budget::unlimited();
         let calls = in_flight.held();
+        #[cfg(target_env = "gnu")]
         tokio::spawn(memory::keep_between_calls(calls.clone()));
         let shim = Arc::new(Shim {
             backend: backend.clone(),

@@ -122,13 +122,21 @@ async fn many_exits_at_once_lose_no_status() {
 }
 
 #[tokio::test]
-async fn an_orphan_that_was_killed_by_a_signal_without_a_name_is_in_nobodys_way() {
+async fn an_orphan_that_was_killed_by_a_real_time_signal_is_reaped_as_others_are() {
     let text = "#!/bin/sh\nsetsid sh -c 'kill -40 $$' &\nsetsid sh -c 'kill -9 $$' &\n\
                 printf '%s' \"$4\"\n";
-    let mut shim = exec_under(&[], text, &[]);
+    let mut shim = exec_under(&[], text, &["--log-level", "debug"]);
     shim.serving().await;
     shim.still_works().await;
     childless(&shim).await;
+    let mut how = Vec::new();
+    for _ in 0..2 {
+        how.push(shim.log_line("reaped an orphan").await["msg"].as_str().unwrap().to_owned());
+    }
+    how.sort();
+    let killed = "reaped an orphan: it was killed by SIGKILL";
+    assert!(how[0] == "reaped an orphan: it ended with signal: 40", "{how:?}");
+    assert!(how[1].starts_with(killed), "{how:?}");
     shim.still_works().await;
     childless(&shim).await;
 }

@@ -43,7 +43,7 @@ use tokio::time::timeout;
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
 
-use self::reaper::Own;
+use self::reaper::RegisteredChild;
 use self::stderr::Stderr;
 use crate::error::StartError;
 use crate::hook::HookName;
@@ -168,7 +168,7 @@ pub struct Process {
 /// Whether a child is there to be waited for.
 enum Life {
     /// It has not been reaped.
-    Unreaped { child: Child, own: Own },
+    Unreaped { child: Child, registered: RegisteredChild },
     /// It has been: its number may be another's now.
     Reaped(Exit),
 }
@@ -214,7 +214,7 @@ impl Process {
             return Err(SpawnError::CannotRun(what));
         }
         let group = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
-        let own = Own::register(group);
+        let registered = RegisteredChild::new(group.as_raw());
         let pipes = Pipes { stdin: child.stdin.take(), stdout };
         let shared = Arc::new(Stderr::default());
         if let Some(hook) = launch.hook {
@@ -223,7 +223,7 @@ impl Process {
         let drain =
             tokio::spawn(stderr::drain(pipe, shared.clone(), pid, command_line.to_string()));
         let process = Self {
-            life: Life::Unreaped { child, own },
+            life: Life::Unreaped { child, registered },
             group,
             group_is_gone: false,
             stderr: shared,
@@ -351,11 +351,12 @@ impl Drop for Process {
         self.kill_group();
         let unreaped = std::mem::replace(&mut self.life, Life::Reaped(Exit::Stuck));
         // Without a runtime this is the end of the shim, and the child is killed all the same.
-        if let (Life::Unreaped { mut child, own }, Ok(runtime)) = (unreaped, Handle::try_current())
+        if let (Life::Unreaped { mut child, registered }, Ok(runtime)) =
+            (unreaped, Handle::try_current())
         {
             runtime.spawn(async move {
                 let _ = child.wait().await;
-                drop(own);
+                drop(registered);
             });
         }
     }

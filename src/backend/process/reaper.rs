@@ -1,61 +1,61 @@
-//! Reaps orphans: processes that a hook has started and left behind, and whose parent is now the
-//! shim. In a container it is the first process, to which they fall; elsewhere it asks for them, so
-//! that the same code runs.
+//! Reaps orphans: processes that a hook has started and left behind, whose parent is now the shim. In a
+//! container the shim is process 1, which inherits them; elsewhere it becomes a child subreaper, so that
+//! the same code runs.
 //!
 //! # Theory of operation
-//! The kernel tells of one dead child at a time, and of the same one until it is reaped. The exits of
-//! the shim's own children are the runtime's to take. So the reaper only looks first: an unknown
-//! child is reaped by its number, at an own one the reaper stops, and it looks again once that is
-//! reaped. Own children are registered before anything else can run: there is one thread, and no
-//! await between.
+//! The kernel shows one exited child at a time, the same one until it is reaped. tokio waits for the
+//! shim's own children, whose exits must not be taken from it. So the reaper only looks. An orphan is
+//! reaped by its process id. At a registered child the reaper stops, and looks again once tokio has reaped
+//! that one. Children are registered before any other code can run: there is one thread, and no await
+//! between spawning and registering.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
+use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::errno::Errno;
-use nix::sys::prctl::set_child_subreaper;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
+use super::Exit;
 use crate::error::StartError;
+use crate::sys;
 
-/// Orphans that are reaped before other tasks have their turn. Each costs a few microseconds, so a
-/// hook that leaves thousands behind delays nobody by more than a fraction of a millisecond.
+/// Orphans that are reaped before other tasks have their turn. Each takes a few microseconds, so a hook
+/// that leaves thousands behind delays others by a fraction of a millisecond.
 const ORPHANS_PER_TURN: usize = 32;
 
-/// Own children that are not reaped yet.
-static OWN: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
+/// Process ids of the shim's own children that are not reaped yet.
+static REGISTERED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Told whenever an own child is reaped: only then does the kernel show the next one.
-static OWN_REAPED: Notify = Notify::const_new();
+/// Notified when an own child has been reaped: only then does the kernel show the next one.
+static CHILD_REAPED: Notify = Notify::const_new();
 
-/// Told whenever no own child is left.
+/// Notified when no own child is left.
 static NONE_LEFT: Notify = Notify::const_new();
 
-/// Says that a child is the shim's own. Dropped once the runtime has reaped it.
-pub(super) struct Own(Pid);
+/// Marks a child as the shim's own until tokio has reaped it, when this is dropped.
+pub(super) struct RegisteredChild(i32);
 
-impl Own {
-    /// To be called directly after the child was started.
-    pub(super) fn register(pid: Pid) -> Self {
-        own().insert(pid);
+impl RegisteredChild {
+    /// Must be called directly after the child was started.
+    pub(super) fn new(pid: i32) -> Self {
+        registered().insert(pid);
         Self(pid)
     }
 }
 
-impl Drop for Own {
+impl Drop for RegisteredChild {
     fn drop(&mut self) {
         let none_left = {
-            let mut own = own();
-            own.remove(&self.0);
-            own.is_empty()
+            let mut registered = registered();
+            registered.remove(&self.0);
+            registered.is_empty()
         };
-        OWN_REAPED.notify_one();
+        CHILD_REAPED.notify_one();
         if none_left {
             NONE_LEFT.notify_waiters();
         }
@@ -65,26 +65,27 @@ impl Drop for Own {
 /// Waits until every own child is reaped.
 pub(in crate::backend) async fn none_left() {
     loop {
-        let mut told = pin!(NONE_LEFT.notified());
-        // From here on nothing is missed.
-        told.as_mut().enable();
-        if own().is_empty() {
+        let mut notified = pin!(NONE_LEFT.notified());
+        // From here on no notification is missed.
+        notified.as_mut().enable();
+        if registered().is_empty() {
             return;
         }
-        told.await;
+        notified.await;
     }
 }
 
-fn own() -> MutexGuard<'static, BTreeSet<Pid>> {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+fn registered() -> MutexGuard<'static, BTreeSet<i32>> {
+    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reaps orphans for as long as the runtime lives. Called once.
 pub(in crate::backend) fn start() -> Result<(), StartError> {
     let mut exits = signal(SignalKind::child())
         .map_err(|source| StartError::System { what: "listen for exits of processes", source })?;
-    if let Err(error) = set_child_subreaper(true) {
-        tracing::debug!(%error, "orphans fall to the first process, not to the shim");
+    // The kernel takes any number but 0 for "yes".
+    if let Err(error) = set_child_subreaper(Some(getpid())) {
+        tracing::debug!(%error, "process 1 inherits orphans, not the shim");
     }
     tokio::spawn(async move {
         loop {
@@ -97,72 +98,36 @@ pub(in crate::backend) fn start() -> Result<(), StartError> {
             }
             tokio::select! {
                 _ = exits.recv() => {}
-                () = OWN_REAPED.notified() => {}
+                () = CHILD_REAPED.notified() => {}
             }
         }
     });
     Ok(())
 }
 
-/// Reaps one orphan, or several. Whether there may be more.
+/// Reaps one orphan. Returns whether there may be more.
 fn reap_next() -> bool {
-    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    loop {
-        return match waitid(Id::All, look) {
-            Ok(status) => status.pid().is_some_and(|pid| !own().contains(&pid) && reap(pid)),
-            Err(Errno::EINTR) => continue,
-            // One was killed by a real-time signal, for which nix has no name: it keeps back the
-            // number of the process too.
-            Err(Errno::EINVAL) => reap_nameless(),
-            // There are no children at all.
-            Err(_) => false,
-        };
-    }
-}
-
-/// Reaps one orphan. Whether it was there.
-fn reap(pid: Pid) -> bool {
-    let how = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
-        // It was reaped all the same.
-        Err(Errno::EINVAL) => "was killed by a real-time signal".to_owned(),
-        Ok(_) | Err(_) => return false,
+    let orphan = sys::exited_child().filter(|pid| !registered().contains(&pid.as_raw_pid()));
+    let Some((pid, status)) =
+        orphan.and_then(|pid| waitpid(Some(pid), WaitOptions::NOHANG).ok()?)
+    else {
+        return false;
     };
-    tracing::debug!(pid = pid.as_raw(), "reaped an orphan: it {how}");
+    let exit = Exit::Status(ExitStatus::from_raw(status.as_raw()));
+    tracing::debug!(pid = pid.as_raw_pid(), "reaped an orphan: it {exit}");
     true
-}
-
-/// Reaps what `/proc` shows as dead children. Whether there was one that is not the shim's own.
-fn reap_nameless() -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
-    let mut reaped = false;
-    for process in processes.flatten() {
-        let number = process.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(pid) = number.map(Pid::from_raw) else { continue };
-        if is_dead_child(&process.path()) && !own().contains(&pid) {
-            reaped |= reap(pid);
-        }
-    }
-    reaped
-}
-
-/// Whether a process's `stat`, `PID (NAME) STATE PARENT …`, says that it waits to be reaped here.
-fn is_dead_child(process: &Path) -> bool {
-    let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
-    let Some((_, stat)) = stat.rsplit_once(") ") else { return false };
-    let mut fields = stat.split(' ');
-    let parent = std::process::id().to_string();
-    fields.next() == Some("Z") && fields.next() == Some(&parent)
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+    use rustix::process::Pid;
+
     use super::super::{CommandLine, Launch, Process};
     use super::*;
 
     #[tokio::test]
-    async fn a_child_that_is_dropped_stands_in_the_way_until_it_is_reaped_and_no_longer() {
+    async fn a_child_that_is_dropped_stays_registered_until_it_is_reaped_and_no_longer() {
         let words = ["sleep".into(), "1000".into()];
         let command = &CommandLine::from_words(words).unwrap();
         let launch = Launch {
@@ -175,13 +140,13 @@ mod tests {
             memory: None,
         };
         let (process, _pipes) = Process::spawn(&launch).map_err(|error| error.to_string()).unwrap();
-        let pid = Pid::from_raw(process.pid());
-        assert!(own().contains(&pid));
+        let pid = process.pid();
+        assert!(registered().contains(&pid));
         drop(process);
-        while own().contains(&pid) {
-            OWN_REAPED.notified().await;
+        while registered().contains(&pid) {
+            CHILD_REAPED.notified().await;
         }
-        let gone = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-        assert_eq!(gone, Err(Errno::ECHILD));
+        let gone = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
+        assert_eq!(gone.err(), Some(Errno::CHILD));
     }
 }
