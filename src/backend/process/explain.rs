@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use nix::libc::{E2BIG, EACCES, ENOENT, ENOEXEC};
-use nix::unistd::{SysconfVar, sysconf};
+use rustix::io::Errno;
+use rustix::param::page_size;
 
 use super::program::find_in_path;
 use super::{Launch, SpawnError};
@@ -13,9 +13,9 @@ use super::{Launch, SpawnError};
 pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError {
     let command = launch.command;
     let cannot = |why: String| SpawnError::CannotRun(format!("cannot run {command}: {why}"));
-    match error.raw_os_error() {
-        Some(E2BIG) => SpawnError::ArgumentTooLong(explain_too_long(launch)),
-        Some(ENOENT) => match command.resolve().map(|path| (first_line(&path), path)) {
+    match Errno::from_io_error(error) {
+        Some(Errno::TOOBIG) => SpawnError::ArgumentTooLong(explain_too_long(launch)),
+        Some(Errno::NOENT) => match command.resolve().map(|path| (first_line(&path), path)) {
             Some((Ok(line), path)) if line.starts_with("#!") => {
                 let hint =
                     if line.ends_with('\r') { ": the line ends in a carriage return" } else { "" };
@@ -34,7 +34,7 @@ pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError
                 Ok(_) => error.to_string(),
             }),
         },
-        Some(EACCES) => {
+        Some(Errno::ACCESS) => {
             let path = command.resolve().unwrap_or_else(|| PathBuf::from(&command.program));
             let what = match first_line(&path) {
                 Ok(line) if line.starts_with("#!") => {
@@ -48,7 +48,7 @@ pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError
                 path.display()
             ))
         }
-        Some(ENOEXEC) => cannot(
+        Some(Errno::NOEXEC) => cannot(
             "it is neither a program for this machine nor a script that begins with `#!`"
                 .to_owned(),
         ),
@@ -58,8 +58,7 @@ pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError
 
 fn explain_too_long(launch: &Launch<'_>) -> String {
     // Linux takes 32 pages for one argument, its terminating NUL included.
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    let limit = usize::try_from(page).unwrap_or(4096) * 32 - 1;
+    let limit = page_size() * 32 - 1;
     let longest = launch.documents.iter().max_by_key(|(_, document)| document.len());
     let Some((flag, document)) = longest.filter(|(_, document)| document.len() > limit) else {
         return "the arguments and the environment together are longer than the kernel takes; \

@@ -4,9 +4,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 /// Limits what a process, and each that it starts, may allocate for its data. An allocation beyond
 /// that fails in the process; a limit on the whole container would end the shim with it.
-pub(super) fn data(pid: u32, bytes: u64) -> std::io::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+pub(super) fn data(pid: Pid, bytes: u64) -> std::io::Result<()> {
     let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    prlimit(pid, Resource::Data, limit)?;
+    prlimit(Some(pid), Resource::Data, limit)?;
     Ok(())
 }

@@ -27,13 +27,11 @@ mod stderr;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
@@ -63,7 +61,7 @@ pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sets the kernel's `no_new_privs`, which every child inherits and nobody can take back.
 pub(super) fn set_no_new_privs() -> Result<(), StartError> {
-    nix::sys::prctl::set_no_new_privs().map_err(|error| StartError::System {
+    rustix::thread::set_no_new_privs(true).map_err(|error| StartError::System {
         what: "set no_new_privs (--no-new-privs)",
         source: error.into(),
     })
@@ -146,12 +144,15 @@ impl fmt::Display for Exit {
         if let Some(code) = status.code() {
             return write!(f, "exited with status {code}");
         }
-        match status.signal().map(Signal::try_from) {
-            Some(Ok(Signal::SIGKILL)) => {
+        // The standard library knows the names: `signal: 11 (SIGSEGV) (core dumped)`.
+        let text = status.to_string();
+        match text.split(['(', ')']).find(|part| part.starts_with("SIG")) {
+            Some("SIGKILL") => {
                 f.write_str("was killed by SIGKILL (out of memory, if nobody sent it)")
             }
-            Some(Ok(signal)) => write!(f, "was killed by {signal}"),
-            _ => write!(f, "ended with {status}"),
+            Some(signal) => write!(f, "was killed by {signal}"),
+            // Real-time signals have none.
+            None => write!(f, "ended with {status}"),
         }
     }
 }
@@ -200,21 +201,22 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| explain::explain(launch, &error))?;
-        let (Some(pid), Some(stdout), Some(pipe)) =
-            (child.id(), child.stdout.take(), child.stderr.take())
+        let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let (Some(group), Some(stdout), Some(pipe)) =
+            (group, child.stdout.take(), child.stderr.take())
         else {
             let what = format!("{command_line} has no process id or no pipes");
             return Err(SpawnError::CannotRun(what));
         };
         if let Some(bytes) = launch.memory
-            && let Err(error) = limit::data(pid, bytes)
+            && let Err(error) = limit::data(group, bytes)
         {
             // Dropping the child kills it. It is nobody's yet, so it is reaped as an orphan is.
             let what = format!("cannot run {command_line} with --worker-memory: {error}");
             return Err(SpawnError::CannotRun(what));
         }
-        let group = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
-        let registered = RegisteredChild::new(group.as_raw());
+        let pid = group.as_raw_pid();
+        let registered = RegisteredChild::new(pid);
         let pipes = Pipes { stdin: child.stdin.take(), stdout };
         let shared = Arc::new(Stderr::default());
         if let Some(hook) = launch.hook {
@@ -235,7 +237,7 @@ impl Process {
     /// The process id, which is also its group's.
     #[must_use]
     pub(super) fn pid(&self) -> i32 {
-        self.group.as_raw()
+        self.group.as_raw_pid()
     }
 
     /// Names the call that lines of standard error belong to from now on. If it is alone, what was
@@ -279,7 +281,7 @@ impl Process {
 
     /// Asks the child and its group to end.
     pub fn terminate(&self) {
-        self.signal(Signal::SIGTERM);
+        self.signal(Signal::TERM);
     }
 
     /// Ends the child and its group: SIGTERM, `grace`, SIGKILL, reaped.
@@ -304,7 +306,7 @@ impl Process {
     /// Ends what is left of the group, whether or not its leader is. Once both are gone, the number
     /// may be another's, so this is done once only.
     pub fn kill_group(&mut self) {
-        self.signal(Signal::SIGKILL);
+        self.signal(Signal::KILL);
         self.group_is_gone |= matches!(self.life, Life::Reaped(_));
     }
 
@@ -338,7 +340,7 @@ impl Process {
     fn signal(&self, signal: Signal) {
         if !self.group_is_gone {
             // A group whose last member is gone is no error: that is what was wanted.
-            let _ = killpg(self.group, signal);
+            let _ = kill_process_group(self.group, signal);
         }
     }
 }
@@ -372,4 +374,21 @@ pub(super) async fn read_rest(
         while matches!(stdout.read_buf(into).await, Ok(count) if count > 0) {}
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn an_exit_is_told_by_its_status_or_the_name_of_the_signal() {
+        let text = |raw| Exit::Status(ExitStatus::from_raw(raw)).to_string();
+        assert_eq!(text(3 << 8), "exited with status 3");
+        assert_eq!(text(15), "was killed by SIGTERM");
+        assert_eq!(text(0x8b), "was killed by SIGSEGV", "with a core dump");
+        assert!(text(9).starts_with("was killed by SIGKILL (out of memory"));
+        assert_eq!(text(40), "ended with signal: 40", "real-time signals have no names");
+    }
 }

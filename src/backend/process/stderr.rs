@@ -59,7 +59,7 @@ impl Stderr {
 }
 
 /// Reads standard error to its end, whatever stands in it, so that a child never blocks on it.
-pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: u32, worker: String) {
+pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: i32, worker: String) {
     let mut chunk = vec![0; MAX_LINE_BYTES];
     let mut line = Vec::new();
     let mut cut = 0;
@@ -88,7 +88,7 @@ pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: u32, 
     }
 }
 
-fn report(shared: &Stderr, pid: u32, worker: &str, line: &mut Vec<u8>, cut: &mut usize) {
+fn report(shared: &Stderr, pid: i32, worker: &str, line: &mut Vec<u8>, cut: &mut usize) {
     let mut text = String::from_utf8_lossy(line).trim_end().to_owned();
     if *cut > 0 {
         text = format!("{text} [{cut} more bytes]");
