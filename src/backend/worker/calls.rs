@@ -6,6 +6,7 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use super::super::job::Job;
+use super::Due;
 use crate::error::HookFailure;
 use crate::hook::HookName;
 
@@ -96,14 +97,9 @@ impl Calls {
         std::mem::take(&mut self.0)
     }
 
-    /// When the next call is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.0.iter().map(|call| call.due).min()
-    }
-
-    /// A call that is due.
-    pub(super) fn overdue(&mut self, now: Instant) -> Option<&mut InFlight> {
-        self.0.iter_mut().find(|call| call.due <= now)
+    /// Returns the call that is due first.
+    pub(super) fn next_due(&self) -> Option<(Instant, Due)> {
+        self.0.iter().map(|call| (call.due, Due::Call(call.id))).min_by_key(|(at, _)| *at)
     }
 
     /// Waits for a caller to give up on one of the calls, and returns its id.

@@ -42,12 +42,12 @@ use crate::text::clip;
 /// exit of one that has closed its output.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
-/// Answers that may be owed to a worker's own requests. There are none that it may send, so one
-/// that goes on asking without reading the answers is at fault.
-const MAX_OWED_ANSWERS: usize = 64;
+/// Maximum number of unread error replies. Workers must not send requests; one that keeps sending
+/// them without reading the replies is broken.
+const MAX_UNREAD_REPLIES: usize = 64;
 
-/// What such a worker is told.
-const UNREAD_ANSWERS: &str = "it sends requests, and does not read the answers";
+/// What breaks the protocol when there are more.
+const REPLIES_NOT_READ: &str = "it sends requests, and does not read the answers";
 
 /// A line of `$/log` is cut here, as lines of standard error are.
 const MAX_LOG_BYTES: usize = 8 * 1024;
@@ -154,8 +154,31 @@ enum Event {
     Written(std::io::Result<()>),
     Job(Option<Job>),
     CallerLeft(u64),
-    Due,
+    Due(Due),
     Exited(Exit),
+}
+
+/// A time that has come, and what it was for.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    /// `initialize` should have been answered.
+    Start,
+    /// A draining worker should have exited.
+    Exit,
+    /// A worker that closed its stdin should have exited.
+    StdinClosed,
+    /// An idle worker should have read the replies to its requests.
+    UnreadReplies,
+    /// The deadline of this call, or the end of the grace period after it.
+    Call(u64),
+}
+
+/// Error replies to the worker's own requests that may still be in the outbox.
+#[derive(Clone, Copy)]
+struct UnreadReplies {
+    count: usize,
+    /// Deadline for an otherwise idle worker to read them.
+    due: Instant,
 }
 
 struct Worker {
@@ -166,12 +189,9 @@ struct Worker {
     /// Gone when it was closed, by us or by the worker.
     stdin: Option<Stdin>,
     outbox: Outbox,
-    /// Answers to the worker's own requests that may still be in the outbox.
-    owed: usize,
-    /// When a worker that has nothing else to do must have read the answers owed to it.
-    behind: Option<Instant>,
-    /// When a worker that has closed its standard input is given up.
-    deaf: Option<Instant>,
+    unread: Option<UnreadReplies>,
+    /// When a worker that closed its stdin is killed.
+    stdin_closed_deadline: Option<Instant>,
     output: Output,
     life: Life,
     calls: Calls,
@@ -209,9 +229,8 @@ impl Worker {
             process,
             stdin,
             outbox,
-            owed: 0,
-            behind: None,
-            deaf: None,
+            unread: None,
+            stdin_closed_deadline: None,
             output,
             life,
             calls: Calls::default(),
@@ -224,7 +243,7 @@ impl Worker {
     /// They are polled in random order: a worker that never stops writing must not starve the
     /// clock.
     async fn next_event(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Event {
-        let due = self.next_due();
+        let next_due = self.next_due();
         let takes_jobs = match &self.life {
             Life::Serving(declared) => {
                 self.stdin.is_some()
@@ -242,19 +261,25 @@ impl Worker {
             exit = process.wait() => Event::Exited(exit),
             left = calls.caller_left() => Event::CallerLeft(left),
             job = jobs.recv(), if takes_jobs => Event::Job(job),
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Due,
+            due = sleep_until_due(next_due) => Event::Due(due),
         }
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        let of_life = match &self.life {
-            Life::Starting { due } => Some(*due),
+    /// Returns the earliest time at which something is due without another event.
+    fn next_due(&self) -> Option<(Instant, Due)> {
+        let state = match &self.life {
+            Life::Starting { due } => Some((*due, Due::Start)),
             Life::Serving(_) => None,
-            Life::Draining { due, .. } => *due,
+            Life::Draining { due, .. } => due.map(|due| (due, Due::Exit)),
         };
-        // With a call, that one's deadline counts.
-        let behind = self.behind.filter(|_| self.calls.is_empty());
-        self.calls.next_due().into_iter().chain(of_life).chain(self.deaf).chain(behind).min()
+        let stdin_closed = self.stdin_closed_deadline.map(|due| (due, Due::StdinClosed));
+        // A worker that has a call may read them after it: the call's deadline counts.
+        let unread = self.unread.filter(|_| self.calls.is_empty());
+        let unread = unread.map(|unread| (unread.due, Due::UnreadReplies));
+        [state, stdin_closed, unread, self.calls.next_due()]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     async fn handle(&mut self, event: Event) -> ControlFlow<End> {
@@ -269,7 +294,7 @@ impl Worker {
                 // read, for a moment; it gets no more calls.
                 self.stdin = None;
                 self.outbox = Outbox::default();
-                self.deaf = Some(Instant::now() + LAST_WORDS_LIMIT);
+                self.stdin_closed_deadline = Some(Instant::now() + LAST_WORDS_LIMIT);
             }
             Event::Job(Some(job)) => self.begin(job).await,
             Event::Job(None) => self.drain(),
@@ -278,7 +303,7 @@ impl Worker {
                 tracing::info!(hook, call = id, "the caller left before the hook had answered");
                 self.give_up(id, None);
             }
-            Event::Due => self.pass_due()?,
+            Event::Due(due) => self.on_due(due)?,
             Event::Exited(exit) => {
                 let error = self.hear_last_words().await?;
                 return ControlFlow::Break(self.exited(exit, &error));
@@ -338,11 +363,12 @@ impl Worker {
             Heard::Malformed(what) => return ControlFlow::Break(End::Broke(what)),
             Heard::Message(Incoming::Log(line)) => self.log(&line),
             Heard::Message(Incoming::Request { id }) => {
-                self.owed += 1;
-                if self.owed > MAX_OWED_ANSWERS {
-                    return ControlFlow::Break(End::Broke(UNREAD_ANSWERS.to_owned()));
+                let due = Instant::now() + self.settings.kill_grace;
+                let unread = self.unread.get_or_insert(UnreadReplies { count: 0, due });
+                unread.count += 1;
+                if unread.count > MAX_UNREAD_REPLIES {
+                    return ControlFlow::Break(End::Broke(REPLIES_NOT_READ.to_owned()));
                 }
-                self.behind.get_or_insert(Instant::now() + self.settings.kill_grace);
                 if self.stdin.is_some() {
                     rpc::send_method_not_found(&mut self.outbox, &id);
                 }
@@ -391,8 +417,7 @@ impl Worker {
         if self.outbox.has_remaining() {
             return;
         }
-        self.owed = 0;
-        self.behind = None;
+        self.unread = None;
         if std::mem::take(&mut self.taking) {
             self.reporter.report(Report::Taken).await;
         }
@@ -421,33 +446,28 @@ impl Worker {
         }
     }
 
-    /// Acts on the first time that has come.
-    fn pass_due(&mut self) -> ControlFlow<End> {
-        let now = Instant::now();
-        match &self.life {
-            Life::Starting { due } if *due <= now => return ControlFlow::Break(End::StartTimeout),
-            Life::Draining { due: Some(due), .. } if *due <= now => {
-                return ControlFlow::Break(End::Drained);
+    fn on_due(&mut self, due: Due) -> ControlFlow<End> {
+        let id = match due {
+            Due::Start => return ControlFlow::Break(End::StartTimeout),
+            Due::Exit => return ControlFlow::Break(End::Drained),
+            Due::StdinClosed => {
+                return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
             }
-            _ => {}
-        }
-        if self.deaf.is_some_and(|due| due <= now) {
-            return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
-        }
-        if self.calls.is_empty() && self.behind.is_some_and(|due| due <= now) {
-            return ControlFlow::Break(End::Broke(UNREAD_ANSWERS.to_owned()));
-        }
-        let Some(call) = self.calls.overdue(now) else { return ControlFlow::Continue(()) };
+            Due::UnreadReplies => {
+                return ControlFlow::Break(End::Broke(REPLIES_NOT_READ.to_owned()));
+            }
+            Due::Call(id) => id,
+        };
+        let Some(call) = self.calls.get_mut(id) else { return ControlFlow::Continue(()) };
         if call.job.is_answered() {
             return ControlFlow::Break(End::Overdue);
         }
-        let answer = HookFailure::Deadline {
+        let failure = HookFailure::Deadline {
             program: self.command.to_string(),
             after: call.job.deadline() - call.job.accepted(),
             stderr: self.process.stderr_so_far(),
         };
-        let id = call.id;
-        self.give_up(id, Some(answer));
+        self.give_up(id, Some(failure));
         ControlFlow::Continue(())
     }
 
@@ -525,4 +545,10 @@ impl Worker {
             _ => tracing::info!(target: "hook", hook, worker, pid, call, "{text}"),
         }
     }
+}
+
+async fn sleep_until_due(next: Option<(Instant, Due)>) -> Due {
+    let Some((at, due)) = next else { return std::future::pending().await };
+    sleep_until(at).await;
+    due
 }
