@@ -223,7 +223,7 @@ impl Run {
                 termination: Termination { how: exit.to_string(), stderr },
             });
         }
-        process.leave_stderr(self.settings.kill_grace);
+        process.detach_stderr(self.settings.kill_grace);
         self.call
             .accept(output, self.settings.checks)
             .map_err(|fault| HookFailure::BadOutput(fault.to_string()))

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 pub use config::{Config, HookSource, InPath, Settings};
 // `hookctl` drives a worker by hand.
-pub use pipes::{Heard, Output, write_all};
+pub use pipes::{Output, OutputEvent, write_all};
 pub use process::{CommandLine, Exit, Launch, Process, Stdin};
 
 use crate::error::{CallError, HookFailure, HookResult, StartError};

@@ -1,5 +1,4 @@
-//! The two pipes of a worker, seen from here: bytes to frames to messages, and bytes to what the pipe
-//! takes.
+//! The pipes of a worker: its stdout, read as messages, and its stdin, written without blocking.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,22 +14,21 @@ use super::process::{Stdin, Stdout};
 use crate::frame::{FrameDecoder, FrameError, Item, Stray};
 use crate::rpc::{Incoming, MessageReader};
 
-/// How much is read from a pipe, or written to it, with one system call: a quarter of what it holds.
-/// With all of it at once, the other side would sleep until this one is done, and then this one until
-/// the other is.
+/// Bytes that one system call reads from a pipe or writes to it: a quarter of the pipe's capacity. If
+/// each call filled or emptied the pipe, both sides would sleep in turn.
 const STEP_BYTES: usize = 16 * 1024;
 
-/// What was read of a worker's output.
-pub enum Heard {
-    /// A message.
+/// What was read from a worker's stdout.
+pub enum OutputEvent {
+    /// A message, its attachments included.
     Message(Incoming),
     /// Text between frames.
     Stray(Stray),
-    /// A frame that holds no message, in words.
+    /// A frame that is not a message; says why.
     Malformed(String),
 }
 
-/// A worker's standard output, and what has been read of it so far.
+/// A worker's stdout, and what has been read but not parsed.
 pub struct Output {
     stdout: Stdout,
     buffer: BytesMut,
@@ -39,7 +37,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Starts the count of stray bytes anew: the limit is one call's.
+    /// Resets the count of stray bytes: the limit is for one call.
     pub fn begin_call(&mut self) {
         self.decoder.reset_stray_count();
     }
@@ -49,19 +47,19 @@ impl Output {
         Self { stdout, buffer, decoder, reader: MessageReader::default() }
     }
 
-    /// The next message. May be dropped and called again: everything read so far is kept here.
-    pub async fn next(&mut self) -> Result<Heard, FrameError> {
+    /// Returns the next event. Cancel safe: what was read stays in the buffer.
+    pub async fn next(&mut self) -> Result<OutputEvent, FrameError> {
         let mut item = self.decoder.decode(&mut self.buffer)?;
         loop {
             match item {
-                Some(Item::Stray(stray)) => return Ok(Heard::Stray(stray)),
+                Some(Item::Stray(stray)) => return Ok(OutputEvent::Stray(stray)),
                 Some(Item::Frame(frame)) => match self.reader.take(frame) {
-                    Ok(Some(message)) => return Ok(Heard::Message(message)),
+                    Ok(Some(message)) => return Ok(OutputEvent::Message(message)),
                     Ok(None) => item = self.decoder.decode(&mut self.buffer)?,
-                    Err(fault) => return Ok(Heard::Malformed(fault.to_string())),
+                    Err(fault) => return Ok(OutputEvent::Malformed(fault.to_string())),
                 },
                 None => {
-                    // Inside a frame there is room for the rest of it.
+                    // Inside a frame, the decoder has reserved space for the rest of it.
                     if self.buffer.is_empty() || self.buffer.capacity() == self.buffer.len() {
                         self.buffer.reserve(STEP_BYTES);
                     }
@@ -83,8 +81,8 @@ impl Output {
     }
 }
 
-/// Writes until nothing is left to write. Waits for ever if there is nothing, or nowhere to write to.
-/// May be dropped and called again: what is written is gone from `outbox`.
+/// Writes until `outbox` is empty. Waits forever if it is empty already, or without a stdin. Cancel
+/// safe: what was written is removed from `outbox`.
 pub async fn write_all(stdin: Option<&mut Stdin>, outbox: &mut impl Buf) -> io::Result<()> {
     let Some(stdin) = stdin.filter(|_| outbox.has_remaining()) else {
         return std::future::pending().await;

@@ -51,7 +51,7 @@ async fn a_shim_whose_workers_fail_again_and_again_is_not() {
     // No other worker comes up after the first.
     let plugin = shim.dial_plugin().await;
     let _ = plugin.mutate("libvirt", &json!({"do": "kill"}), "<domain/>", None).await;
-    shim.log_line("hook workers fail again and again").await;
+    shim.log_line("hook workers keep failing").await;
     let asked = health(&[], Some(&shim)).await;
     assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(1), ""));
     let complaint = text(&asked.stderr);

@@ -76,7 +76,7 @@ async fn the_hanging_hook_of_one_vm_does_not_stall_the_others() {
     assert!(!hanging.is_finished());
     // … and after it was ended, which it is when its caller leaves: no clock runs against the others.
     hanging.abort();
-    shim.log_line("worker lost: it was ended because it did not end a call in time").await;
+    shim.log_line("worker lost: it was stopped because it did not finish a call in time").await;
     let busy = keep_busy(&shim, 2, |meeting| json!({"do": "meet", "path": meeting.0})).await;
     for (call, joined) in busy {
         drop(joined);

@@ -316,7 +316,7 @@ async fn a_worker_that_asks_on_and_on_is_ended() {
     let shim = Shim::persistent("", &[]).await;
     let status = shim.fails(&json!({"do": "ask on"})).await;
     assert_eq!(status.code(), Code::Internal);
-    assert!(status.message().contains("it sends requests, and does not read"), "{status:?}");
+    assert!(status.message().contains("it sends requests and does not read"), "{status:?}");
     shim.still_works().await;
 }
 
@@ -325,7 +325,7 @@ async fn a_worker_that_closes_its_standard_input_is_found_out_before_the_deadlin
     let shim = Shim::persistent("--start deaf", &[]).await;
     let status = shim.fails(&json!({})).await;
     assert_eq!(status.code(), Code::Internal, "{status:?}");
-    assert!(status.message().contains("closed its standard input"), "{status:?}");
+    assert!(status.message().contains("closed its stdin"), "{status:?}");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn a_late_answer_is_thrown_away_and_the_worker_kept() {
     let status = call.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     shim.log_line("cancelled 3").await;
-    shim.log_line("a late answer is thrown away").await;
+    shim.log_line("discarded a late answer").await;
     assert_eq!(pid(&shim).await, before);
 }
 
@@ -70,9 +70,9 @@ async fn a_call_whose_caller_left_is_cancelled_and_the_worker_kept() {
     let call = begin(&shim, &json!({"do": "until cancelled"})).await;
     shim.log_line("working").await;
     call.abort();
-    shim.log_line("the caller left before the hook had answered").await;
+    shim.log_line("the caller left before the hook answered").await;
     shim.log_line("cancelled 3").await;
-    shim.log_line("a late answer is thrown away").await;
+    shim.log_line("discarded a late answer").await;
     assert_eq!(pid(&shim).await, before);
 }
 
@@ -83,7 +83,7 @@ async fn a_worker_that_cannot_cancel_is_ended_when_its_caller_left() {
     let call = begin(&shim, &json!({"do": "hang"})).await;
     shim.log_line("hanging").await;
     call.abort();
-    shim.log_line("worker lost: it was ended because it did not end a call in time").await;
+    shim.log_line("worker lost: it was stopped because it did not finish a call in time").await;
     assert_ne!(pid(&shim).await, before);
 }
 
@@ -110,7 +110,7 @@ async fn a_large_call_that_is_given_up_leaves_no_half_frame() {
     let mut shim = Shim::persistent(&start, &args).await;
     let large = shim.dial().await.define("v1alpha3", "{}", domain_of(4_000_000)).await;
     assert_eq!(large.unwrap_err().code(), Code::DeadlineExceeded);
-    shim.log_line("worker lost: it was ended because it did not end a call in time").await;
+    shim.log_line("worker lost: it was stopped because it did not finish a call in time").await;
     shim.still_works().await;
 }
 
@@ -194,9 +194,9 @@ async fn the_last_worker_ends_when_idle_and_the_next_call_starts_another() {
     let mut shim = Shim::persistent("", &args).await;
     for _ in 0..2 {
         let before = pid(&shim).await;
-        shim.log_line("idle for long and is told to stop").await;
+        shim.log_line("a worker reached --idle-timeout").await;
         shim.log_line("end of file").await;
-        shim.log_line("worker stopped: it was told to stop and exited with status 0").await;
+        shim.log_line("worker stopped: it was stopped and exited with status 0").await;
         assert_ne!(pid(&shim).await, before);
     }
 }
@@ -299,7 +299,7 @@ async fn when_workers_fail_again_and_again_calls_fail_at_once_until_one_comes_up
     // This one waits for the next worker, until there is little hope for one.
     let status = shim.fails(&json!({})).await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    shim.log_line("hook workers fail again and again").await;
+    shim.log_line("hook workers keep failing").await;
     for _ in 0..3 {
         let status = shim.fails(&json!({})).await;
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
@@ -330,7 +330,7 @@ async fn a_worker_that_declares_other_hooks_than_the_first_is_not_taken() {
 async fn an_idle_worker_that_reads_no_answers_is_found_out() {
     let mut shim = Shim::persistent("", &["--max-workers", "1", "--kill-grace", "100ms"]).await;
     shim.define(&json!({"do": "ask when idle"}), DOMAIN).await.unwrap();
-    shim.log_line("it sends requests, and does not read the answers").await;
+    shim.log_line("it sends requests and does not read the replies").await;
     shim.still_works().await;
 }
 
@@ -344,7 +344,7 @@ async fn a_pool_that_went_down_beside_a_busy_worker_comes_up_again() {
     // The second call cannot get a worker, while the first has the only one.
     let (busy, joined) = keep_busy(&shim, "fifo").await;
     let waiting = begin(&shim, &json!({})).await;
-    shim.log_line("hook workers fail again and again").await;
+    shim.log_line("hook workers keep failing").await;
     drop(joined);
     busy.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();

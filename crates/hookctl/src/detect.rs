@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Buf;
-use sidecar_shim::backend::{CommandLine, Exit, Heard, children_are_reaped};
+use sidecar_shim::backend::{CommandLine, Exit, OutputEvent, children_are_reaped};
 use sidecar_shim::frame::{FrameError, Outbox};
 use sidecar_shim::rpc::{self, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -76,11 +76,11 @@ async fn first_frame(probe: &mut Probe) -> Detected {
     let end = loop {
         match timeout_at(until, probe.next()).await {
             // A request is our own: the command echoes its input.
-            Ok(Ok(Heard::Message(Incoming::Request { .. }))) => {
+            Ok(Ok(OutputEvent::Message(Incoming::Request { .. }))) => {
                 return Detected::Program(Sign::OtherOutput);
             }
-            Ok(Ok(Heard::Message(_) | Heard::Malformed(_))) => return Detected::Worker,
-            Ok(Ok(Heard::Stray(_))) => wrote_text = true,
+            Ok(Ok(OutputEvent::Message(_) | OutputEvent::Malformed(_))) => return Detected::Worker,
+            Ok(Ok(OutputEvent::Stray(_))) => wrote_text = true,
             Ok(Err(end)) => break Some(matches!(end, FrameError::Ended)),
             Err(_) => break None,
         }

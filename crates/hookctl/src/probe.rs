@@ -11,7 +11,9 @@ use bytes::{Buf, BytesMut};
 use rustix::io::ioctl_fionread;
 use tokio::time::timeout;
 
-use sidecar_shim::backend::{CommandLine, Exit, Heard, Launch, Output, Process, Stdin, write_all};
+use sidecar_shim::backend::{
+    CommandLine, Exit, Launch, Output, OutputEvent, Process, Stdin, write_all,
+};
 use sidecar_shim::frame::FrameError;
 use sidecar_shim::rpc::PROTOCOL_VERSION;
 
@@ -90,7 +92,7 @@ impl Probe {
     }
 
     /// Waits for the next thing that the worker writes. An error is the end of its output.
-    pub(crate) async fn next(&mut self) -> Result<Heard, &FrameError> {
+    pub(crate) async fn next(&mut self) -> Result<OutputEvent, &FrameError> {
         while self.wire.kept.is_empty() && self.wire.end.is_none() {
             self.wire.step().await;
         }
@@ -149,7 +151,7 @@ struct Wire {
     output: Output,
     /// How the output has ended.
     end: Option<FrameError>,
-    kept: VecDeque<Heard>,
+    kept: VecDeque<OutputEvent>,
 }
 
 impl Wire {

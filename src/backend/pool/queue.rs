@@ -1,4 +1,4 @@
-//! Calls that wait for a worker, in the order in which they came.
+//! Calls that wait for a worker, in the order in which they arrived.
 
 use std::collections::VecDeque;
 
@@ -8,17 +8,17 @@ use super::super::config::queue_full;
 use super::super::job::Job;
 use crate::admission::{Budget, Load};
 
-/// One FIFO of calls, and another of those that are to be tried once more.
+/// One FIFO of calls that wait for their first attempt, and one for second attempts.
 pub(super) struct Queue {
-    again: VecDeque<Job>,
-    first: VecDeque<Job>,
-    /// What `first` may hold.
+    pending: VecDeque<Job>,
+    retries: VecDeque<Job>,
+    /// Limit of `pending`.
     budget: Budget,
 }
 
 impl Queue {
     pub(super) fn new(limit: Load) -> Self {
-        Self { again: VecDeque::new(), first: VecDeque::new(), budget: Budget::new(limit) }
+        Self { pending: VecDeque::new(), retries: VecDeque::new(), budget: Budget::new(limit) }
     }
 
     /// Adds a call that has just arrived, or refuses it. The first `exempt` calls of the queue have a
@@ -27,59 +27,58 @@ impl Queue {
         match self.budget.admit(job.call().bytes(), exempt) {
             Ok(place) => {
                 job.set_place(Some(place));
-                self.first.push_back(job);
+                self.pending.push_back(job);
             }
             Err(refused) => job.refuse(queue_full(refused)),
         }
     }
 
-    /// Takes calls back that a worker was given and has not begun; the oldest stands first.
+    /// Puts calls back that a worker received and did not start, the oldest first.
     pub(super) fn put_back(&mut self, jobs: impl DoubleEndedIterator<Item = Job>) {
         for mut job in jobs.rev() {
             if job.attempt() > 1 {
-                self.again.push_front(job);
+                self.retries.push_front(job);
             } else {
                 job.set_place(Some(self.budget.count(job.call().bytes())));
-                self.first.push_front(job);
+                self.pending.push_front(job);
             }
         }
     }
 
-    /// Takes a call that is to be tried once more.
-    pub(super) fn push_again(&mut self, job: Job) {
-        self.again.push_back(job);
+    pub(super) fn push_retry(&mut self, job: Job) {
+        self.retries.push_back(job);
     }
 
-    /// The oldest call. Those that nobody waits for any more are passed over.
+    /// Returns the oldest call. Skips calls whose caller has left.
     pub(super) fn next(&mut self) -> Option<Job> {
-        next_wanted(&mut self.first)
+        next_open(&mut self.pending)
     }
 
-    /// The oldest call that is to be tried once more.
-    pub(super) fn next_again(&mut self) -> Option<Job> {
-        next_wanted(&mut self.again)
+    /// Returns the oldest second attempt. Skips calls whose caller has left.
+    pub(super) fn next_retry(&mut self) -> Option<Job> {
+        next_open(&mut self.retries)
     }
 
-    /// How many wait for their first try.
+    /// Number of calls that wait for their first attempt.
     pub(super) fn len(&self) -> usize {
-        self.first.len()
+        self.pending.len()
     }
 
-    /// How many wait for their second.
-    pub(super) fn len_again(&self) -> usize {
-        self.again.len()
+    /// Number of calls that wait for their second attempt.
+    pub(super) fn retry_len(&self) -> usize {
+        self.retries.len()
     }
 
-    /// Forgets calls that nobody waits for any more.
+    /// Drops calls whose caller has left.
     pub(super) fn forget_abandoned(&mut self) {
-        self.again.retain(|job| !job.is_closed());
-        self.first.retain(|job| !job.is_closed());
+        self.retries.retain(|job| !job.is_closed());
+        self.pending.retain(|job| !job.is_closed());
     }
 
-    /// Takes out the calls whose deadline has come.
+    /// Removes the calls whose deadline has passed.
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Job> {
         let mut expired = Vec::new();
-        for queue in [&mut self.again, &mut self.first] {
+        for queue in [&mut self.retries, &mut self.pending] {
             for job in std::mem::take(queue) {
                 if job.deadline() > now { queue.push_back(job) } else { expired.push(job) }
             }
@@ -87,18 +86,18 @@ impl Queue {
         expired
     }
 
-    /// Takes out every call.
+    /// Removes every call.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Job> {
-        std::mem::take(&mut self.again).into_iter().chain(std::mem::take(&mut self.first))
+        std::mem::take(&mut self.retries).into_iter().chain(std::mem::take(&mut self.pending))
     }
 
-    /// When the next call's time is over.
+    /// Returns the earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.again.iter().chain(&self.first).map(Job::deadline).min()
+        self.retries.iter().chain(&self.pending).map(Job::deadline).min()
     }
 }
 
-fn next_wanted(queue: &mut VecDeque<Job>) -> Option<Job> {
+fn next_open(queue: &mut VecDeque<Job>) -> Option<Job> {
     loop {
         let mut job = queue.pop_front()?;
         job.set_place(None);

@@ -1,39 +1,47 @@
-//! When a worker is started after others have failed: back-off and restart intensity.
+//! When a worker is started after others have failed: back-off and circuit breaker.
 //!
-//! Failures are deaths before `initialize` was answered, and deaths of workers that had nothing to
-//! do. What one call does to its worker is no failure of the worker's.
+//! A failure is an exit before `initialize` was answered, or a crash of an idle worker. What a call does
+//! to its worker is not a failure: one bad document must not make the pool unavailable.
+//!
+//! ```text
+//!           INTENSITY failures within PERIOD, or in a row
+//!  closed ───────────────────────────────────────────────▶ tripped
+//!     ▲                     a worker is ready                 │
+//!     └───────────────────────────────────────────────────────┘
+//! ```
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The wait after the first failure; it doubles with each one that follows.
+/// Back-off after the first failure. It doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The longest wait between two starts.
+/// Maximum back-off between two starts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// So many failures within [`PERIOD`], or in a row, and calls no longer wait for the next start.
+/// After this many failures within [`PERIOD`], or in a row, the circuit breaker trips and calls fail
+/// at once instead of waiting for the next start.
 const INTENSITY: usize = 5;
 
-/// How long a failure counts once a worker has come up after it.
+/// Time for which a failure counts once a worker has started after it.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// The failures of a pool's workers, and what follows from them.
+/// The failures of a pool's workers.
 #[derive(Default)]
 pub(super) struct Restart {
     failures: VecDeque<Instant>,
-    /// The last wait; none after a call has succeeded.
+    /// The last back-off. `None` after a call finished.
     wait: Option<Duration>,
     until: Option<Instant>,
-    /// A worker has come up since the last failure.
+    /// Whether a worker has started since the last failure.
     came_up: bool,
     tripped: bool,
 }
 
 impl Restart {
-    /// Counts a failure. Returns how long no other worker is started.
+    /// Counts a failure. Returns the back-off until the next start.
     pub(super) fn failed(&mut self, now: Instant) -> Duration {
         if self.came_up {
             self.failures.retain(|failure| now.duration_since(*failure) < PERIOD);
@@ -59,21 +67,21 @@ impl Restart {
         self.tripped = false;
     }
 
-    /// A worker is done with a call. That is a sign of health only if one has come up since the last
-    /// failure: others may serve while none can be started.
-    pub(super) fn answered(&mut self) {
+    /// Ends the back-off when a call finished, if a worker has started since the last failure: without
+    /// one, old workers still serve while no new one can be started.
+    pub(super) fn call_finished(&mut self) {
         if self.came_up {
             self.wait = None;
             self.until = None;
         }
     }
 
-    /// Whether the workers fail so often that no call should wait for the next one.
+    /// Whether the circuit breaker has tripped.
     pub(super) fn tripped(&self) -> bool {
         self.tripped
     }
 
-    /// When the next start may be, if that is not now.
+    /// Returns the end of the back-off, if it is in the future.
     pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until > now)
     }
@@ -97,7 +105,7 @@ mod tests {
         assert_eq!(restart.until(at(29)), Some(at(30)));
         assert_eq!(restart.until(at(30)), None);
         restart.came_up();
-        restart.answered();
+        restart.call_finished();
         assert_eq!(restart.until(at(0)), None);
         assert_eq!(restart.failed(at(1)).as_millis(), 100);
     }
@@ -106,7 +114,7 @@ mod tests {
     fn answers_of_other_workers_do_not_shorten_the_wait() {
         let mut restart = Restart::default();
         restart.failed(at(0));
-        restart.answered();
+        restart.call_finished();
         assert!(restart.until(at(0)).is_some());
         assert_eq!(restart.failed(at(1)).as_millis(), 200);
     }

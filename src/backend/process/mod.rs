@@ -52,9 +52,9 @@ pub(super) const PROTOCOL_VARIABLE: &str = "KUBEVIRT_HOOK_PROTOCOL";
 /// The environment variable that tells an argv-style program why KubeVirt calls.
 const CONTEXT_VARIABLE: &str = "KUBEVIRT_HOOK_CONTEXT";
 
-/// How long output is awaited that a dead process has left in a pipe. It is there already, so
-/// this is only reached when a process outside the group holds the pipe open.
-const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+/// Timeout for reading what an exited process left in a pipe. It is in the pipe already, so the timeout
+/// is only reached when a process outside the group holds the pipe open.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of SIGKILL. Only one that is stuck in the kernel does.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -220,7 +220,7 @@ impl Process {
         let pipes = Pipes { stdin: child.stdin.take(), stdout };
         let shared = Arc::new(Stderr::default());
         if let Some(hook) = launch.hook {
-            shared.note_call(hook, None);
+            shared.set_call(hook, None);
         }
         let drain =
             tokio::spawn(stderr::drain(pipe, shared.clone(), pid, command_line.to_string()));
@@ -240,12 +240,12 @@ impl Process {
         self.group.as_raw_pid()
     }
 
-    /// Names the call that lines of standard error belong to from now on. If it is alone, what was
-    /// said before is no part of its story, nor for the eyes of its VM's owner. If it is not, nobody
-    /// can tell whose a line is.
-    pub(super) fn note_call(&self, hook: &HookName, id: u64, alone: bool) {
-        self.stderr.note_call(hook, alone.then_some(id));
-        if alone {
+    /// Attributes lines of stderr to this call from now on. If it is the only call in flight, earlier
+    /// lines are discarded: they belong to another VM's call and must not appear in its error. With
+    /// several calls in flight, lines cannot be attributed.
+    pub(super) fn set_call(&self, hook: &HookName, id: u64, only: bool) {
+        self.stderr.set_call(hook, only.then_some(id));
+        if only {
             self.stderr.forget();
         }
     }
@@ -316,8 +316,8 @@ impl Process {
         self.stderr.lines()
     }
 
-    /// Lets standard error be read on for a while, though nobody waits for it any more.
-    pub(super) fn leave_stderr(&mut self, grace: Duration) {
+    /// Goes on reading stderr for `grace` in the background.
+    pub(super) fn detach_stderr(&mut self, grace: Duration) {
         if let Some(mut drain) = self.drain.take() {
             tokio::spawn(async move {
                 if timeout(grace, &mut drain).await.is_err() {
@@ -330,7 +330,7 @@ impl Process {
     /// The last lines of standard error, after what is still in the pipe was read.
     pub async fn stderr_at_end(&mut self) -> Vec<String> {
         if let Some(mut drain) = self.drain.take()
-            && timeout(DRAIN_LIMIT, &mut drain).await.is_err()
+            && timeout(DRAIN_TIMEOUT, &mut drain).await.is_err()
         {
             drain.abort();
         }
@@ -370,7 +370,7 @@ pub(super) async fn read_rest(
     into: &mut (impl bytes::BufMut + Send),
     grace: Duration,
 ) -> Result<(), tokio::time::error::Elapsed> {
-    timeout(grace.max(DRAIN_LIMIT), async {
+    timeout(grace.max(DRAIN_TIMEOUT), async {
         while matches!(stdout.read_buf(into).await, Ok(count) if count > 0) {}
     })
     .await

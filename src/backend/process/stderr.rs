@@ -36,7 +36,7 @@ pub(super) struct Stderr {
 }
 
 impl Stderr {
-    pub(super) fn note_call(&self, hook: &HookName, id: Option<u64>) {
+    pub(super) fn set_call(&self, hook: &HookName, id: Option<u64>) {
         *self.call.lock().unwrap_or_else(PoisonError::into_inner) = (Some(hook.clone()), id);
     }
 

@@ -1,4 +1,4 @@
-//! The calls that a worker has, from the moment they are sent until their slot is free again.
+//! The calls of a worker, from the moment they are sent until their slots are free.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -10,21 +10,26 @@ use super::Due;
 use crate::error::HookFailure;
 use crate::hook::HookName;
 
-/// One call that a worker has.
+/// A call that occupies one of the worker's slots.
 pub(super) struct InFlight {
-    pub(super) id: u64,
+    id: u64,
     pub(super) job: Job,
-    /// The deadline; once the call was given up, the end of the grace.
+    /// The deadline; for an abandoned call, the end of the grace period.
     due: Instant,
-    /// The worker has answered.
-    settled: bool,
-    /// What it has answered, if that asks for another try.
-    retryable: Option<HookFailure>,
+    state: State,
+}
+
+enum State {
+    /// The worker has not answered.
+    Open,
+    Answered,
+    /// The worker answered with an error that another worker may not have.
+    Retryable(HookFailure),
 }
 
 impl InFlight {
-    /// Answers the caller, or forgets that there was one. The worker has until `due` to end it.
-    pub(super) fn give_up(&mut self, failure: Option<HookFailure>, due: Instant) {
+    /// Answers the caller, or drops the reply to one that left. The worker has until `due` to finish.
+    pub(super) fn abandon(&mut self, failure: Option<HookFailure>, due: Instant) {
         match failure {
             Some(failure) => self.job.answer(Err(failure)),
             None => self.job.abandon(),
@@ -32,67 +37,72 @@ impl InFlight {
         self.due = due;
     }
 
-    /// The worker has answered with an error that another one might not have.
-    pub(super) fn fail_retryably(&mut self, failure: HookFailure) {
-        self.retryable = Some(failure);
+    /// Keeps an error that another worker may not have. The call is retried when its slot is free.
+    pub(super) fn retry_after(&mut self, failure: HookFailure) {
+        self.state = State::Retryable(failure);
     }
 
-    /// Whether the worker has asked for another try.
-    pub(super) fn is_retryable(&self) -> bool {
-        self.retryable.is_some()
-    }
-
-    /// The call, if it is to be tried once more.
-    pub(super) fn again(self) -> Option<Job> {
-        let failure = self.retryable?;
-        self.job.retry(failure)
-    }
-
-    /// Whether the worker owes an answer.
+    /// Whether the worker has not answered.
     pub(super) fn is_open(&self) -> bool {
-        !self.settled
+        matches!(self.state, State::Open)
+    }
+
+    /// Returns the job for a second attempt, if the worker's answer asks for one.
+    pub(super) fn into_retry(self) -> Option<Job> {
+        match self.state {
+            State::Retryable(failure) => self.job.retry(failure),
+            State::Open | State::Answered => None,
+        }
+    }
+
+    /// Closes a call whose worker exited: returns the job for a second attempt, or fails it.
+    pub(super) fn close(mut self, failure: HookFailure, may_retry: bool) -> Option<Job> {
+        match self.state {
+            State::Retryable(failure) => self.job.retry(failure),
+            _ if may_retry && self.job.call().may_be_repeated() => self.job.retry(failure),
+            _ => {
+                self.job.answer(Err(failure));
+                None
+            }
+        }
     }
 }
 
-/// The calls that a worker has.
 #[derive(Default)]
 pub(super) struct Calls(Vec<InFlight>);
 
 impl Calls {
-    /// Takes a call that was sent as request `id`.
+    /// Adds a call that was sent as request `id`.
     pub(super) fn push(&mut self, id: u64, job: Job) {
         let due = job.deadline();
-        self.0.push(InFlight { id, job, due, settled: false, retryable: None });
+        self.0.push(InFlight { id, job, due, state: State::Open });
     }
 
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The hook that request `id` calls.
+    /// Returns the hook that request `id` calls.
     pub(super) fn hook_of(&self, id: u64) -> Option<&HookName> {
         self.0.iter().find(|call| call.id == id).map(|call| call.job.hook())
     }
 
-    /// The call that a response with this id answers. It is settled from now on.
+    /// Marks the open request `id` as answered, and returns it.
     pub(super) fn settle(&mut self, id: u64) -> Option<&mut InFlight> {
-        let call = self.0.iter_mut().find(|call| call.id == id && !call.settled)?;
-        call.settled = true;
+        let call = self.get_mut(id).filter(|call| call.is_open())?;
+        call.state = State::Answered;
         Some(call)
     }
 
-    /// Takes out those that were settled.
-    pub(super) fn take_settled(&mut self) -> impl Iterator<Item = InFlight> {
-        self.0.extract_if(.., |call| call.settled)
+    /// Removes the calls that the worker has answered.
+    pub(super) fn take_answered(&mut self) -> impl Iterator<Item = InFlight> {
+        self.0.extract_if(.., |call| !call.is_open())
     }
 
-    /// Takes out all.
     pub(super) fn take_all(&mut self) -> Vec<InFlight> {
         std::mem::take(&mut self.0)
     }
@@ -102,7 +112,7 @@ impl Calls {
         self.0.iter().map(|call| (call.due, Due::Call(call.id))).min_by_key(|(at, _)| *at)
     }
 
-    /// Waits for a caller to give up on one of the calls, and returns its id.
+    /// Waits until the caller of one of the calls has left, and returns that call's id.
     pub(super) async fn caller_left(&mut self) -> u64 {
         poll_fn(|context| {
             let mut calls = self.0.iter_mut();
@@ -113,7 +123,7 @@ impl Calls {
         .await
     }
 
-    /// The call that was sent as request `id`.
+    /// Returns the call that was sent as request `id`.
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut InFlight> {
         self.0.iter_mut().find(|call| call.id == id)
     }

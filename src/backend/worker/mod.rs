@@ -1,22 +1,41 @@
-//! One worker: a child that speaks the worker protocol, and the task that owns its pipes.
+//! One worker: a child process that speaks the worker protocol, and the task that owns its pipes.
 //!
 //! # Theory of operation
-//! The pool sends [`Job`]s to the task and hears [`Report`]s from it; nobody else touches the
-//! pipes, so a call that is given up never leaves half a frame behind. The task waits for the
-//! next event (output, room to write, a job, a caller that left, a time, an exit) and moves the
-//! worker's [`Life`] on. Output is read whatever else is going on, so a worker that writes
-//! before it has read its call blocks nobody.
+//! The pool sends [`Job`]s to the task and receives [`Report`]s from it. Only the task touches the
+//! pipes, so a call that is dropped never leaves half a frame behind. The task waits for the next
+//! [`Event`] and acts on it. It reads the output at all times, so a worker that writes before it has
+//! read its call cannot deadlock.
 //!
-//! A call that reaches its deadline is answered at once. The worker then has the kill grace to
-//! end it: a late answer is thrown away and the worker kept, otherwise its process group is
-//! ended. A call whose caller has left takes the same path.
+//! ```text
+//!            initialize answered           the pool dropped the sender
+//!  Starting ─────────────────────▶ Serving ──────────────────────────▶ Draining
+//!     │  └────────── the pool dropped the sender ──────────────────────▶  │
+//!     │                               │                                   │ the last call finishes:
+//!     │ --start-timeout               │ call overdue                      │ stdin is closed, then
+//!     │ exit, protocol error          │ exit, protocol error              │ exit, or --kill-grace
+//!     ▼                               ▼                                   ▼
+//!  StopReason: the process is stopped and reaped, each call is answered or retried ─▶ WorkerExit
+//! ```
 //!
-//! When the task ends, the child is reaped, and every call that it held is answered or goes back
-//! to the pool, as do jobs that were never sent.
+//! A call occupies one of the worker's slots from the moment it is sent:
+//!
+//! ```text
+//!  open ── reply: the caller gets it ───────▶ answered ── outbox flushed ──▶ slot free
+//!   │ deadline: the caller gets an error         ▲
+//!   │ or the caller left                         │
+//!   ▼                                            │
+//!  abandoned ── late reply: discarded ───────────┘
+//!   │ --kill-grace is over
+//!   ▼
+//!  StopReason::CallOverdue
+//! ```
+//!
+//! When the task ends, the child has been reaped. Jobs that were never sent go back to the pool.
 
 pub(super) mod answer;
 mod calls;
-mod end;
+mod output;
+mod stop;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -27,104 +46,88 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use self::calls::Calls;
-use self::end::End;
+use self::stop::StopReason;
 use super::config::Settings;
 use super::job::Job;
-use super::pipes::{Heard, Output, write_all};
+use super::pipes::{Output, OutputEvent, write_all};
 use super::process::{CommandLine, Exit, Launch, Process, Stdin};
 use crate::error::HookFailure;
-use crate::frame::{FrameError, Outbox, Stray};
-use crate::hook::HookName;
-use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
-use crate::text::clip;
+use crate::frame::{FrameError, MAX_FRAME_BYTES, Outbox};
+use crate::rpc::{self, Declared};
 
-/// How long the last messages of a dead worker are awaited, which are in the pipe already, and the
-/// exit of one that has closed its output.
-const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+/// Time for a worker that closed its stdin or stdout to exit. Mostly it is exiting already.
+const CLOSED_PIPE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Maximum number of unread error replies. Workers must not send requests; one that keeps sending
 /// them without reading the replies is broken.
 const MAX_UNREAD_REPLIES: usize = 64;
 
-/// What breaks the protocol when there are more.
-const REPLIES_NOT_READ: &str = "it sends requests, and does not read the answers";
+/// The protocol error of such a worker.
+const REPLIES_NOT_READ: &str = "it sends requests and does not read the replies";
 
-/// A line of `$/log` is cut here, as lines of standard error are.
-const MAX_LOG_BYTES: usize = 8 * 1024;
-
-/// Tells workers of one pool apart.
+/// Identifies a worker within its pool.
 pub(super) type WorkerId = u64;
 
-/// What the pool hears from a worker while it lives.
+/// What a worker reports to its pool while it runs.
 pub(super) enum Report {
-    /// It has answered `initialize`.
+    /// It answered `initialize`.
     Ready(Declared),
-    /// The call that it was given last is in its pipe. Told only by workers that take several.
-    Taken,
-    /// One of its calls is over.
-    Freed {
-        /// The worker asks that the call be tried elsewhere.
-        again: Option<Box<Job>>,
-    },
-    /// It is being ended, which takes a while.
-    Leaving {
-        /// Calls that are to be tried once more.
-        again: Vec<Job>,
-    },
+    /// The call that it received last is in its pipe. Only workers with concurrency report this.
+    CallWritten,
+    /// One of its calls finished, and the slot is free.
+    CallFinished,
+    /// A call failed and has a second attempt. Sent before the report that frees its slot, or before
+    /// the worker's exit.
+    Retry(Box<Job>),
+    /// It is being stopped, which takes up to the kill grace, and accepts no more calls.
+    Stopping,
 }
 
-/// How a worker's life ended. Its process was reaped.
-pub(super) struct Ending {
-    pub(super) cause: Cause,
-    /// Jobs that it was given and has not begun.
+/// How a worker exited. Its process was reaped.
+pub(super) struct WorkerExit {
+    pub(super) cause: ExitCause,
+    /// Jobs that it received and did not start.
     pub(super) unsent: Vec<Job>,
-    /// Calls that are to be tried once more.
-    pub(super) again: Vec<Job>,
 }
 
-/// Why a worker ended, as far as the pool acts on it.
-pub(super) enum Cause {
-    /// It was told to.
-    Told,
-    /// It exited with status 0 while it had nothing to do.
-    Quiet,
-    /// It ended over a call, and the call's error says so.
+/// Why a worker exited, as far as the pool acts on it.
+pub(super) enum ExitCause {
+    /// The pool stopped it.
+    Requested,
+    /// It exited with status 0 while it was idle.
+    Idle,
+    /// It exited or was killed over a call, whose failure says how.
     Call,
-    /// It failed while it had nothing to do.
-    Idle(String),
-    /// It never came up.
-    Start(String),
+    /// It did not start, or failed while it was idle; says how.
+    Failed(String),
 }
 
-/// Starts a worker, and returns when it has ended.
+/// Starts a worker, and returns when it has been reaped.
 pub(super) async fn run(
     id: WorkerId,
     command: CommandLine,
     settings: Arc<Settings>,
     mut jobs: mpsc::Receiver<Job>,
     reports: mpsc::Sender<(WorkerId, Report)>,
-) -> Ending {
+) -> WorkerExit {
     let reporter = Reporter { id, reports };
-    let mut ending = match Worker::spawn(command, settings, reporter) {
+    let cause = match Worker::spawn(command, settings, reporter) {
         Ok(mut worker) => {
-            let end = loop {
+            let reason = loop {
                 let event = worker.next_event(&mut jobs).await;
-                if let ControlFlow::Break(end) = worker.handle(event).await {
-                    break end;
+                if let ControlFlow::Break(reason) = worker.handle(event).await {
+                    break reason;
                 }
             };
-            worker.finish(end).await
+            worker.finish(reason).await
         }
-        Err(fault) => Ending { cause: Cause::Start(fault), unsent: Vec::new(), again: Vec::new() },
+        Err(fault) => ExitCause::Failed(fault),
     };
     jobs.close();
-    while let Ok(job) = jobs.try_recv() {
-        ending.unsent.push(job);
-    }
-    ending
+    let unsent = std::iter::from_fn(|| jobs.try_recv().ok()).collect();
+    WorkerExit { cause, unsent }
 }
 
-#[derive(Clone)]
 struct Reporter {
     id: WorkerId,
     reports: mpsc::Sender<(WorkerId, Report)>,
@@ -132,25 +135,23 @@ struct Reporter {
 
 impl Reporter {
     async fn report(&self, report: Report) {
-        // The pool outlives its workers; if it did not, there would be nobody to tell.
+        // The pool outlives its workers, so the channel is open.
         let _ = self.reports.send((self.id, report)).await;
     }
 }
 
-/// Where a worker stands.
-enum Life {
+enum State {
     /// `initialize` was sent; its answer is due.
     Starting { due: Instant },
-    /// It takes calls.
+    /// It accepts calls.
     Serving(Declared),
-    /// It takes no more calls. Once those that it has are over, its standard input is closed,
-    /// and then its exit is due.
+    /// It accepts no more calls. When its last call finishes, its stdin is closed and its exit is due.
     Draining { cancel: bool, due: Option<Instant> },
 }
 
 /// What a worker's task waits for.
 enum Event {
-    Heard(Result<Heard, FrameError>),
+    Output(Result<OutputEvent, FrameError>),
     Written(std::io::Result<()>),
     Job(Option<Job>),
     CallerLeft(u64),
@@ -186,17 +187,17 @@ struct Worker {
     settings: Arc<Settings>,
     reporter: Reporter,
     process: Process,
-    /// Gone when it was closed, by us or by the worker.
+    /// `None` once the shim or the worker closed it.
     stdin: Option<Stdin>,
     outbox: Outbox,
+    output: Output,
+    state: State,
+    calls: Calls,
     unread: Option<UnreadReplies>,
     /// When a worker that closed its stdin is killed.
     stdin_closed_deadline: Option<Instant>,
-    output: Output,
-    life: Life,
-    calls: Calls,
-    /// The pool is to be told when what was put into the outbox is written.
-    taking: bool,
+    /// Whether to notify the pool once the outbox has been flushed.
+    write_pending: bool,
     last_id: u64,
 }
 
@@ -220,57 +221,55 @@ impl Worker {
         let mut outbox = Outbox::default();
         let last_id = 1;
         rpc::send_initialize(&mut outbox, last_id);
-        let life = Life::Starting { due: Instant::now() + settings.start_timeout };
-        let (stdin, output) = (pipes.stdin, Output::new(pipes.stdout));
+        let state = State::Starting { due: Instant::now() + settings.start_timeout };
         Ok(Self {
             command,
             settings,
             reporter,
             process,
-            stdin,
+            stdin: pipes.stdin,
             outbox,
+            output: Output::new(pipes.stdout),
+            state,
+            calls: Calls::default(),
             unread: None,
             stdin_closed_deadline: None,
-            output,
-            life,
-            calls: Calls::default(),
-            taking: false,
+            write_pending: false,
             last_id,
         })
     }
 
-    /// Waits for whatever happens first. None of the branches loses anything when another wins.
-    /// They are polled in random order: a worker that never stops writing must not starve the
-    /// clock.
+    /// Waits for the next event. No branch loses anything when another one is first. They are polled
+    /// in random order: a worker that never stops writing must not starve the clock.
     async fn next_event(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Event {
         let next_due = self.next_due();
-        let takes_jobs = match &self.life {
-            Life::Serving(declared) => {
+        let receives_jobs = match &self.state {
+            State::Serving(declared) => {
                 self.stdin.is_some()
                     && self.calls.len() < declared.concurrency
                     && !self.outbox.has_remaining()
             }
-            // Only to hear that the pool has let go of it.
-            Life::Starting { .. } => true,
-            Life::Draining { .. } => false,
+            // There are none; the channel closes when the pool stops the worker.
+            State::Starting { .. } => true,
+            State::Draining { .. } => false,
         };
         let Self { output, stdin, outbox, process, calls, .. } = self;
         tokio::select! {
-            heard = output.next() => Event::Heard(heard),
+            output = output.next() => Event::Output(output),
             written = write_all(stdin.as_mut(), outbox) => Event::Written(written),
             exit = process.wait() => Event::Exited(exit),
-            left = calls.caller_left() => Event::CallerLeft(left),
-            job = jobs.recv(), if takes_jobs => Event::Job(job),
+            id = calls.caller_left() => Event::CallerLeft(id),
+            job = jobs.recv(), if receives_jobs => Event::Job(job),
             due = sleep_until_due(next_due) => Event::Due(due),
         }
     }
 
     /// Returns the earliest time at which something is due without another event.
     fn next_due(&self) -> Option<(Instant, Due)> {
-        let state = match &self.life {
-            Life::Starting { due } => Some((*due, Due::Start)),
-            Life::Serving(_) => None,
-            Life::Draining { due, .. } => due.map(|due| (due, Due::Exit)),
+        let state = match &self.state {
+            State::Starting { due } => Some((*due, Due::Start)),
+            State::Serving(_) => None,
+            State::Draining { due, .. } => due.map(|due| (due, Due::Exit)),
         };
         let stdin_closed = self.stdin_closed_deadline.map(|due| (due, Due::StdinClosed));
         // A worker that has a call may read them after it: the call's deadline counts.
@@ -282,48 +281,73 @@ impl Worker {
             .min_by_key(|(at, _)| *at)
     }
 
-    async fn handle(&mut self, event: Event) -> ControlFlow<End> {
+    async fn handle(&mut self, event: Event) -> ControlFlow<StopReason> {
         match event {
-            Event::Heard(Ok(heard)) => self.hear(heard).await?,
-            Event::Heard(Err(error)) => {
-                return ControlFlow::Break(self.end_of_output(&error).await);
+            Event::Output(Ok(event)) => self.on_output(event).await?,
+            Event::Output(Err(error)) => {
+                return ControlFlow::Break(self.on_output_end(&error).await);
             }
             Event::Written(Ok(())) => {}
             Event::Written(Err(_)) => {
-                // It has closed its standard input, or is dying. What it still has to say is
-                // read, for a moment; it gets no more calls.
+                // It closed its stdin, or it is exiting. It accepts no more calls, but what it still
+                // writes is read.
                 self.stdin = None;
                 self.outbox = Outbox::default();
-                self.stdin_closed_deadline = Some(Instant::now() + LAST_WORDS_LIMIT);
+                self.stdin_closed_deadline = Some(Instant::now() + CLOSED_PIPE_TIMEOUT);
             }
-            Event::Job(Some(job)) => self.begin(job).await,
+            Event::Job(Some(job)) => self.start_call(job).await,
             Event::Job(None) => self.drain(),
             Event::CallerLeft(id) => {
                 let hook = self.calls.hook_of(id).map(tracing::field::display);
-                tracing::info!(hook, call = id, "the caller left before the hook had answered");
-                self.give_up(id, None);
+                tracing::info!(hook, call = id, "the caller left before the hook answered");
+                self.abandon_call(id, None);
             }
             Event::Due(due) => self.on_due(due)?,
             Event::Exited(exit) => {
-                let error = self.hear_last_words().await?;
-                return ControlFlow::Break(self.exited(exit, &error));
+                let error = self.drain_output().await?;
+                return ControlFlow::Break(self.stop_reason(exit, &error));
             }
         }
-        self.release().await;
-        self.close_when_done();
+        self.free_slots().await;
+        self.close_when_drained();
+        ControlFlow::Continue(())
+    }
+
+    fn on_due(&mut self, due: Due) -> ControlFlow<StopReason> {
+        let id = match due {
+            Due::Start => return ControlFlow::Break(StopReason::StartTimeout),
+            Due::Exit => return ControlFlow::Break(StopReason::Requested),
+            Due::StdinClosed => {
+                return ControlFlow::Break(StopReason::Protocol("it closed its stdin".to_owned()));
+            }
+            Due::UnreadReplies => {
+                return ControlFlow::Break(StopReason::Protocol(REPLIES_NOT_READ.to_owned()));
+            }
+            Due::Call(id) => id,
+        };
+        let Some(call) = self.calls.get_mut(id) else { return ControlFlow::Continue(()) };
+        if call.job.is_answered() {
+            return ControlFlow::Break(StopReason::CallOverdue);
+        }
+        let failure = HookFailure::Deadline {
+            program: self.command.to_string(),
+            after: call.job.deadline() - call.job.accepted(),
+            stderr: self.process.stderr_so_far(),
+        };
+        self.abandon_call(id, Some(failure));
         ControlFlow::Continue(())
     }
 
     /// Sends a call to the worker.
-    async fn begin(&mut self, mut job: Job) {
-        let Life::Serving(declared) = &self.life else {
+    async fn start_call(&mut self, mut job: Job) {
+        let State::Serving(declared) = &self.state else {
             // The pool sends jobs to workers that are ready, and this one was.
             job.refuse(HookFailure::Unavailable("its worker is stopping".to_owned()));
             return;
         };
-        self.taking = declared.concurrency > 1;
+        self.write_pending = declared.concurrency > 1;
         if job.is_closed() {
-            self.skip().await;
+            self.skip_call().await;
             return;
         }
         let left = job.deadline().saturating_duration_since(Instant::now());
@@ -334,215 +358,76 @@ impl Worker {
         let id = self.last_id + 1;
         let attach = declared.attachments;
         if let Err(bytes) = rpc::send_call(&mut self.outbox, id, job.call(), attach, invocation) {
-            let what = format!(
+            job.answer(Err(HookFailure::TooLarge(format!(
                 "the call would be {bytes} bytes long and a frame of the worker protocol holds \
-                 at most {} bytes",
-                crate::frame::MAX_FRAME_BYTES
-            );
-            job.answer(Err(HookFailure::TooLarge(what)));
-            self.skip().await;
+                 at most {MAX_FRAME_BYTES} bytes"
+            ))));
+            self.skip_call().await;
             return;
         }
         self.last_id = id;
-        self.process.note_call(job.hook(), id, self.calls.is_empty());
+        self.process.set_call(job.hook(), id, self.calls.is_empty());
         self.output.begin_call();
         self.calls.push(id, job);
     }
 
-    /// Tells the pool that the call which it gave last is over before it was begun.
-    async fn skip(&mut self) {
-        if std::mem::take(&mut self.taking) {
-            self.reporter.report(Report::Taken).await;
+    /// Reports that the call which the pool sent last finished without being started.
+    async fn skip_call(&mut self) {
+        if std::mem::take(&mut self.write_pending) {
+            self.reporter.report(Report::CallWritten).await;
         }
-        self.reporter.report(Report::Freed { again: None }).await;
+        self.reporter.report(Report::CallFinished).await;
     }
 
-    async fn hear(&mut self, heard: Heard) -> ControlFlow<End> {
-        match heard {
-            Heard::Stray(stray) => self.log_stray(&stray),
-            Heard::Malformed(what) => return ControlFlow::Break(End::Broke(what)),
-            Heard::Message(Incoming::Log(line)) => self.log(&line),
-            Heard::Message(Incoming::Request { id }) => {
-                let due = Instant::now() + self.settings.kill_grace;
-                let unread = self.unread.get_or_insert(UnreadReplies { count: 0, due });
-                unread.count += 1;
-                if unread.count > MAX_UNREAD_REPLIES {
-                    return ControlFlow::Break(End::Broke(REPLIES_NOT_READ.to_owned()));
-                }
-                if self.stdin.is_some() {
-                    rpc::send_method_not_found(&mut self.outbox, &id);
-                }
-            }
-            Heard::Message(Incoming::Ignored) => {}
-            Heard::Message(Incoming::Response { id: 1, outcome })
-                if matches!(self.life, Life::Starting { .. }) =>
-            {
-                match Declared::read(&outcome) {
-                    Ok(declared) => {
-                        self.life = Life::Serving(declared.clone());
-                        self.reporter.report(Report::Ready(declared)).await;
-                    }
-                    Err(fault) => return ControlFlow::Break(End::Broke(fault.to_string())),
-                }
-            }
-            // It was told to end before it had answered `initialize`.
-            Heard::Message(Incoming::Response { id: 1, .. }) if self.last_id == 1 => {}
-            Heard::Message(Incoming::Response { id, outcome }) => self.settle(id, &outcome)?,
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Passes the worker's answer on, unless the caller has gone, or was answered already.
-    fn settle(&mut self, id: u64, outcome: &Outcome) -> ControlFlow<End> {
-        let Some(call) = self.calls.settle(id) else {
-            return ControlFlow::Break(End::Broke(format!(
-                "a response to request {id}, which is not open"
-            )));
-        };
-        if call.job.is_answered() {
-            tracing::debug!(hook = %call.job.hook(), call = id, "a late answer is thrown away");
-            return ControlFlow::Continue(());
-        }
-        let answer = answer::read(call.job.call(), outcome, self.settings.checks);
-        match answer {
-            Err(error) if answer::is_retryable(outcome) => call.fail_retryably(error),
-            answer => call.job.answer(answer),
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Frees the slots of calls that the worker has answered. A call that it answered without
-    /// having read it to its end keeps its slot until it has.
-    async fn release(&mut self) {
-        if self.outbox.has_remaining() {
-            return;
-        }
-        self.unread = None;
-        if std::mem::take(&mut self.taking) {
-            self.reporter.report(Report::Taken).await;
-        }
-        let settled: Vec<_> = self.calls.take_settled().collect();
-        for call in settled {
-            let again = call.again().map(Box::new);
-            self.reporter.report(Report::Freed { again }).await;
-        }
-    }
-
-    fn drain(&mut self) {
-        let cancel = matches!(&self.life, Life::Serving(declared) if declared.cancel);
-        self.life = Life::Draining { cancel, due: None };
-    }
-
-    /// Tells a draining worker to end, once nothing is owed to it or by it. From its last call on
-    /// its exit is due, whether or not it has read all that it was sent.
-    fn close_when_done(&mut self) {
-        if let Life::Draining { due, .. } = &mut self.life
-            && self.calls.is_empty()
-        {
-            due.get_or_insert(Instant::now() + self.settings.kill_grace);
-            if !self.outbox.has_remaining() {
-                self.stdin = None;
-            }
-        }
-    }
-
-    fn on_due(&mut self, due: Due) -> ControlFlow<End> {
-        let id = match due {
-            Due::Start => return ControlFlow::Break(End::StartTimeout),
-            Due::Exit => return ControlFlow::Break(End::Drained),
-            Due::StdinClosed => {
-                return ControlFlow::Break(End::Broke("it closed its standard input".to_owned()));
-            }
-            Due::UnreadReplies => {
-                return ControlFlow::Break(End::Broke(REPLIES_NOT_READ.to_owned()));
-            }
-            Due::Call(id) => id,
-        };
-        let Some(call) = self.calls.get_mut(id) else { return ControlFlow::Continue(()) };
-        if call.job.is_answered() {
-            return ControlFlow::Break(End::Overdue);
-        }
-        let failure = HookFailure::Deadline {
-            program: self.command.to_string(),
-            after: call.job.deadline() - call.job.accepted(),
-            stderr: self.process.stderr_so_far(),
-        };
-        self.give_up(id, Some(failure));
-        ControlFlow::Continue(())
-    }
-
-    /// Gives the worker the grace to end a call that nobody waits for any more.
-    fn give_up(&mut self, id: u64, failure: Option<HookFailure>) {
+    /// Answers the caller, if it is still there. The worker has the kill grace to finish the call.
+    fn abandon_call(&mut self, id: u64, failure: Option<HookFailure>) {
         let due = Instant::now() + self.settings.kill_grace;
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.give_up(failure, due);
-        let can_cancel = match &self.life {
-            Life::Serving(declared) => declared.cancel,
-            Life::Draining { cancel, .. } => *cancel,
-            Life::Starting { .. } => false,
+        call.abandon(failure, due);
+        let can_cancel = match &self.state {
+            State::Serving(declared) => declared.cancel,
+            State::Draining { cancel, .. } => *cancel,
+            State::Starting { .. } => false,
         };
         if can_cancel && call.is_open() && self.stdin.is_some() {
             rpc::send_cancel(&mut self.outbox, id);
         }
     }
 
-    /// Reads what a worker that has exited has left in its pipe, and returns how that ends.
-    async fn hear_last_words(&mut self) -> ControlFlow<End, FrameError> {
-        // Whoever else has the pipe open is in the group, or is waited for no longer than this.
-        self.process.kill_group();
-        let limit = Instant::now() + LAST_WORDS_LIMIT;
-        loop {
-            match tokio::time::timeout_at(limit, self.output.next()).await {
-                Ok(Ok(heard)) => self.hear(heard).await?,
-                Ok(Err(error)) => return ControlFlow::Continue(error),
-                Err(_) => return ControlFlow::Continue(FrameError::Ended),
+    /// Frees the slots of calls that the worker has answered, once the outbox is flushed: a call that
+    /// it answered without reading all of it keeps its slot until then.
+    async fn free_slots(&mut self) {
+        if self.outbox.has_remaining() {
+            return;
+        }
+        self.unread = None;
+        if std::mem::take(&mut self.write_pending) {
+            self.reporter.report(Report::CallWritten).await;
+        }
+        let answered: Vec<_> = self.calls.take_answered().collect();
+        for call in answered {
+            if let Some(job) = call.into_retry() {
+                self.reporter.report(Report::Retry(Box::new(job))).await;
             }
+            self.reporter.report(Report::CallFinished).await;
         }
     }
 
-    /// The output has ended, mostly because the worker has.
-    async fn end_of_output(&mut self, error: &FrameError) -> End {
-        match self.process.wait_for(LAST_WORDS_LIMIT).await {
-            Some(exit) => self.exited(exit, error),
-            None => End::Broke(error.to_string()),
-        }
+    fn drain(&mut self) {
+        let cancel = matches!(&self.state, State::Serving(declared) if declared.cancel);
+        self.state = State::Draining { cancel, due: None };
     }
 
-    /// What the end of a worker is, given how its output ended.
-    fn exited(&self, exit: Exit, output: &FrameError) -> End {
-        match output {
-            FrameError::Ended
-                if matches!(self.life, Life::Draining { .. }) && self.calls.is_empty() =>
-            {
-                End::Drained
+    /// Closes the stdin of a draining worker that has no calls left and an empty outbox. Its exit
+    /// deadline starts when the last call finishes, even if it has not read all that it was sent.
+    fn close_when_drained(&mut self) {
+        if let State::Draining { due, .. } = &mut self.state
+            && self.calls.is_empty()
+        {
+            due.get_or_insert(Instant::now() + self.settings.kill_grace);
+            if !self.outbox.has_remaining() {
+                self.stdin = None;
             }
-            FrameError::Ended => End::Exited(exit),
-            // Half a frame is what a crash leaves; that it crashed says more.
-            FrameError::Torn { .. } | FrameError::MissingAttachment if !exit.success() => {
-                End::Exited(exit)
-            }
-            error => End::Broke(format!("{error}; then it {exit}")),
-        }
-    }
-
-    fn log_stray(&self, stray: &Stray) {
-        tracing::warn!(
-            pid = self.process.pid(), worker = %self.command, bytes = stray.bytes, text = %stray,
-            "skipped text on the worker's standard output, which is for frames only; print to \
-             standard error, use an SDK, or run the hook with --mode exec"
-        );
-    }
-
-    fn log(&self, line: &LogLine) {
-        let text = clip(&line.message, MAX_LOG_BYTES);
-        let hook = line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str);
-        let (pid, call) = (self.process.pid(), line.id);
-        let worker = self.command.to_string();
-        match line.level.as_str() {
-            "debug" => tracing::debug!(target: "hook", hook, worker, pid, call, "{text}"),
-            "warning" => tracing::warn!(target: "hook", hook, worker, pid, call, "{text}"),
-            "error" => tracing::error!(target: "hook", hook, worker, pid, call, "{text}"),
-            _ => tracing::info!(target: "hook", hook, worker, pid, call, "{text}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::observations::Observations;
 use super::verdict::{Fault, Stop};
 use crate::probe::Probe;
-use sidecar_shim::backend::{CommandLine, Exit, Heard, read_reply};
+use sidecar_shim::backend::{CommandLine, Exit, OutputEvent, read_reply};
 use sidecar_shim::error::{CallError, HookFailure};
 use sidecar_shim::frame::{FrameError, Outbox};
 use sidecar_shim::hook::{HookCall, HookReply};
@@ -241,7 +241,7 @@ impl WorkerUnderTest {
 
     /// The next thing that the worker writes. `None` when the time is over, also for a worker that never
     /// stops writing.
-    async fn next_until(&mut self, until: Instant) -> Option<Result<Heard, Ending>> {
+    async fn next_until(&mut self, until: Instant) -> Option<Result<OutputEvent, Ending>> {
         if Instant::now() >= until {
             return None;
         }
@@ -250,14 +250,14 @@ impl WorkerUnderTest {
     }
 
     /// Takes in one thing that the worker wrote.
-    fn hear(&mut self, heard: Heard) -> Result<(), Fault> {
+    fn hear(&mut self, heard: OutputEvent) -> Result<(), Fault> {
         match heard {
-            Heard::Stray(stray) => {
+            OutputEvent::Stray(stray) => {
                 let text = format!("{} bytes that are no frame: {stray}", stray.bytes);
                 self.observations.borrow_mut().stray_text.add(text);
             }
-            Heard::Malformed(what) => return Err(self.fault(what)),
-            Heard::Message(Incoming::Response { id, outcome }) => {
+            OutputEvent::Malformed(what) => return Err(self.fault(what)),
+            OutputEvent::Message(Incoming::Response { id, outcome }) => {
                 if self.open.remove(&id).is_some() {
                     self.settled.insert(id);
                     self.outcomes.insert(id, outcome);
@@ -270,12 +270,14 @@ impl WorkerUnderTest {
                     );
                 }
             }
-            Heard::Message(Incoming::Log(line)) => self.observations.borrow_mut().hear_log(&line),
-            Heard::Message(Incoming::Request { id }) => {
+            OutputEvent::Message(Incoming::Log(line)) => {
+                self.observations.borrow_mut().hear_log(&line)
+            }
+            OutputEvent::Message(Incoming::Request { id }) => {
                 self.observations.borrow_mut().odd_messages.add("a request, and a shim takes none");
                 self.notify(|outbox| rpc::send_method_not_found(outbox, &id));
             }
-            Heard::Message(Incoming::Ignored) => {
+            OutputEvent::Message(Incoming::Ignored) => {
                 self.observations.borrow_mut().odd_messages.add("a notification other than $/log");
             }
         }

@@ -1,0 +1,246 @@
+//! The workers of a pool, as the pool sees them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task;
+use tokio::time::Instant;
+
+use super::super::job::Job;
+use super::super::worker::WorkerId;
+use crate::rpc::Declared;
+
+/// Time for the write of a call into a worker's pipe, after which another worker is started for the
+/// next call. A worker that reads needs far less.
+const WRITE_STALL_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// A worker. It counts as a process until it has been reaped.
+pub(super) struct Member {
+    /// The task that owns it.
+    task: task::Id,
+    state: State,
+}
+
+enum State {
+    /// It has not answered `initialize`. Dropping the sender stops it.
+    Starting(mpsc::Sender<Job>),
+    Ready(Ready),
+    /// It is being stopped, or exits by itself, and accepts no more calls.
+    Stopping,
+}
+
+struct Ready {
+    jobs: mpsc::Sender<Job>,
+    /// Maximum number of calls in flight.
+    concurrency: usize,
+    in_flight: usize,
+    /// Number of calls sent to it so far.
+    sent: u32,
+    /// When the write of a call into its pipe began. The next call would wait behind it.
+    write_began: Option<Instant>,
+    /// Whether it runs a second attempt, which runs alone.
+    exclusive: bool,
+    idle_since: Instant,
+}
+
+impl Member {
+    pub(super) fn starting(task: task::Id, jobs: mpsc::Sender<Job>) -> Self {
+        Self { task, state: State::Starting(jobs) }
+    }
+
+    fn ready(&self) -> Option<&Ready> {
+        match &self.state {
+            State::Ready(ready) => Some(ready),
+            State::Starting(_) | State::Stopping => None,
+        }
+    }
+
+    fn ready_mut(&mut self) -> Option<&mut Ready> {
+        match &mut self.state {
+            State::Ready(ready) => Some(ready),
+            State::Starting(_) | State::Stopping => None,
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, declared: &Declared) {
+        if let State::Starting(jobs) = &self.state {
+            self.state = State::Ready(Ready {
+                jobs: jobs.clone(),
+                concurrency: declared.concurrency,
+                in_flight: 0,
+                sent: 0,
+                write_began: None,
+                exclusive: false,
+                idle_since: Instant::now(),
+            });
+        }
+    }
+
+    /// Whether it can be sent a call. It never receives more than `max` in all.
+    pub(super) fn accepts(&self, max: Option<u32>) -> bool {
+        self.ready().is_some_and(|ready| {
+            ready.in_flight < ready.concurrency
+                && ready.write_began.is_none()
+                && !ready.exclusive
+                && max.is_none_or(|max| ready.sent < max)
+        })
+    }
+
+    /// Whether it has not been sent any call.
+    pub(super) fn is_unused(&self) -> bool {
+        self.ready().is_some_and(|ready| ready.sent == 0)
+    }
+
+    /// Whether it has received `max` calls, and all of them have finished.
+    pub(super) fn reached_max_requests(&self, max: Option<u32>) -> bool {
+        self.ready().is_some_and(|ready| ready.in_flight == 0 && Some(ready.sent) == max)
+    }
+
+    /// When it has been idle for `time`.
+    pub(super) fn idle_for(&self, time: Duration) -> Option<Instant> {
+        self.idle_since().map(|since| since + time)
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        self.ready().filter(|ready| ready.in_flight == 0).map(|ready| ready.idle_since)
+    }
+
+    /// Returns when the write of its last call counts as stalled, and how many more calls it accepts
+    /// once that call is written.
+    fn free_after_write(&self) -> Option<(Instant, usize)> {
+        let ready = self.ready().filter(|ready| !ready.exclusive)?;
+        Some((ready.write_began? + WRITE_STALL_TIMEOUT, ready.concurrency - ready.in_flight))
+    }
+
+    /// Sends it a call. Returns the call if the worker has exited, which it will report.
+    pub(super) fn send(&mut self, job: Job) -> Option<Job> {
+        let State::Ready(ready) = &mut self.state else { return Some(job) };
+        let exclusive = job.attempt() > 1;
+        if let Err(unsent) = ready.jobs.try_send(job) {
+            self.state = State::Stopping;
+            return Some(unsent.into_inner());
+        }
+        ready.in_flight += 1;
+        ready.sent = ready.sent.saturating_add(1);
+        ready.write_began = (ready.concurrency > 1).then(Instant::now);
+        ready.exclusive = exclusive;
+        None
+    }
+
+    /// The call that it was sent last is in its pipe.
+    pub(super) fn on_call_written(&mut self) {
+        if let Some(ready) = self.ready_mut() {
+            ready.write_began = None;
+        }
+    }
+
+    pub(super) fn on_call_finished(&mut self) {
+        if let Some(ready) = self.ready_mut() {
+            ready.in_flight = ready.in_flight.saturating_sub(1);
+            if ready.in_flight == 0 {
+                (ready.write_began, ready.exclusive) = (None, false);
+                ready.idle_since = Instant::now();
+            }
+        }
+    }
+
+    /// Stops it, once its calls have finished.
+    pub(super) fn retire(&mut self) {
+        self.state = State::Stopping;
+    }
+}
+
+/// The workers of a pool, oldest first.
+#[derive(Default)]
+pub(super) struct Members(BTreeMap<WorkerId, Member>);
+
+impl Members {
+    pub(super) fn insert(&mut self, id: WorkerId, member: Member) {
+        self.0.insert(id, member);
+    }
+
+    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Member> {
+        self.0.get_mut(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: WorkerId) -> Option<Member> {
+        self.0.remove(&id)
+    }
+
+    /// Returns the worker that a task owns.
+    pub(super) fn id_of(&self, task: task::Id) -> Option<WorkerId> {
+        self.0.iter().find(|(_, member)| member.task == task).map(|(&id, _)| id)
+    }
+
+    /// Number of processes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Number of workers that have not answered `initialize`.
+    pub(super) fn starting(&self) -> usize {
+        self.count(|member| matches!(member.state, State::Starting(_)))
+    }
+
+    /// Number of workers that serve calls.
+    pub(super) fn ready(&self) -> usize {
+        self.count(|member| member.ready().is_some())
+    }
+
+    /// Number of workers that are not being stopped.
+    pub(super) fn running(&self) -> usize {
+        self.len() - self.stopping()
+    }
+
+    /// Number of workers that are being stopped and have not exited.
+    pub(super) fn stopping(&self) -> usize {
+        self.count(|member| matches!(member.state, State::Stopping))
+    }
+
+    pub(super) fn count(&self, is: impl Fn(&Member) -> bool) -> usize {
+        self.0.values().filter(|member| is(member)).count()
+    }
+
+    pub(super) fn oldest(&mut self, is: impl Fn(&Member) -> bool) -> Option<&mut Member> {
+        self.0.values_mut().find(|member| is(member))
+    }
+
+    pub(super) fn longest_idle(&mut self) -> Option<&mut Member> {
+        let idle = self.0.values_mut().filter_map(|member| Some((member.idle_since()?, member)));
+        idle.min_by_key(|(since, _)| *since).map(|(_, member)| member)
+    }
+
+    /// Returns the worker with the fewest calls in flight, if it has no more than `max`.
+    pub(super) fn least_busy(&mut self, max: usize) -> Option<&mut Member> {
+        let busy =
+            self.0.values_mut().filter_map(|member| Some((member.ready()?.in_flight, member)));
+        let least = busy.min_by_key(|(in_flight, _)| *in_flight);
+        least.filter(|(in_flight, _)| *in_flight <= max).map(|(_, member)| member)
+    }
+
+    /// When the first worker has been idle for `time`.
+    pub(super) fn next_idle_for(&self, time: Duration) -> Option<Instant> {
+        self.0.values().filter_map(|member| member.idle_for(time)).min()
+    }
+
+    /// Number of calls that will have a free slot as soon as the calls before them are written.
+    pub(super) fn free_after_write(&self, now: Instant) -> usize {
+        self.writes(now).map(|(_, free)| free).sum()
+    }
+
+    /// When the first write into a worker's pipe counts as stalled.
+    pub(super) fn next_write_stall(&self, now: Instant) -> Option<Instant> {
+        self.writes(now).map(|(stalled_at, _)| stalled_at).min()
+    }
+
+    fn writes(&self, now: Instant) -> impl Iterator<Item = (Instant, usize)> {
+        let writes = self.0.values().filter_map(Member::free_after_write);
+        writes.filter(move |(stalled_at, _)| *stalled_at > now)
+    }
+
+    /// Stops all workers, once their calls have finished.
+    pub(super) fn retire_all(&mut self) {
+        self.0.values_mut().for_each(Member::retire);
+    }
+}

@@ -1,0 +1,147 @@
+//! What a worker writes: its answers, its log lines, text that does not belong there, and EOF.
+
+use std::ops::ControlFlow;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::super::pipes::OutputEvent;
+use super::super::process::{DRAIN_TIMEOUT, Exit};
+use super::stop::StopReason;
+use super::{
+    CLOSED_PIPE_TIMEOUT, MAX_UNREAD_REPLIES, REPLIES_NOT_READ, Report, State, UnreadReplies,
+    Worker, answer,
+};
+use crate::frame::{FrameError, Stray};
+use crate::hook::HookName;
+use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
+use crate::text::clip;
+
+/// Maximum length of a `$/log` line, the same as for a line of stderr. The rest is cut off.
+const MAX_LOG_BYTES: usize = 8 * 1024;
+
+impl Worker {
+    pub(super) async fn on_output(&mut self, event: OutputEvent) -> ControlFlow<StopReason> {
+        let message = match event {
+            OutputEvent::Stray(stray) => {
+                self.log_stray(&stray);
+                return ControlFlow::Continue(());
+            }
+            OutputEvent::Malformed(what) => return ControlFlow::Break(StopReason::Protocol(what)),
+            OutputEvent::Message(message) => message,
+        };
+        match message {
+            Incoming::Log(line) => self.log(&line),
+            Incoming::Request { id } => return self.reject_request(&id),
+            Incoming::Ignored => {}
+            Incoming::Response { id: 1, outcome }
+                if matches!(self.state, State::Starting { .. }) =>
+            {
+                match Declared::read(&outcome) {
+                    Ok(declared) => {
+                        self.state = State::Serving(declared.clone());
+                        self.reporter.report(Report::Ready(declared)).await;
+                    }
+                    Err(fault) => {
+                        return ControlFlow::Break(StopReason::Protocol(fault.to_string()));
+                    }
+                }
+            }
+            // The pool stopped it before it answered `initialize`.
+            Incoming::Response { id: 1, .. } if self.last_id == 1 => {}
+            Incoming::Response { id, outcome } => return self.on_response(id, &outcome),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Replies to a request with an error: there are none that a worker may send.
+    fn reject_request(&mut self, id: &str) -> ControlFlow<StopReason> {
+        let due = Instant::now() + self.settings.kill_grace;
+        let unread = self.unread.get_or_insert(UnreadReplies { count: 0, due });
+        unread.count += 1;
+        if unread.count > MAX_UNREAD_REPLIES {
+            return ControlFlow::Break(StopReason::Protocol(REPLIES_NOT_READ.to_owned()));
+        }
+        if self.stdin.is_some() {
+            rpc::send_method_not_found(&mut self.outbox, id);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Passes the worker's answer on, unless the caller has left or was answered already.
+    fn on_response(&mut self, id: u64, outcome: &Outcome) -> ControlFlow<StopReason> {
+        let Some(call) = self.calls.settle(id) else {
+            let what = format!("a response to request {id}, which is not open");
+            return ControlFlow::Break(StopReason::Protocol(what));
+        };
+        if call.job.is_answered() {
+            tracing::debug!(hook = %call.job.hook(), call = id, "discarded a late answer");
+            return ControlFlow::Continue(());
+        }
+        match answer::read(call.job.call(), outcome, self.settings.checks) {
+            Err(failure) if answer::is_retryable(outcome) => call.retry_after(failure),
+            result => call.job.answer(result),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Reads what a worker that has exited left in its pipe, and returns how its output ended.
+    pub(super) async fn drain_output(&mut self) -> ControlFlow<StopReason, FrameError> {
+        // Its child processes that hold the pipe open are killed with its group. Processes outside the
+        // group are not waited for.
+        self.process.kill_group();
+        let limit = Instant::now() + DRAIN_TIMEOUT;
+        loop {
+            match timeout_at(limit, self.output.next()).await {
+                Ok(Ok(event)) => self.on_output(event).await?,
+                Ok(Err(error)) => return ControlFlow::Continue(error),
+                Err(_) => return ControlFlow::Continue(FrameError::Ended),
+            }
+        }
+    }
+
+    /// Returns why to stop a worker whose output ended, mostly because it is exiting.
+    pub(super) async fn on_output_end(&mut self, error: &FrameError) -> StopReason {
+        match self.process.wait_for(CLOSED_PIPE_TIMEOUT).await {
+            Some(exit) => self.stop_reason(exit, error),
+            None => StopReason::Protocol(error.to_string()),
+        }
+    }
+
+    /// Returns why a worker exited, given how its output ended.
+    pub(super) fn stop_reason(&self, exit: Exit, output: &FrameError) -> StopReason {
+        match output {
+            FrameError::Ended
+                if matches!(self.state, State::Draining { .. }) && self.calls.is_empty() =>
+            {
+                StopReason::Requested
+            }
+            FrameError::Ended => StopReason::Exited(exit),
+            // A crash may leave half a frame, and explains it.
+            FrameError::Torn { .. } | FrameError::MissingAttachment if !exit.success() => {
+                StopReason::Exited(exit)
+            }
+            error => StopReason::Protocol(format!("{error}; then it {exit}")),
+        }
+    }
+
+    fn log_stray(&self, stray: &Stray) {
+        tracing::warn!(
+            pid = self.process.pid(), worker = %self.command, bytes = stray.bytes, text = %stray,
+            "skipped text on the worker's stdout, which is for frames only; print to stderr, use an \
+             SDK, or run the hook with --mode exec"
+        );
+    }
+
+    fn log(&self, line: &LogLine) {
+        let text = clip(&line.message, MAX_LOG_BYTES);
+        let hook = line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str);
+        let (pid, call) = (self.process.pid(), line.id);
+        let worker = self.command.to_string();
+        match line.level.as_str() {
+            "debug" => tracing::debug!(target: "hook", hook, worker, pid, call, "{text}"),
+            "warning" => tracing::warn!(target: "hook", hook, worker, pid, call, "{text}"),
+            "error" => tracing::error!(target: "hook", hook, worker, pid, call, "{text}"),
+            _ => tracing::info!(target: "hook", hook, worker, pid, call, "{text}"),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Stopping a worker: its process is stopped and reaped, and every call that it had is answered or
+//! retried.
+
+use super::super::process::Exit;
+use super::calls::InFlight;
+use super::{ExitCause, Report, State, Worker};
+use crate::error::{HookFailure, Termination};
+
+/// Why a worker's task ends.
+pub(super) enum StopReason {
+    /// The pool stopped it. It may not have exited yet.
+    Requested,
+    /// It exited by itself.
+    Exited(Exit),
+    /// It broke the worker protocol.
+    Protocol(String),
+    /// It did not finish an abandoned call within the kill grace.
+    CallOverdue,
+    /// It did not answer `initialize` in time.
+    StartTimeout,
+}
+
+impl Worker {
+    /// Stops and reaps the process, and closes the calls that it still had.
+    pub(super) async fn finish(mut self, reason: StopReason) -> ExitCause {
+        self.stdin = None;
+        let calls = self.calls.take_all();
+        if matches!(reason, StopReason::CallOverdue) {
+            // Stopping takes up to the kill grace, and the other calls are not to blame.
+            self.reporter.report(Report::Stopping).await;
+            let how = "was stopped because it did not finish another call in time".to_owned();
+            let termination = Termination { how, stderr: self.process.stderr_so_far() };
+            self.close_calls(calls, &reason, &termination).await;
+            let exit = self.stop_and_reap(&reason).await;
+            tracing::warn!(
+                pid = self.process.pid(), worker = %self.command,
+                "worker lost: it was stopped because it did not finish a call in time, and {exit}"
+            );
+            return ExitCause::Call;
+        }
+        let exit = self.stop_and_reap(&reason).await;
+        let stderr = self.process.stderr_at_end().await;
+        let how = match &reason {
+            StopReason::Exited(exit) => exit.to_string(),
+            StopReason::Protocol(what) => format!("broke the worker protocol: {what}"),
+            StopReason::StartTimeout => format!(
+                "did not answer initialize within {} (--start-timeout)",
+                humantime::format_duration(self.settings.start_timeout)
+            ),
+            StopReason::Requested | StopReason::CallOverdue => format!("was stopped and {exit}"),
+        };
+        let termination = Termination { how, stderr };
+        let idle = !calls.iter().any(InFlight::is_open);
+        let cause = self.exit_cause(&reason, idle, &termination);
+        self.close_calls(calls, &reason, &termination).await;
+        cause
+    }
+
+    async fn stop_and_reap(&mut self, reason: &StopReason) -> Exit {
+        let exit = match reason {
+            StopReason::Exited(exit) => *exit,
+            StopReason::Protocol(_) => self.process.kill().await,
+            StopReason::Requested | StopReason::CallOverdue | StopReason::StartTimeout => {
+                self.process.stop(self.settings.kill_grace).await
+            }
+        };
+        // Its child processes are killed with it.
+        self.process.kill_group();
+        exit
+    }
+
+    fn exit_cause(&self, reason: &StopReason, idle: bool, termination: &Termination) -> ExitCause {
+        let (pid, worker) = (self.process.pid(), &self.command);
+        if matches!(reason, StopReason::Requested) {
+            tracing::debug!(pid, %worker, "worker stopped: it {}", termination.how);
+            return ExitCause::Requested;
+        }
+        if matches!(self.state, State::Starting { .. }) {
+            let (how, hint, lines) =
+                (&termination.how, start_hint(reason), termination.last_lines());
+            return ExitCause::Failed(format!("{worker} {how}{hint}{lines}"));
+        }
+        if idle && matches!(reason, StopReason::Exited(exit) if exit.success()) {
+            tracing::info!(pid, %worker, "an idle worker exited by itself");
+            return ExitCause::Idle;
+        }
+        tracing::warn!(pid, %worker, "worker lost: it {}", termination.how);
+        if idle { ExitCause::Failed(format!("{worker} {termination}")) } else { ExitCause::Call }
+    }
+
+    /// Fails the remaining calls, except those that can be retried: calls in flight when the worker
+    /// died, and calls that cannot be blamed for a protocol error because several were in flight.
+    async fn close_calls(
+        &self,
+        calls: Vec<InFlight>,
+        reason: &StopReason,
+        termination: &Termination,
+    ) {
+        let several = calls.iter().filter(|call| call.is_open()).count() > 1;
+        let may_retry = match reason {
+            StopReason::Protocol(_) => several,
+            StopReason::Exited(_) | StopReason::CallOverdue => true,
+            StopReason::Requested | StopReason::StartTimeout => false,
+        };
+        for call in calls {
+            let failure = self.failure(reason, termination);
+            if let Some(job) = call.close(failure, may_retry) {
+                self.reporter.report(Report::Retry(Box::new(job))).await;
+            }
+        }
+    }
+
+    /// Returns the failure of a call that was in flight when the worker exited.
+    fn failure(&self, reason: &StopReason, termination: &Termination) -> HookFailure {
+        let program = self.command.to_string();
+        match reason {
+            StopReason::Protocol(what) => {
+                let seen = format!("{what}{}", termination.last_lines());
+                HookFailure::Protocol { program, seen }
+            }
+            _ => HookFailure::Died { program, termination: termination.clone() },
+        }
+    }
+}
+
+/// Names the likeliest cause of a failed start.
+fn start_hint(reason: &StopReason) -> &'static str {
+    match reason {
+        StopReason::Exited(_) => {
+            " before it answered initialize (an argv-style program? those run with --mode exec)"
+        }
+        StopReason::StartTimeout => {
+            " (does it read its stdin? argv-style programs run with --mode exec)"
+        }
+        _ => "",
+    }
+}
