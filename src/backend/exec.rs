@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::config::{Settings, queue_full};
-use super::process::{self, CommandLine, Exit, Launch, Pipes, Process, SpawnError, Stdout};
+use super::process::{self, Child, CommandLine, Exit, Launch, Pipes, Process, SpawnError, Stdout};
 use crate::admission::Budget;
 use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};

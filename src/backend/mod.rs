@@ -17,13 +17,14 @@ use tokio::time::Instant;
 pub use config::{Config, HookSource, InPath, Settings};
 // `hookctl` drives a worker by hand.
 pub use pipes::{Output, OutputEvent, write_all};
-pub use process::{CommandLine, Exit, Launch, Process, Stdin};
+pub use process::{Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Stdin};
 
 use crate::error::{CallError, HookFailure, HookResult, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};
 use crate::rpc::Outcome;
 use exec::Exec;
 use pool::Pool;
+use process::Spawner;
 
 /// Reaps orphans that hooks leave behind, as long as the runtime lives. Called once, before hooks run.
 pub fn reap_orphans() -> Result<(), StartError> {
@@ -74,7 +75,7 @@ impl Backend {
             }
             HookSource::Persistent(command) => {
                 let pools_down = watch::Sender::default();
-                let pool = Pool::start(command, settings, &pools_down).await?;
+                let pool = Pool::start(Spawner, command, settings, &pools_down).await?;
                 let routes = pool.hooks().iter().map(|hook| (hook.clone(), 0)).collect();
                 Ok(Self::pools(vec![pool], routes, pools_down))
             }
@@ -130,7 +131,7 @@ impl Backend {
         let mut pools = Vec::new();
         let mut routes = BTreeMap::new();
         for HookFile { names, command, .. } in files {
-            let pool = Pool::start(&command, settings, &pools_down).await?;
+            let pool = Pool::start(Spawner, &command, settings, &pools_down).await?;
             for hook in pool.hooks() {
                 if names.contains(hook) {
                     routes.insert(hook.clone(), pools.len());

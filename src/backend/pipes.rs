@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use bytes::{Buf, BufMut, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_write_buf;
 
-use super::process::{Stdin, Stdout};
+use super::process::Stdout;
 use crate::frame::{FrameDecoder, FrameError, Item, Stray};
 use crate::rpc::{Incoming, MessageReader};
 
@@ -29,20 +29,20 @@ pub enum OutputEvent {
 }
 
 /// A worker's stdout, and what has been read but not parsed.
-pub struct Output {
-    stdout: Stdout,
+pub struct Output<R = Stdout> {
+    stdout: R,
     buffer: BytesMut,
     decoder: FrameDecoder,
     reader: MessageReader,
 }
 
-impl Output {
+impl<R: AsyncRead + Unpin> Output<R> {
     /// Resets the count of stray bytes: the limit is for one call.
     pub fn begin_call(&mut self) {
         self.decoder.reset_stray_count();
     }
 
-    pub fn new(stdout: Stdout) -> Self {
+    pub fn new(stdout: R) -> Self {
         let (buffer, decoder) = (BytesMut::new(), FrameDecoder::default());
         Self { stdout, buffer, decoder, reader: MessageReader::default() }
     }
@@ -83,7 +83,10 @@ impl Output {
 
 /// Writes until `outbox` is empty. Waits forever if it is empty already, or without a stdin. Cancel
 /// safe: what was written is removed from `outbox`.
-pub async fn write_all(stdin: Option<&mut Stdin>, outbox: &mut impl Buf) -> io::Result<()> {
+pub async fn write_all(
+    stdin: Option<&mut (impl AsyncWrite + Unpin)>,
+    outbox: &mut impl Buf,
+) -> io::Result<()> {
     let Some(stdin) = stdin.filter(|_| outbox.has_remaining()) else {
         return std::future::pending().await;
     };

@@ -12,7 +12,7 @@ use rustix::io::ioctl_fionread;
 use tokio::time::timeout;
 
 use sidecar_shim::backend::{
-    CommandLine, Exit, Launch, Output, OutputEvent, Process, Stdin, write_all,
+    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Output, OutputEvent, Process, Stdin, write_all,
 };
 use sidecar_shim::frame::FrameError;
 use sidecar_shim::rpc::PROTOCOL_VERSION;
@@ -23,10 +23,6 @@ const MAX_KEPT: usize = 1024;
 
 /// Interval between looks at whether a pipe was read: there is no event for that.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-
-/// Timeout for reading what an exited worker has left in its pipe. It is there already, unless a process
-/// outside its group holds the pipe.
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A worker, its pipes, and what it has written. Dropped, it is killed with its group, and reaped by a
 /// task: see [`sidecar_shim::backend::children_are_reaped`].

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::config::Settings;
 use super::super::job::Job;
-use super::super::process::CommandLine;
+use super::super::process::{CommandLine, Spawn};
 use super::super::worker::{self, ExitCause, Report, WorkerExit, WorkerId};
 use super::CHANNEL_CAPACITY;
 use super::members::{Member, Members};
@@ -24,7 +24,8 @@ use crate::rpc::{Declared, MAX_CONCURRENCY};
 /// `--min-workers`. A worker that always does so would keep a CPU busy.
 const REFILL_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) struct Actor {
+pub(super) struct Actor<S> {
+    spawner: S,
     command: CommandLine,
     settings: Arc<Settings>,
     /// The hooks that the first worker declared; all others must declare the same.
@@ -50,15 +51,17 @@ pub(super) struct Actor {
     refill_at: Instant,
 }
 
-impl Actor {
+impl<S: Spawn> Actor<S> {
     /// Starts the first worker, and returns once it has answered `initialize`.
     pub(super) async fn start(
+        spawner: S,
         command: &CommandLine,
         settings: &Settings,
         pools_down: watch::Sender<usize>,
     ) -> Result<Self, StartError> {
         let (reporter, reports) = mpsc::channel(CHANNEL_CAPACITY);
         let mut actor = Self {
+            spawner,
             command: command.clone(),
             settings: Arc::new(settings.clone()),
             hooks: None,
@@ -353,7 +356,8 @@ impl Actor {
         let id = self.last_worker;
         let (jobs, incoming) = mpsc::channel(MAX_CONCURRENCY);
         let (command, settings) = (self.command.clone(), self.settings.clone());
-        let worker = worker::run(id, command, settings, incoming, self.reporter.clone());
+        let (spawner, reporter) = (self.spawner.clone(), self.reporter.clone());
+        let worker = worker::run(id, spawner, command, settings, incoming, reporter);
         let task = self.workers.spawn(async move { (id, worker.await) });
         self.members.insert(id, Member::starting(task.id(), jobs));
     }

@@ -52,7 +52,7 @@ use tokio_util::task::TaskTracker;
 use self::actor::Actor;
 use super::config::Settings;
 use super::job::Job;
-use super::process::CommandLine;
+use super::process::{CommandLine, Spawn};
 use crate::error::{HookFailure, HookResult, StartError};
 use crate::hook::{HookCall, HookName};
 
@@ -77,11 +77,12 @@ impl Pool {
     /// Starts the first worker, and returns once it has answered `initialize`. The pool counts in
     /// `pools_down` while its calls fail at once.
     pub(super) async fn start(
+        spawner: impl Spawn,
         command: &CommandLine,
         settings: &Settings,
         pools_down: &watch::Sender<usize>,
     ) -> Result<Self, StartError> {
-        let actor = Actor::start(command, settings, pools_down.clone()).await?;
+        let actor = Actor::start(spawner, command, settings, pools_down.clone()).await?;
         let hooks = actor.hooks().to_vec();
         let (jobs, incoming) = mpsc::channel(CHANNEL_CAPACITY);
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());

@@ -17,6 +17,7 @@
     reason = "this is the one place that starts and signals processes"
 )]
 
+mod child;
 mod explain;
 mod limit;
 mod memory;
@@ -33,11 +34,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use child::{Child, Pipes};
+pub(super) use child::{Spawn, Spawner};
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
 
@@ -54,7 +57,7 @@ const CONTEXT_VARIABLE: &str = "KUBEVIRT_HOOK_CONTEXT";
 
 /// Timeout for reading what an exited process left in a pipe. It is in the pipe already, so the timeout
 /// is only reached when a process outside the group holds the pipe open.
-pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of SIGKILL. Only one that is stuck in the kernel does.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -101,14 +104,6 @@ pub type Stdin = ChildStdin;
 
 /// A child's standard output, seen from here: the end that is read.
 pub(super) type Stdout = ChildStdout;
-
-/// The pipes of a child that was started.
-pub struct Pipes {
-    /// Where it reads, if it was given a standard input.
-    pub stdin: Option<Stdin>,
-    /// What it writes.
-    pub stdout: Stdout,
-}
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +164,7 @@ pub struct Process {
 /// Whether a child is there to be waited for.
 enum Life {
     /// It has not been reaped.
-    Unreaped { child: Child, registered: RegisteredChild },
+    Unreaped { child: tokio::process::Child, registered: RegisteredChild },
     /// It has been: its number may be another's now.
     Reaped(Exit),
 }
@@ -234,24 +229,36 @@ impl Process {
         Ok((process, pipes))
     }
 
-    /// The process id, which is also its group's.
+    /// Bytes of memory that the child and its group have in RAM.
     #[must_use]
-    pub(super) fn pid(&self) -> i32 {
+    pub fn memory(&self) -> u64 {
+        memory::of_group(self.pid())
+    }
+
+    fn signal(&self, signal: Signal) {
+        if !self.group_is_gone {
+            // A group whose last member is gone is no error: that is what was wanted.
+            let _ = kill_process_group(self.group, signal);
+        }
+    }
+}
+
+impl Child for Process {
+    type Stdin = Stdin;
+    type Stdout = Stdout;
+
+    fn pid(&self) -> i32 {
         self.group.as_raw_pid()
     }
 
-    /// Attributes lines of stderr to this call from now on. If it is the only call in flight, earlier
-    /// lines are discarded: they belong to another VM's call and must not appear in its error. With
-    /// several calls in flight, lines cannot be attributed.
-    pub(super) fn set_call(&self, hook: &HookName, id: u64, only: bool) {
+    fn set_call(&self, hook: &HookName, id: u64, only: bool) {
         self.stderr.set_call(hook, only.then_some(id));
         if only {
             self.stderr.forget();
         }
     }
 
-    /// Waits for the end and reaps. May be dropped and called again.
-    pub async fn wait(&mut self) -> Exit {
+    async fn wait(&mut self) -> Exit {
         let child = match &mut self.life {
             Life::Unreaped { child, .. } => child,
             Life::Reaped(exit) => return *exit,
@@ -268,67 +275,20 @@ impl Process {
         exit
     }
 
-    /// Waits for the end for at most `limit`.
-    pub(super) async fn wait_for(&mut self, limit: Duration) -> Option<Exit> {
-        timeout(limit, self.wait()).await.ok()
-    }
-
-    /// Bytes of memory that the child and its group have in RAM.
-    #[must_use]
-    pub fn memory(&self) -> u64 {
-        memory::of_group(self.pid())
-    }
-
-    /// Asks the child and its group to end.
-    pub fn terminate(&self) {
+    fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Ends the child and its group: SIGTERM, `grace`, SIGKILL, reaped.
-    pub(super) async fn stop(&mut self, grace: Duration) -> Exit {
-        self.terminate();
-        if let Some(exit) = self.wait_for(grace).await {
-            self.kill_group();
-            return exit;
-        }
-        self.kill().await
-    }
-
-    /// Ends the child and its group with SIGKILL, and reaps it.
-    pub(super) async fn kill(&mut self) -> Exit {
-        self.kill_group();
-        match self.wait_for(KILL_LIMIT).await {
-            Some(exit) => exit,
-            None => Exit::Stuck,
-        }
-    }
-
-    /// Ends what is left of the group, whether or not its leader is. Once both are gone, the number
-    /// may be another's, so this is done once only.
-    pub fn kill_group(&mut self) {
+    fn kill_group(&mut self) {
         self.signal(Signal::KILL);
         self.group_is_gone |= matches!(self.life, Life::Reaped(_));
     }
 
-    /// The last lines of standard error so far.
-    #[must_use]
-    pub fn stderr_so_far(&self) -> Vec<String> {
+    fn stderr_so_far(&self) -> Vec<String> {
         self.stderr.lines()
     }
 
-    /// Goes on reading stderr for `grace` in the background.
-    pub(super) fn detach_stderr(&mut self, grace: Duration) {
-        if let Some(mut drain) = self.drain.take() {
-            tokio::spawn(async move {
-                if timeout(grace, &mut drain).await.is_err() {
-                    drain.abort();
-                }
-            });
-        }
-    }
-
-    /// The last lines of standard error, after what is still in the pipe was read.
-    pub async fn stderr_at_end(&mut self) -> Vec<String> {
+    async fn stderr_at_end(&mut self) -> Vec<String> {
         if let Some(mut drain) = self.drain.take()
             && timeout(DRAIN_TIMEOUT, &mut drain).await.is_err()
         {
@@ -337,10 +297,13 @@ impl Process {
         self.stderr.lines()
     }
 
-    fn signal(&self, signal: Signal) {
-        if !self.group_is_gone {
-            // A group whose last member is gone is no error: that is what was wanted.
-            let _ = kill_process_group(self.group, signal);
+    fn detach_stderr(&mut self, grace: Duration) {
+        if let Some(mut drain) = self.drain.take() {
+            tokio::spawn(async move {
+                if timeout(grace, &mut drain).await.is_err() {
+                    drain.abort();
+                }
+            });
         }
     }
 }

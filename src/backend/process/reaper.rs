@@ -123,7 +123,7 @@ mod tests {
     use rustix::io::Errno;
     use rustix::process::Pid;
 
-    use super::super::{CommandLine, Launch, Process};
+    use super::super::{Child as _, CommandLine, Launch, Process};
     use super::*;
 
     #[tokio::test]

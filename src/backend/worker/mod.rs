@@ -50,7 +50,7 @@ use self::stop::StopReason;
 use super::config::Settings;
 use super::job::Job;
 use super::pipes::{Output, OutputEvent, write_all};
-use super::process::{CommandLine, Exit, Launch, Process, Stdin};
+use super::process::{Child, CommandLine, Exit, Launch, Spawn};
 use crate::error::HookFailure;
 use crate::frame::{FrameError, MAX_FRAME_BYTES, Outbox};
 use crate::rpc::{self, Declared};
@@ -103,15 +103,16 @@ pub(super) enum ExitCause {
 }
 
 /// Starts a worker, and returns when it has been reaped.
-pub(super) async fn run(
+pub(super) async fn run<S: Spawn>(
     id: WorkerId,
+    spawner: S,
     command: CommandLine,
     settings: Arc<Settings>,
     mut jobs: mpsc::Receiver<Job>,
     reports: mpsc::Sender<(WorkerId, Report)>,
 ) -> WorkerExit {
     let reporter = Reporter { id, reports };
-    let cause = match Worker::spawn(command, settings, reporter) {
+    let cause = match Worker::spawn(&spawner, command, settings, reporter) {
         Ok(mut worker) => {
             let reason = loop {
                 let event = worker.next_event(&mut jobs).await;
@@ -182,15 +183,15 @@ struct UnreadReplies {
     due: Instant,
 }
 
-struct Worker {
+struct Worker<C: Child> {
     command: CommandLine,
     settings: Arc<Settings>,
     reporter: Reporter,
-    process: Process,
+    process: C,
     /// `None` once the shim or the worker closed it.
-    stdin: Option<Stdin>,
+    stdin: Option<C::Stdin>,
     outbox: Outbox,
-    output: Output,
+    output: Output<C::Stdout>,
     state: State,
     calls: Calls,
     unread: Option<UnreadReplies>,
@@ -201,8 +202,9 @@ struct Worker {
     last_id: u64,
 }
 
-impl Worker {
+impl<C: Child> Worker<C> {
     fn spawn(
+        spawner: &impl Spawn<Child = C>,
         command: CommandLine,
         settings: Arc<Settings>,
         reporter: Reporter,
@@ -216,7 +218,7 @@ impl Worker {
             hook: None,
             memory: settings.worker_memory,
         };
-        let (process, pipes) = Process::spawn(&launch).map_err(|error| error.to_string())?;
+        let (process, pipes) = spawner.spawn(&launch).map_err(|error| error.to_string())?;
         tracing::debug!(pid = process.pid(), worker = %command, "worker started");
         let mut outbox = Outbox::default();
         let last_id = 1;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::pipes::OutputEvent;
-use super::super::process::{DRAIN_TIMEOUT, Exit};
+use super::super::process::{Child, DRAIN_TIMEOUT, Exit};
 use super::stop::StopReason;
 use super::{
     CLOSED_PIPE_TIMEOUT, MAX_UNREAD_REPLIES, REPLIES_NOT_READ, Report, State, UnreadReplies,
@@ -19,7 +19,7 @@ use crate::text::clip;
 /// Maximum length of a `$/log` line, the same as for a line of stderr. The rest is cut off.
 const MAX_LOG_BYTES: usize = 8 * 1024;
 
-impl Worker {
+impl<C: Child> Worker<C> {
     pub(super) async fn on_output(&mut self, event: OutputEvent) -> ControlFlow<StopReason> {
         let message = match event {
             OutputEvent::Stray(stray) => {

@@ -1,7 +1,7 @@
 //! Stopping a worker: its process is stopped and reaped, and every call that it had is answered or
 //! retried.
 
-use super::super::process::Exit;
+use super::super::process::{Child, Exit};
 use super::calls::InFlight;
 use super::{ExitCause, Report, State, Worker};
 use crate::error::{HookFailure, Termination};
@@ -20,7 +20,7 @@ pub(super) enum StopReason {
     StartTimeout,
 }
 
-impl Worker {
+impl<C: Child> Worker<C> {
     /// Stops and reaps the process, and closes the calls that it still had.
     pub(super) async fn finish(mut self, reason: StopReason) -> ExitCause {
         self.stdin = None;

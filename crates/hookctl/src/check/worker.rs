@@ -271,7 +271,7 @@ impl WorkerUnderTest {
                 }
             }
             OutputEvent::Message(Incoming::Log(line)) => {
-                self.observations.borrow_mut().hear_log(&line)
+                self.observations.borrow_mut().hear_log(&line);
             }
             OutputEvent::Message(Incoming::Request { id }) => {
                 self.observations.borrow_mut().odd_messages.add("a request, and a shim takes none");

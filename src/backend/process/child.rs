@@ -1,0 +1,96 @@
+//! What exec mode and workers need of a child process. Tests use a fake in place of [`Process`].
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::{Exit, KILL_LIMIT, Launch, Process, SpawnError};
+use crate::hook::HookName;
+
+/// Starts children.
+pub(in crate::backend) trait Spawn: Clone + Send + Sync + 'static {
+    type Child: Child;
+
+    fn spawn(&self, launch: &Launch<'_>) -> Result<(Self::Child, Pipes<Self::Child>), SpawnError>;
+}
+
+/// Starts [`Process`]es.
+#[derive(Clone, Copy)]
+pub(in crate::backend) struct Spawner;
+
+impl Spawn for Spawner {
+    type Child = Process;
+
+    fn spawn(&self, launch: &Launch<'_>) -> Result<(Process, Pipes), SpawnError> {
+        Process::spawn(launch)
+    }
+}
+
+/// The pipes of a child, seen from the shim.
+pub struct Pipes<C: Child = Process> {
+    /// Where the child reads, if it has a stdin.
+    pub stdin: Option<C::Stdin>,
+    /// What it writes.
+    pub stdout: C::Stdout,
+}
+
+/// A child process and its group. Dropped before it was reaped, it is killed and reaped in the
+/// background.
+pub trait Child: Send + Sync + 'static {
+    type Stdin: AsyncWrite + Unpin + Send + Sync;
+    type Stdout: AsyncRead + Unpin + Send + Sync;
+
+    /// Returns the process id, which is also its group's.
+    fn pid(&self) -> i32;
+
+    /// Attributes lines of stderr to this call from now on. If it is the only call in flight, earlier
+    /// lines are discarded: they belong to another VM's call and must not appear in its error. With
+    /// several calls in flight, lines cannot be attributed.
+    fn set_call(&self, hook: &HookName, id: u64, only: bool);
+
+    /// Waits for the exit, and reaps. Cancel safe.
+    fn wait(&mut self) -> impl Future<Output = Exit> + Send;
+
+    /// Sends SIGTERM to the group.
+    fn terminate(&self);
+
+    /// Sends SIGKILL to what remains of the group. After the leader has been reaped the group id may
+    /// be reused, so nothing is signalled again.
+    fn kill_group(&mut self);
+
+    /// Returns the last lines of stderr so far.
+    fn stderr_so_far(&self) -> Vec<String>;
+
+    /// Returns the last lines of stderr, after reading what is left in the pipe.
+    fn stderr_at_end(&mut self) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Goes on reading stderr in the background, for `grace`.
+    fn detach_stderr(&mut self, grace: Duration);
+
+    /// Waits for the exit for at most `limit`.
+    fn wait_for(&mut self, limit: Duration) -> impl Future<Output = Option<Exit>> + Send {
+        async move { timeout(limit, self.wait()).await.ok() }
+    }
+
+    /// Stops the group and reaps the child: SIGTERM, `grace`, SIGKILL.
+    fn stop(&mut self, grace: Duration) -> impl Future<Output = Exit> + Send {
+        async move {
+            self.terminate();
+            if let Some(exit) = self.wait_for(grace).await {
+                self.kill_group();
+                return exit;
+            }
+            self.kill().await
+        }
+    }
+
+    /// Kills the group and reaps the child.
+    fn kill(&mut self) -> impl Future<Output = Exit> + Send {
+        async move {
+            self.kill_group();
+            self.wait_for(KILL_LIMIT).await.unwrap_or(Exit::Stuck)
+        }
+    }
+}
