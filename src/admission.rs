@@ -8,9 +8,8 @@ use tokio::sync::watch;
 /// An amount of calls: what a budget allows, or what is held of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Number of calls.
     pub calls: usize,
-    /// Bytes of their documents.
+    /// Bytes of the calls' documents.
     pub bytes: usize,
 }
 
@@ -18,15 +17,11 @@ pub struct Load {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// As many calls as allowed are held.
-    Calls {
-        /// The maximum number of calls.
-        limit: usize,
-    },
+    Calls { limit: usize },
     /// The documents would be too large in all.
     Bytes {
         /// Bytes that would be held with this call.
         sum: usize,
-        /// The maximum number of bytes.
         limit: usize,
     },
 }

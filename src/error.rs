@@ -13,35 +13,24 @@ pub enum StartError {
     /// Flags that contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// The socket cannot be created.
     #[error("cannot listen on {}: {why}", path.display())]
     Listen {
-        /// The socket.
         path: PathBuf,
         /// The obstacle, and what to do.
         why: String,
     },
-    /// The directory for the socket is missing or unreadable.
     #[error(
         "the socket directory {} does not exist or cannot be read: {source}; \
          KubeVirt mounts it into hook sidecars, elsewhere name one with --socket-dir",
         path.display()
     )]
-    SocketDir {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The first worker failed to start.
+    SocketDir { path: PathBuf, source: std::io::Error },
     #[error("cannot start hook worker: {0}")]
     Worker(String),
-    /// A system call that cannot be done without.
     #[error("cannot {what}: {source}")]
     System {
         /// What failed, as a verb.
         what: &'static str,
-        /// The system's reason.
         source: std::io::Error,
     },
 }
@@ -73,7 +62,6 @@ impl Termination {
 /// what to do, and it never contains a document.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// A document of the request is invalid.
     #[error("the request cannot be used: {0}")]
     BadRequest(#[from] BadDocument),
     /// The caller names a hook point that no hook can have.
@@ -88,9 +76,7 @@ pub enum CallError {
     /// The hook was found, and failed.
     #[error("hook {hook} {failure}")]
     Hook {
-        /// The hook that was called.
         hook: HookName,
-        /// Why it failed.
         #[source]
         failure: HookFailure,
     },
@@ -100,19 +86,18 @@ pub enum CallError {
 pub type HookResult = Result<HookReply, HookFailure>;
 
 /// Why a hook failed. The text continues the sentence that begins with the hook's name, which
-/// [`of`](Self::of) adds.
+/// [`of`](Self::of) adds. `program` is the command line, `after` the time that the call had, `stderr`
+/// its last lines, oldest first.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HookFailure {
     /// A document is too long for its transport: names it, its length, the limit and the remedy.
     #[error("exceeded a size limit: {0}")]
     TooLarge(String),
-    /// No program and no worker serves this hook.
     #[error("is not served here: {0}")]
     NotServed(String),
     /// The hook rejects the VM, with a message for its owner.
     #[error("refused: {0}")]
     Refused(String),
-    /// The hook cannot use the documents that it received.
     #[error("cannot use these documents: {0}")]
     BadParams(String),
     /// An exception or a panic in the hook's code.
@@ -120,16 +105,10 @@ pub enum HookFailure {
     Fault(String),
     /// The hook's process exited or was killed before it replied.
     #[error("failed: {program} {termination}")]
-    Died {
-        /// The program as it was started.
-        program: String,
-        /// Its exit and its stderr.
-        termination: Termination,
-    },
+    Died { program: String, termination: Termination },
     /// A worker broke the protocol and was killed.
     #[error("failed: {program} broke the worker protocol: {seen}")]
     Protocol {
-        /// The program as it was started.
         program: String,
         /// The violation, and what to do about it.
         seen: String,
@@ -137,31 +116,17 @@ pub enum HookFailure {
     /// The hook's reply contains no document of the right kind.
     #[error("returned an invalid document: {0}")]
     BadOutput(String),
-    /// The hook did not reply by the deadline.
     #[error("did not answer within {}: {program} was stopped{}", seconds(*.after), last_lines(.stderr))]
-    Deadline {
-        /// The program as it was started.
-        program: String,
-        /// The time that the call had.
-        after: Duration,
-        /// The last lines of its stderr, oldest first.
-        stderr: Vec<String>,
-    },
+    Deadline { program: String, after: Duration, stderr: Vec<String> },
     /// The deadline passed while the shim was stopping the hook's worker for another reason.
     #[error("did not answer within {}: {program} was being stopped at the deadline", seconds(*.after))]
-    Stalled {
-        /// The program as it was started.
-        program: String,
-        /// The time that the call had.
-        after: Duration,
-    },
+    Stalled { program: String, after: Duration },
     /// A bug in the shim lost the call.
     #[error("failed: internal error in sidecar-shim; its log has the details")]
     Dropped,
     /// The call found the queue full, or no process until its deadline: names the limit to raise.
     #[error("is busy: {0}")]
     Busy(String),
-    /// The hook's program cannot be run.
     #[error("is unavailable: {0}")]
     Unavailable(String),
     /// The caller went away; only the log shows this.

@@ -11,9 +11,7 @@ use crate::hook::{Checks, HookName};
 /// The configuration of a [`Backend`](super::Backend).
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the hooks come from.
     pub source: HookSource,
-    /// Limits and timeouts of whatever runs them.
     pub settings: Settings,
 }
 
@@ -66,7 +64,7 @@ impl InPath {
     }
 }
 
-/// Limits and timeouts of whatever runs the hooks.
+/// Limits and timeouts of programs and workers.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Number of workers that are kept even if idle.

@@ -20,15 +20,12 @@ const MAX_CONTAINER_NAME_BYTES: usize = 40;
 
 /// What to serve, and where.
 pub struct ServeConfig {
-    /// The socket for the API of hook sidecars.
     pub legacy: Option<LegacySocket>,
     /// The socket for the Plugins API.
     pub plugin_socket: Option<PathBuf>,
     /// Permissions of the sockets; without them the process's umask decides.
     pub socket_mode: Option<SocketMode>,
-    /// What runs the hooks.
     pub backend: backend::Config,
-    /// How they are served.
     pub server: server::Config,
 }
 

@@ -37,7 +37,6 @@ pub struct Shutdown {
 /// The configuration of a [`Server`].
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Users that may connect.
     pub peers: Peers,
     /// Upper limit of a call's time, which the caller's deadline may only shorten.
     pub call_timeout: Option<Duration>,

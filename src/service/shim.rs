@@ -19,7 +19,6 @@ const MAX_SHOWN_POINT_BYTES: usize = 80;
 
 /// What the services share.
 pub struct Shim {
-    /// Runs the hooks.
     pub backend: Arc<Backend>,
     /// Upper limit of a call's time, which the caller's deadline may only shorten.
     pub call_timeout: Option<Duration>,
@@ -27,7 +26,6 @@ pub struct Shim {
     pub stop: CancellationToken,
     /// When this is cancelled, calls in flight fail.
     pub give_up: CancellationToken,
-    /// Counts calls in flight.
     pub in_flight: Budget,
 }
 
