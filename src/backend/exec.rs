@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::config::{Settings, queue_full};
-use super::process::{self, Child, CommandLine, Exit, Launch, Pipes, Process, SpawnError, Stdout};
+use super::process::{self, Child, CommandLine, Exit, Launch, Pipes, Spawn, SpawnError};
 use crate::admission::Budget;
 use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};
@@ -25,7 +25,8 @@ use crate::hook::{HookCall, HookName, Subject};
 const MAX_OUTPUT_BYTES: usize = crate::frame::MAX_FRAME_BYTES;
 
 /// Runs argv-style programs, at most `max_workers` at once.
-pub(super) struct Exec {
+pub(super) struct Exec<S> {
+    spawner: S,
     programs: BTreeMap<HookName, CommandLine>,
     /// The hooks whose programs were looked up at start.
     names: BTreeSet<HookName>,
@@ -35,17 +36,18 @@ pub(super) struct Exec {
     running: TaskTracker,
 }
 
-impl Exec {
+impl<S: Spawn> Exec<S> {
     /// `names` are the hooks that were looked up at start, `programs` those that were found.
     #[must_use]
     pub(super) fn new(
+        spawner: S,
         names: BTreeSet<HookName>,
         programs: BTreeMap<HookName, CommandLine>,
         settings: Settings,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(settings.max_workers));
         let (waiting, running) = (Budget::new(settings.queue), TaskTracker::new());
-        Self { programs, names, settings, slots, waiting, running }
+        Self { spawner, programs, names, settings, slots, waiting, running }
     }
 
     /// Returns the hooks that have a program.
@@ -62,8 +64,9 @@ impl Exec {
         let slot = self.slot(call.bytes(), deadline).await?;
         let (reply, result) = oneshot::channel();
         let run = Run { command, call, started, deadline, settings: self.settings.clone() };
+        let spawner = self.spawner.clone();
         self.running.spawn(async move {
-            run.watch(reply).await;
+            run.watch(&spawner, reply).await;
             drop(slot);
         });
         result.await.unwrap_or(Err(HookFailure::Cancelled))
@@ -122,16 +125,16 @@ struct Run {
 }
 
 impl Run {
-    async fn watch(self, mut reply: oneshot::Sender<HookResult>) {
-        let (mut process, pipes) = match self.spawn() {
-            Ok(spawned) => spawned,
+    async fn watch(self, spawner: &impl Spawn, mut reply: oneshot::Sender<HookResult>) {
+        let (mut process, pipes) = match self.spawn(spawner) {
+            Ok(started) => started,
             Err(error) => {
                 let _ = reply.send(Err(error));
                 return;
             }
         };
         let outcome = tokio::select! {
-            outcome = timeout_at(self.deadline, self.run(&mut process, pipes)) => outcome.ok(),
+            outcome = timeout_at(self.deadline, self.run(&mut process, pipes.stdout)) => outcome.ok(),
             () = reply.closed() => None,
         };
         if let Some(answer) = outcome {
@@ -147,13 +150,13 @@ impl Run {
         process.stop(self.settings.kill_grace).await;
     }
 
-    fn spawn(&self) -> Result<(Process, Pipes), HookFailure> {
+    fn spawn<S: Spawn>(&self, spawner: &S) -> Result<(S::Child, Pipes<S::Child>), HookFailure> {
         let subject = match self.call.subject() {
             Subject::Domain(domain) => ("--domain", &domain.bytes()[..]),
             Subject::CloudInitData(data) => ("--cloud-init", &data.bytes()[..]),
             Subject::Node(name) => ("--node", name.as_bytes()),
         };
-        Process::spawn(&Launch {
+        let launch = Launch {
             command: &self.command,
             // In this order: programs read `$4` and `sys.argv[4]`.
             documents: &[("--vmi", self.call.vmi().bytes()), subject],
@@ -162,15 +165,14 @@ impl Run {
             stdin: false,
             hook: Some(self.call.hook()),
             memory: self.settings.worker_memory,
-        })
-        .map_err(|error| match error {
+        };
+        spawner.spawn(&launch).map_err(|error| match error {
             SpawnError::ArgumentTooLong(what) => HookFailure::TooLarge(what),
             SpawnError::CannotRun(why) => HookFailure::Unavailable(why),
         })
     }
 
-    async fn run(&self, process: &mut Process, pipes: Pipes) -> HookResult {
-        let mut stdout = pipes.stdout;
+    async fn run<C: Child>(&self, process: &mut C, mut stdout: C::Stdout) -> HookResult {
         let mut output = BytesMut::new();
         // A node hook replies through its exit status. Its output is read so that it does not block.
         let prints_answer = !matches!(self.call.subject(), Subject::Node(_));
@@ -202,7 +204,7 @@ impl Run {
 
     /// Reads what an exited program has left in the pipe. The Go shim waits for EOF without a limit;
     /// here child processes that still write (`exec > >(sed …)`) have the kill grace to finish.
-    async fn drain_stdout(&self, stdout: &mut Stdout, output: &mut BytesMut) {
+    async fn drain_stdout(&self, stdout: &mut (impl AsyncRead + Unpin), output: &mut BytesMut) {
         let remaining = MAX_OUTPUT_BYTES + 1 - output.len().min(MAX_OUTPUT_BYTES);
         let mut rest = bytes::BufMut::limit(output, remaining);
         if process::read_rest(stdout, &mut rest, self.settings.kill_grace).await.is_err() {
@@ -214,7 +216,7 @@ impl Run {
         }
     }
 
-    async fn finish(&self, process: &mut Process, exit: Exit, output: Bytes) -> HookResult {
+    async fn finish(&self, process: &mut impl Child, exit: Exit, output: Bytes) -> HookResult {
         if !exit.success() {
             process.kill_group();
             let stderr = process.stderr_at_end().await;

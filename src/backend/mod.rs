@@ -58,7 +58,7 @@ pub struct Backend {
 }
 
 enum Kind {
-    Exec(Exec),
+    Exec(Exec<Spawner>),
     Pools { pools: Vec<Pool>, routes: BTreeMap<HookName, usize> },
 }
 
@@ -91,7 +91,7 @@ impl Backend {
         if programs.is_empty() {
             tracing::warn!("there is no hook program in $PATH: this shim has nothing to run");
         }
-        let exec = Exec::new(names, programs, settings.clone());
+        let exec = Exec::new(Spawner, names, programs, settings.clone());
         let (hooks, pools_down) = (exec.hooks().cloned().collect(), watch::Sender::default());
         Self { kind: Kind::Exec(exec), hooks, pools_down }
     }

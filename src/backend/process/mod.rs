@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -329,7 +329,7 @@ impl Drop for Process {
 
 /// Reads what an ended process has left in a pipe, up to `limit` bytes.
 pub(super) async fn read_rest(
-    stdout: &mut Stdout,
+    stdout: &mut (impl AsyncRead + Unpin),
     into: &mut (impl bytes::BufMut + Send),
     grace: Duration,
 ) -> Result<(), tokio::time::error::Elapsed> {
