@@ -2,6 +2,8 @@
 
 mod config;
 mod exec;
+#[cfg(test)]
+mod fake;
 mod job;
 mod pipes;
 mod pool;

@@ -40,6 +40,8 @@ mod actor;
 mod members;
 mod queue;
 mod restart;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

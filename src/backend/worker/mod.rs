@@ -36,6 +36,8 @@ pub(super) mod answer;
 mod calls;
 mod output;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -56,7 +58,7 @@ use crate::frame::{FrameError, MAX_FRAME_BYTES, Outbox};
 use crate::rpc::{self, Declared};
 
 /// Time for a worker that closed its stdin or stdout to exit. Mostly it is exiting already.
-const CLOSED_PIPE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const CLOSED_PIPE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Maximum number of unread error replies. Workers must not send requests; one that keeps sending
 /// them without reading the replies is broken.
@@ -91,6 +93,7 @@ pub(super) struct WorkerExit {
 }
 
 /// Why a worker exited, as far as the pool acts on it.
+#[derive(Debug)]
 pub(super) enum ExitCause {
     /// The pool stopped it.
     Requested,

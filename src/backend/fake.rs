@@ -1,0 +1,401 @@
+//! A child process that is played by a test: it reads and writes through in-memory pipes, and exits
+//! when the test lets it. The tests pause the clock, so none of them takes real time.
+
+use std::os::unix::process::ExitStatusExt;
+use std::pin::Pin;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::config::Settings;
+use super::process::{Child, CommandLine, Exit, Launch, Pipes, Spawn, SpawnError};
+use crate::admission::Load;
+use crate::error::HookResult;
+use crate::hook::{Checks, HookCall, HookName};
+
+/// Less than Linux's pipes hold, so that little fills them.
+pub(super) const PIPE_BYTES: usize = 4 * 1024;
+
+/// Limit for each wait of a test. The paused clock reaches it at once if nothing else can happen.
+const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// The domain that calls send.
+pub(super) const DOMAIN: &str = "<domain>sent</domain>";
+
+/// Waits for something that must happen.
+pub(super) async fn soon<T>(happens: impl Future<Output = T>) -> T {
+    timeout(LIMIT, happens).await.expect("this never happens")
+}
+
+/// Lets all other tasks run until each of them waits. The clock stands still.
+pub(super) async fn settle() {
+    // More turns than any chain of messages between the tasks of a test needs.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        min_workers: 0,
+        max_workers: 4,
+        idle_timeout: 300 * SECOND,
+        queue: Load { calls: 256, bytes: 1 << 30 },
+        max_requests: None,
+        worker_memory: None,
+        checks: Checks::WellFormed,
+        start_timeout: 60 * SECOND,
+        kill_grace: KILL_GRACE,
+    }
+}
+
+pub(super) fn command() -> CommandLine {
+    CommandLine::from_words(["fake-worker".into()]).unwrap()
+}
+
+/// A call that may be repeated.
+pub(super) fn domain_call() -> HookCall {
+    domain_call_with(DOMAIN.into())
+}
+
+pub(super) fn domain_call_with(domain: Bytes) -> HookCall {
+    HookCall::on_define_domain(&Bytes::from_static(b"{}"), "domainXML", domain).unwrap()
+}
+
+/// A call that may not be repeated.
+pub(super) fn node_call() -> HookCall {
+    let hook = HookName::NODE_HOOKS[0].clone();
+    HookCall::node_hook(hook, &Bytes::from_static(b"{}"), "node01".to_owned()).unwrap()
+}
+
+/// The domain that a call returned.
+pub(super) fn domain(result: HookResult) -> String {
+    let reply = result.unwrap_or_else(|failure| panic!("{failure}"));
+    String::from_utf8(reply.or(DOMAIN.into()).to_vec()).unwrap()
+}
+
+/// The text of the failure that a call returned.
+pub(super) fn failure(result: HookResult) -> String {
+    result.map(|_| "a reply").expect_err("it should fail").to_string()
+}
+
+/// Hands every child that is started to the test.
+#[derive(Clone)]
+pub(super) struct FakeSpawner {
+    started: mpsc::Sender<FakeWorker>,
+    last_pid: Arc<AtomicI32>,
+}
+
+/// Where the test receives the children that were started.
+pub(super) struct Started(mpsc::Receiver<FakeWorker>);
+
+impl FakeSpawner {
+    pub(super) fn new() -> (Self, Started) {
+        let (started, workers) = mpsc::channel(1000);
+        (Self { started, last_pid: Arc::default() }, Started(workers))
+    }
+}
+
+impl Started {
+    pub(super) async fn next(&mut self) -> FakeWorker {
+        soon(self.0.recv()).await.expect("the pool is gone")
+    }
+
+    /// Returns a child that was started already.
+    pub(super) fn try_next(&mut self) -> Option<FakeWorker> {
+        self.0.try_recv().ok()
+    }
+}
+
+impl Spawn for FakeSpawner {
+    type Child = FakeChild;
+
+    fn spawn(&self, launch: &Launch<'_>) -> Result<(FakeChild, Pipes<FakeChild>), SpawnError> {
+        assert_eq!((launch.protocol, launch.stdin), (Some("1"), true));
+        let pid = self.last_pid.fetch_add(1, Ordering::Relaxed) + 1;
+        let child = FakeChild(Arc::new(Shared {
+            pid,
+            state: watch::Sender::default(),
+            stderr: Mutex::default(),
+        }));
+        let (stdin, reads) = duplex(PIPE_BYTES);
+        let (stdout, writes) = duplex(PIPE_BYTES);
+        let stdout = FakeStdout { pipe: stdout, shared: child.0.clone() };
+        let worker =
+            FakeWorker { shared: child.0.clone(), stdin: Some(reads), stdout: Some(writes) };
+        let sent = self.started.try_send(worker);
+        sent.map_err(|_| SpawnError::CannotRun("no more workers can be started".to_owned()))?;
+        Ok((child, Pipes { stdin: Some(stdin), stdout }))
+    }
+}
+
+struct Shared {
+    pid: i32,
+    state: watch::Sender<State>,
+    stderr: Mutex<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that can happen to a process")]
+struct State {
+    exit: Option<Exit>,
+    terminated: bool,
+    killed: bool,
+    ignores_sigterm: bool,
+    /// As if it were stuck in the kernel.
+    ignores_sigkill: bool,
+    /// The shim's next use of the child panics.
+    panics: bool,
+    /// A process outside the group holds the pipe.
+    stdout_is_held: bool,
+}
+
+/// The shim's side of a child.
+pub(super) struct FakeChild(Arc<Shared>);
+
+impl Child for FakeChild {
+    type Stdin = DuplexStream;
+    type Stdout = FakeStdout;
+
+    fn pid(&self) -> i32 {
+        self.0.pid
+    }
+
+    fn set_call(&self, _hook: &HookName, _id: u64, _only: bool) {
+        assert!(!self.0.state.borrow().panics, "the test asked for this panic");
+    }
+
+    async fn wait(&mut self) -> Exit {
+        let mut state = self.0.state.subscribe();
+        let state = state.wait_for(|state| state.exit.is_some()).await.unwrap();
+        state.exit.unwrap()
+    }
+
+    fn terminate(&self) {
+        self.0.state.send_modify(|state| {
+            state.terminated = true;
+            if !state.ignores_sigterm {
+                state.exit.get_or_insert(killed_by(15));
+            }
+        });
+    }
+
+    fn kill_group(&mut self) {
+        self.0.kill();
+    }
+
+    fn stderr_so_far(&self) -> Vec<String> {
+        self.0.stderr.lock().unwrap().clone()
+    }
+
+    async fn stderr_at_end(&mut self) -> Vec<String> {
+        self.stderr_so_far()
+    }
+
+    fn detach_stderr(&mut self, _grace: Duration) {}
+}
+
+impl Drop for FakeChild {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+impl Shared {
+    fn kill(&self) {
+        self.state.send_modify(|state| {
+            state.killed = true;
+            if !state.ignores_sigkill {
+                state.exit.get_or_insert(killed_by(9));
+            }
+        });
+    }
+}
+
+fn killed_by(signal: i32) -> Exit {
+    Exit::Status(ExitStatus::from_raw(signal))
+}
+
+/// The pipe that the shim reads. A child that was killed has closed its end.
+pub(super) struct FakeStdout {
+    pipe: DuplexStream,
+    shared: Arc<Shared>,
+}
+
+impl AsyncRead for FakeStdout {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let read = Pin::new(&mut self.pipe).poll_read(context, buffer);
+        let state = *self.shared.state.borrow();
+        if read.is_pending() && state.exit.is_some() && !state.stdout_is_held {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(ready!(read))
+    }
+}
+
+/// A message that the shim sent with an id.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) id: u64,
+    pub(super) method: String,
+    pub(super) attempt: u64,
+    pub(super) domain: String,
+}
+
+/// The test's side of a child. Dropped, it closes its pipes.
+pub(super) struct FakeWorker {
+    shared: Arc<Shared>,
+    stdin: Option<DuplexStream>,
+    stdout: Option<DuplexStream>,
+}
+
+impl FakeWorker {
+    /// Reads a frame.
+    pub(super) async fn frame(&mut self) -> Vec<u8> {
+        let stdin = self.stdin.as_mut().unwrap();
+        let length = soon(stdin.read_u32()).await.expect("the shim has closed the pipe");
+        let mut frame = vec![0; length as usize];
+        soon(stdin.read_exact(&mut frame)).await.expect("the shim never leaves half a frame");
+        frame
+    }
+
+    pub(super) async fn message(&mut self) -> Value {
+        serde_json::from_slice(&self.frame().await).unwrap()
+    }
+
+    pub(super) async fn request(&mut self) -> Request {
+        let message = self.message().await;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Request {
+            id: message["id"].as_u64().unwrap_or_else(|| panic!("{message}")),
+            method: text(&message["method"]),
+            attempt: message["params"]["invocation"]["attempt"].as_u64().unwrap_or_default(),
+            domain: text(&message["params"]["domain"]),
+        }
+    }
+
+    /// Answers `initialize`.
+    pub(super) async fn initialize(&mut self, capabilities: Value) {
+        self.initialize_with(&["onDefineDomain", "preVMStart"], capabilities).await;
+    }
+
+    pub(super) async fn initialize_with(&mut self, hooks: &[&str], capabilities: Value) {
+        let request = self.request().await;
+        assert_eq!(request.method, "initialize");
+        let result = json!({"protocolVersion": 1, "hooks": hooks, "capabilities": capabilities});
+        self.send(json!({"id": request.id, "result": result})).await;
+    }
+
+    /// Asserts that the shim closes stdin, with nothing before it.
+    pub(super) async fn stdin_closes(&mut self) {
+        let mut rest = Vec::new();
+        soon(self.stdin.as_mut().unwrap().read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&rest), "", "the shim sent this before it closed stdin");
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
+        soon(self.stdout.as_mut().unwrap().write_all(bytes)).await.unwrap();
+    }
+
+    pub(super) async fn send(&mut self, mut message: Value) {
+        message["jsonrpc"] = json!("2.0");
+        let message = message.to_string();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        self.write(&[&length[..], message.as_bytes()].concat()).await;
+    }
+
+    /// Answers a call with a domain that says so.
+    pub(super) async fn reply(&mut self, id: u64, text: &str) {
+        let domain = format!("<domain>{text}</domain>");
+        self.send(json!({"id": id, "result": {"domain": domain}})).await;
+    }
+
+    /// Answers with an error that another worker may not have.
+    pub(super) async fn fail_retryably(&mut self, id: u64) {
+        let data = json!({"retryable": true});
+        let error = json!({"code": -32000, "message": "the database is away", "data": data});
+        self.send(json!({"id": id, "error": error})).await;
+    }
+
+    pub(super) fn prints_to_stderr(&self, line: &str) {
+        self.shared.stderr.lock().unwrap().push(line.to_owned());
+    }
+
+    pub(super) fn closes_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub(super) fn closes_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    pub(super) fn ignores_sigterm(&self) {
+        self.shared.state.send_modify(|state| state.ignores_sigterm = true);
+    }
+
+    pub(super) fn ignores_sigkill(&self) {
+        self.shared.state.send_modify(|state| {
+            (state.ignores_sigterm, state.ignores_sigkill) = (true, true);
+        });
+    }
+
+    pub(super) fn panics_with_the_next_call(&self) {
+        self.shared.state.send_modify(|state| state.panics = true);
+    }
+
+    /// Waits for SIGTERM.
+    pub(super) async fn terminated(&self) {
+        self.wait_for(|state| state.terminated).await;
+    }
+
+    /// Waits for SIGKILL.
+    pub(super) async fn killed(&self) {
+        self.wait_for(|state| state.killed).await;
+    }
+
+    async fn wait_for(&self, is: impl Fn(&State) -> bool) {
+        let mut state = self.shared.state.subscribe();
+        soon(state.wait_for(|state| is(state))).await.unwrap();
+    }
+
+    /// Whether the shim has sent SIGTERM or SIGKILL.
+    pub(super) fn was_signalled(&self) -> bool {
+        let state = self.shared.state.borrow();
+        state.terminated || state.killed
+    }
+
+    pub(super) fn has_exited(&self) -> bool {
+        self.shared.state.borrow().exit.is_some()
+    }
+
+    pub(super) fn exit(self, status: i32) {
+        let exit = Exit::Status(ExitStatus::from_raw(status << 8));
+        self.shared.state.send_modify(|state| {
+            state.exit.get_or_insert(exit);
+        });
+    }
+
+    /// Exits, while a process outside its group holds its stdout.
+    pub(super) fn exit_with_stdout_held(mut self, status: i32) -> DuplexStream {
+        self.shared.state.send_modify(|state| state.stdout_is_held = true);
+        let held = self.stdout.take().unwrap();
+        self.exit(status);
+        held
+    }
+}

@@ -1,0 +1,49 @@
+//! Workers that the pool stops, and workers that survive it.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_stopped_finishes_its_calls_first() {
+    let (mut bench, mut worker) = Bench::start(json!({"concurrency": 2})).await;
+    let first = bench.call(domain_call(), LONG);
+    let first_request = worker.request().await;
+    let second = bench.call(domain_call(), LONG);
+    let second_request = worker.request().await;
+    bench.stop();
+    sleep(10 * KILL_GRACE).await;
+    worker.reply(second_request.id, "second").await;
+    assert_eq!(domain(result(second).await), "<domain>second</domain>");
+    sleep(10 * KILL_GRACE).await;
+    assert!(!worker.was_signalled(), "a call is in flight");
+    worker.reply(first_request.id, "first").await;
+    assert_eq!(domain(result(first).await), "<domain>first</domain>");
+    worker.stdin_closes().await;
+    assert!(!worker.was_signalled());
+    worker.exit(0);
+    assert!(matches!(bench.exited().await.cause, ExitCause::Requested));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_ignores_eof_is_terminated_after_the_grace() {
+    let (mut bench, mut worker) = Bench::start(json!({})).await;
+    let start = Instant::now();
+    bench.stop();
+    worker.stdin_closes().await;
+    worker.terminated().await;
+    assert_eq!(start.elapsed(), KILL_GRACE);
+    assert!(matches!(bench.exited().await.cause, ExitCause::Requested));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_survives_sigkill_is_waited_for_no_longer_than_the_limit() {
+    let (bench, mut worker) = Bench::start(json!({})).await;
+    worker.ignores_sigkill();
+    let start = Instant::now();
+    let reply = bench.call(domain_call(), LONG);
+    worker.request().await;
+    worker.write(&[0, 0, 0, 0]).await;
+    let failure = failure(result(reply).await);
+    assert!(failure.contains("broke the worker protocol: a frame of length 0"), "{failure}");
+    assert_eq!(start.elapsed(), CLOSED_PIPE_TIMEOUT + KILL_LIMIT);
+    assert!(matches!(bench.exited().await.cause, ExitCause::Call));
+}
