@@ -123,21 +123,26 @@ impl Spawn for FakeSpawner {
     type Child = FakeChild;
 
     fn spawn(&self, launch: &Launch<'_>) -> Result<(FakeChild, Pipes<FakeChild>), SpawnError> {
-        assert_eq!((launch.protocol, launch.stdin), (Some("1"), true));
+        // Workers read calls from stdin; argv-style programs have none.
+        assert_eq!(launch.protocol, launch.stdin.then_some("1"));
         let pid = self.last_pid.fetch_add(1, Ordering::Relaxed) + 1;
         let child = FakeChild(Arc::new(Shared {
             pid,
             state: watch::Sender::default(),
             stderr: Mutex::default(),
         }));
-        let (stdin, reads) = duplex(PIPE_BYTES);
+        let (stdin, reads) = launch.stdin.then(|| duplex(PIPE_BYTES)).unzip();
         let (stdout, writes) = duplex(PIPE_BYTES);
         let stdout = FakeStdout { pipe: stdout, shared: child.0.clone() };
-        let worker =
-            FakeWorker { shared: child.0.clone(), stdin: Some(reads), stdout: Some(writes) };
+        let worker = FakeWorker {
+            shared: child.0.clone(),
+            documents: launch.documents.iter().map(|(flag, text)| (*flag, text.to_vec())).collect(),
+            stdin: reads,
+            stdout: Some(writes),
+        };
         let sent = self.started.try_send(worker);
         sent.map_err(|_| SpawnError::CannotRun("no more workers can be started".to_owned()))?;
-        Ok((child, Pipes { stdin: Some(stdin), stdout }))
+        Ok((child, Pipes { stdin, stdout }))
     }
 }
 
@@ -261,6 +266,8 @@ pub(super) struct Request {
 /// The test's side of a child. Dropped, it closes its pipes.
 pub(super) struct FakeWorker {
     shared: Arc<Shared>,
+    /// The arguments of an argv-style program.
+    pub(super) documents: Vec<(&'static str, Vec<u8>)>,
     stdin: Option<DuplexStream>,
     stdout: Option<DuplexStream>,
 }
