@@ -46,8 +46,8 @@ impl Budget {
         Self::new(Load { calls: usize::MAX, bytes: usize::MAX })
     }
 
-    /// Admits one more call, or refuses it. The limit holds for calls beyond the first `exempt` ones.
-    /// If there is only one, it is admitted whatever its size.
+    /// Admits one more call, or refuses it. The limit holds for calls beyond the first `exempt`
+    /// ones. If there is only one, it is admitted whatever its size.
     pub fn admit(&self, bytes: usize, exempt: usize) -> Result<Permit, Refused> {
         // There is one thread, so nothing changes between this look and the count.
         let Load { calls, bytes: held } = *self.held.borrow();
@@ -61,7 +61,8 @@ impl Budget {
         }
     }
 
-    /// Counts a call without a limit: one that was admitted before, or one that only has to be seen.
+    /// Counts a call without a limit: one that was admitted before, or one that only has to be
+    /// seen.
     #[must_use]
     pub fn count(&self, bytes: usize) -> Permit {
         self.held.send_modify(|held| {
@@ -71,7 +72,8 @@ impl Budget {
         Permit { bytes, held: self.held.clone() }
     }
 
-    /// Returns a view of what is held. It closes with the last clone of the budget and the last permit.
+    /// Returns a view of what is held. It closes with the last clone of the budget and the last
+    /// permit.
     #[must_use]
     pub fn held(&self) -> watch::Receiver<Load> {
         self.held.subscribe()

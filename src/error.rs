@@ -86,8 +86,8 @@ pub enum CallError {
 pub type HookResult = Result<HookReply, HookFailure>;
 
 /// Why a hook failed. The text continues the sentence that begins with the hook's name, which
-/// [`of`](Self::of) adds. `program` is the command line, `after` the time that the call had, `stderr`
-/// its last lines, oldest first.
+/// [`of`](Self::of) adds. `program` is the command line, `after` the time that the call had,
+/// `stderr` its last lines, oldest first.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HookFailure {
     /// A document is too long for its transport: names it, its length, the limit and the remedy.
@@ -116,10 +116,17 @@ pub enum HookFailure {
     /// The hook's reply contains no document of the right kind.
     #[error("returned an invalid document: {0}")]
     BadOutput(String),
-    #[error("did not answer within {}: {program} was stopped{}", seconds(*.after), last_lines(.stderr))]
+    #[error(
+        "did not answer within {}: {program} was stopped{}",
+        seconds(*.after),
+        last_lines(.stderr)
+    )]
     Deadline { program: String, after: Duration, stderr: Vec<String> },
     /// The deadline passed while the shim was stopping the hook's worker for another reason.
-    #[error("did not answer within {}: {program} was being stopped at the deadline", seconds(*.after))]
+    #[error(
+        "did not answer within {}: {program} was being stopped at the deadline",
+        seconds(*.after)
+    )]
     Stalled { program: String, after: Duration },
     /// A bug in the shim lost the call.
     #[error("failed: internal error in sidecar-shim; its log has the details")]

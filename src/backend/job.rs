@@ -81,8 +81,8 @@ impl Job {
         }
     }
 
-    /// Fails a call that was not sent to a worker in this attempt. The failure of an earlier attempt
-    /// says more than the reason why there was no second one.
+    /// Fails a call that was not sent to a worker in this attempt. The failure of an earlier
+    /// attempt says more than the reason why there was no second one.
     pub(super) fn refuse(mut self, failure: HookFailure) {
         let failure = self.first_failure.take().unwrap_or(failure);
         self.answer(Err(failure));
@@ -93,8 +93,8 @@ impl Job {
         self.reply = None;
     }
 
-    /// Returns the job for a second attempt after this failure. `None` if this was the second, which
-    /// the caller then learns, or if the caller has left.
+    /// Returns the job for a second attempt after this failure. `None` if this was the second,
+    /// which the caller then learns, or if the caller has left.
     pub(super) fn retry(mut self, failure: HookFailure) -> Option<Self> {
         if self.is_closed() {
             return None;

@@ -28,19 +28,20 @@ use exec::Exec;
 use pool::Pool;
 use process::Spawner;
 
-/// Reaps orphans that hooks leave behind, as long as the runtime lives. Called once, before hooks run.
+/// Reaps orphans that hooks leave behind, as long as the runtime lives. Called once, before hooks
+/// run.
 pub fn reap_orphans() -> Result<(), StartError> {
     process::reaper::start()
 }
 
-/// Waits until every process that was started here is reaped. A killed process takes no time to exit
-/// unless it is stuck in the kernel, so the wait has a limit.
+/// Waits until every process that was started here is reaped. A killed process takes no time to
+/// exit unless it is stuck in the kernel, so the wait has a limit.
 pub async fn children_are_reaped() {
     let _ = tokio::time::timeout(process::KILL_LIMIT, process::reaper::none_left()).await;
 }
 
-/// Prevents every program that is started from now on from gaining privileges. Called before the first
-/// thread is started.
+/// Prevents every program that is started from now on from gaining privileges. Called before the
+/// first thread is started.
 pub fn renounce_new_privileges() -> Result<(), StartError> {
     process::set_no_new_privs()
 }
@@ -107,8 +108,8 @@ impl Backend {
         Self { kind: Kind::Pools { pools, routes }, hooks, pools_down }
     }
 
-    /// Starts one pool for each file, however many names it has. A hook is routed to the program that
-    /// has its name if that program declares it, else to the first program that does.
+    /// Starts one pool for each file, however many names it has. A hook is routed to the program
+    /// that has its name if that program declares it, else to the first program that does.
     async fn pools_in_path(in_path: &InPath, settings: &Settings) -> Result<Self, StartError> {
         let mut files: Vec<HookFile> = Vec::new();
         for (hook, command) in in_path.find()? {
@@ -142,7 +143,10 @@ impl Backend {
                 }
             }
             for hook in names.iter().filter(|hook| !pool.hooks().contains(hook)) {
-                tracing::warn!(%hook, worker = %command, "the program named after the hook does not declare it");
+                tracing::warn!(
+                    %hook, worker = %command,
+                    "the program named after the hook does not declare it"
+                );
             }
             pools.push(pool);
         }
@@ -155,8 +159,8 @@ impl Backend {
         &self.hooks
     }
 
-    /// Returns the number of pools whose workers fail so often that calls fail at once. The backend is
-    /// healthy while it is zero.
+    /// Returns the number of pools whose workers fail so often that calls fail at once. The backend
+    /// is healthy while it is zero.
     #[must_use]
     pub fn pools_down(&self) -> watch::Receiver<usize> {
         self.pools_down.subscribe()

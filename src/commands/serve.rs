@@ -1,5 +1,5 @@
-//! Serves the hooks behind a socket in KubeVirt's directory, a plugin's socket, or both, until a signal or
-//! `Shutdown`.
+//! Serves the hooks behind a socket in KubeVirt's directory, a plugin's socket, or both, until a
+//! signal or `Shutdown`.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use crate::service::{Api, ApiVersion};
 /// Variable with the container's name in the pod; KubeVirt sets it.
 const CONTAINER_NAME: &str = "CONTAINER_NAME";
 
-/// Maximum length of the container's name in the socket's. A container's name has up to 63 bytes, and a
-/// socket's path at most 107.
+/// Maximum length of the container's name in the socket's. A container's name has up to 63 bytes,
+/// and a socket's path at most 107.
 const MAX_CONTAINER_NAME_BYTES: usize = 40;
 
 /// What to serve, and where.
@@ -68,8 +68,8 @@ pub async fn run(config: ServeConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Refuses a plugin's socket in the directory of a hook sidecar's: KubeVirt dials every file there, and
-/// its virt-launcher exits if one does not answer `Info`.
+/// Refuses a plugin's socket in the directory of a hook sidecar's: KubeVirt dials every file there,
+/// and its virt-launcher exits if one does not answer `Info`.
 fn refuse_legacy_directory(path: &Path, legacy: Option<&LegacySocket>) -> Result<(), StartError> {
     let Some(LegacySocket { dir, .. }) = legacy else { return Ok(()) };
     // A directory that does not exist yet is a different one.
@@ -98,8 +98,8 @@ async fn bind(config: &ServeConfig) -> Result<Vec<(Socket, Api)>, StartError> {
     Ok(sockets)
 }
 
-/// Returns a path with a file name that is unique in the pod: KubeVirt distinguishes the sockets of all
-/// sidecars by their file names alone.
+/// Returns a path with a file name that is unique in the pod: KubeVirt distinguishes the sockets of
+/// all sidecars by their file names alone.
 fn legacy_path(directory: &Path) -> PathBuf {
     let container: String = std::env::var(CONTAINER_NAME)
         .unwrap_or_default()

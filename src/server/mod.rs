@@ -1,5 +1,5 @@
-//! The order of a server's life: sockets appear when the shim can answer, and are removed before it stops
-//! answering. Then calls finish, and workers stop.
+//! The order of a server's life: sockets appear when the shim can answer, and are removed before it
+//! stops answering. Then calls finish, and workers stop.
 
 mod accept;
 #[cfg(target_env = "gnu")]
@@ -53,8 +53,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the backend and only then binds: KubeVirt dials every socket that it finds, and panics if
-    /// it gets no reply. Returns `None` if the shutdown comes first.
+    /// Starts the backend and only then binds: KubeVirt dials every socket that it finds, and
+    /// panics if it gets no reply. Returns `None` if the shutdown comes first.
     pub async fn start(
         backend: &backend::Config,
         config: Config,
@@ -74,8 +74,8 @@ impl Server {
         }
     }
 
-    /// Serves an API behind each socket until the shutdown. Returns when calls in flight have finished or
-    /// were dropped, the sockets are removed and every process is reaped.
+    /// Serves an API behind each socket until the shutdown. Returns when calls in flight have
+    /// finished or were dropped, the sockets are removed and every process is reaped.
     pub async fn run(self) {
         let Self { backend, mut sockets, config, shutdown } = self;
         let in_flight = Budget::unlimited();
@@ -114,8 +114,8 @@ impl Server {
             socket.remove();
         }
         accepting.shutdown().await;
-        // Clients may keep connections open as long as they like, and need not react. Only those that
-        // wait for a reply are waited for.
+        // Clients may keep connections open as long as they like, and need not react. Only those
+        // that wait for a reply are waited for.
         let ended = tokio::select! {
             () = all_closed(&mut serving) => true,
             () = all_answered(calls) => true,

@@ -7,8 +7,8 @@ use tonic::metadata::MetadataMap;
 /// Timeout for a caller that sends no deadline. KubeVirt's own is 60 s for hook calls.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bounds of the margin before the caller's deadline, a tenth of its time. Callers cut a call at its
-/// deadline, with a status that explains nothing, so the shim replies earlier.
+/// Bounds of the margin before the caller's deadline, a tenth of its time. Callers cut a call at
+/// its deadline, with a status that explains nothing, so the shim replies earlier.
 const MARGIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Returns the time for a call with this metadata, at most `limit`.
