@@ -1,50 +1,20 @@
-//! The characters of a document. XML has no place for control characters other than tab, line feed and
-//! carriage return, nor for two that are none.
-
-use std::ops::Range;
+//! The characters of a document. XML allows no control characters other than tab, line feed and carriage
+//! return, and neither U+FFFE nor U+FFFF.
 
 use super::Found;
 
-/// Bytes that are looked at together.
-const WORD_BYTES: usize = 8;
-
-/// Finds the first such character in UTF-8 text.
+/// Finds the first character in UTF-8 text that XML does not allow.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Found> {
-    let mut at = 0;
-    while let Some(word) = bytes[at..].first_chunk() {
-        if !is_plain_ascii(*word) {
-            check_bytes(bytes, at..at + WORD_BYTES)?;
-        }
-        at += WORD_BYTES;
-    }
-    check_bytes(bytes, at..bytes.len())
-}
-
-/// Whether all bytes of a word are ASCII that XML takes. They are compared at once: with a top bit
-/// that ASCII leaves free, no sum reaches into the byte beside it.
-fn is_plain_ascii(word: [u8; WORD_BYTES]) -> bool {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    const TOP: u64 = EACH * 0x80;
-    let word = u64::from_ne_bytes(word);
-    if word & TOP != 0 {
-        return false;
-    }
-    let printable = word + EACH * (0x80 - 0x20);
-    let is_not = |byte: u8| (word ^ (EACH * u64::from(byte))) + EACH * 0x7f;
-    let space = !(is_not(b'\t') & is_not(b'\n') & is_not(b'\r'));
-    (printable | space) & TOP == TOP
-}
-
-fn check_bytes(bytes: &[u8], mut range: Range<usize>) -> Result<(), Found> {
-    let Some(at) = range.find(|at| is_bad(&bytes[*at..])) else { return Ok(()) };
-    let what = match bytes[at] {
+    let mut candidates = bytes.iter().enumerate().filter(|(_, byte)| may_be_bad(**byte));
+    let Some((at, byte)) = candidates.find(|(at, _)| is_bad(&bytes[*at..])) else { return Ok(()) };
+    let what = match byte {
         0xef => "U+FFFE or U+FFFF, which are no characters".to_owned(),
         control => format!("control character {control:#04x}"),
     };
     Err(Found(what, at))
 }
 
-/// Whether text begins with such a character.
+/// Whether UTF-8 text begins with such a character.
 pub(super) fn is_bad(text: &[u8]) -> bool {
     match text {
         // U+FFFE and U+FFFF.
