@@ -89,7 +89,10 @@ fn refuse_legacy_directory(path: &Path, legacy: Option<&LegacySocket>) -> Result
 async fn bind(config: &ServeConfig) -> Result<Vec<(Socket, Api)>, StartError> {
     let mut sockets = Vec::new();
     if let Some(path) = &config.plugin_socket {
-        sockets.push((Socket::claim(path.clone(), config.socket_mode).await?, Api::Plugins));
+        sockets.push((
+            Socket::bind_replacing_stale(path.clone(), config.socket_mode).await?,
+            Api::Plugins,
+        ));
     }
     if let Some(LegacySocket { version, dir }) = &config.legacy {
         let socket = Socket::bind(legacy_path(dir), config.socket_mode)?;

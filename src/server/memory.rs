@@ -1,19 +1,19 @@
 //! Memory that calls have used: kept while calls come, given back to the system when they stop.
 //!
-//! glibc's `free` gives the unused end of the heap back once it is 128 kB long, and blocks of more than
-//! 128 kB are not on the heap at all. So after a call with a long document most of its memory is gone, and
-//! the next call pays for it again, with a page fault for every 4 kB. Other allocators are left alone.
+//! glibc's `free` gives the unused end of the heap back once it is 128 kB long, and blocks of more
+//! than 128 kB are not on the heap at all. So after a call with a long document most of its memory
+//! is gone, and the next call pays for it again, with a page fault for every 4 kB. Other allocators
+//! are left alone.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::admission::Load;
 use crate::sys;
 
-/// Larger blocks have mappings of their own. KubeVirt takes no reply of more than 4 MiB, and a buffer
-/// that grows is doubled.
+/// Larger blocks have mappings of their own. KubeVirt takes no reply of more than 4 MiB, and a
+/// buffer that grows is doubled.
 const LARGEST_BLOCK: i32 = 8 << 20;
 
 /// How much is kept: the copies of a document of a few megabytes.
@@ -23,7 +23,7 @@ const MAX_RETAINED: i32 = 2 * LARGEST_BLOCK;
 const RETAIN_FOR: Duration = Duration::from_secs(1);
 
 /// Keeps memory while the number of calls changes. Returns when the server has gone.
-pub(super) async fn keep_between_calls(mut calls: watch::Receiver<Load>) {
+pub(super) async fn keep_between_calls<T>(mut calls: watch::Receiver<T>) {
     sys::keep_heap(LARGEST_BLOCK, MAX_RETAINED);
     while calls.changed().await.is_ok() {
         // One look in a while: no call pays for it.

@@ -1,5 +1,5 @@
-//! A listening socket's file: where it may be, what is done with what stands there, and that it goes
-//! when its shim does.
+//! The file of a listening socket: where it may be, what may be replaced there, and its removal
+//! when the shim stops.
 
 use std::fs::File;
 use std::io;
@@ -16,37 +16,37 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::StartError;
 
-/// A Unix socket takes a path of at most this many bytes.
+/// Maximum length of a Unix socket's path: the kernel's 108 bytes, less the terminating NUL.
 const MAX_PATH_BYTES: usize = 107;
 
-/// How long it may take to find out whether somebody listens. The kernel answers at once.
-const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// Timeout for finding out whether a process listens. The kernel answers at once.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long to wait for other shims that look after sockets in the same directory. Each needs
-/// milliseconds.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
+/// Timeout for the lock that other shims hold while they bind sockets in the same directory. Each
+/// needs milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before the lock is tried again.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Interval between attempts to take the lock.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What is wrong with the path of a directory.
-const A_DIRECTORY: &str = "it is a directory: name a socket in it";
+/// The obstacle if the path is a directory's.
+const IS_DIRECTORY: &str = "it is a directory: name a socket in it";
 
-/// A socket's permissions: who may connect is who may write.
+/// The permissions of a socket's file. To connect takes the permission to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketMode(Mode);
 
 impl SocketMode {
-    /// From octal digits, `0660`. `None` if they are no permissions.
+    /// Parses octal digits, `0660`. Returns `None` unless they are permissions.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777)?;
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| Self(Mode::from_raw_mode(bits)))
     }
 
-    /// Makes a file that has these permissions from its first moment on.
+    /// Calls `bind`, whose file has these permissions from its creation on.
     fn apply<T>(self, bind: impl FnOnce() -> T) -> T {
-        // The mask is the whole process's. There is one thread, and it does nothing else meanwhile.
+        // The mask belongs to the whole process, whose one thread creates no other file meanwhile.
         let mask = umask(Mode::from_raw_mode(0o777 & !self.0.as_raw_mode()));
         let bound = bind();
         umask(mask);
@@ -54,7 +54,7 @@ impl SocketMode {
     }
 }
 
-/// A listening socket that removes its file, if that is still its own.
+/// A listening socket. It removes its file when it is dropped, unless another shim has replaced it.
 pub struct Socket {
     pub(super) listener: Option<UnixListener>,
     path: PathBuf,
@@ -62,7 +62,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Binds a new socket at `path`, which must not exist.
+    /// Binds a socket at `path`, which must not exist.
     pub fn bind(path: PathBuf, mode: Option<SocketMode>) -> Result<Self, StartError> {
         check_path(&path)?;
         let bind = || UnixListener::bind(&path);
@@ -75,22 +75,24 @@ impl Socket {
         }
     }
 
-    /// Binds a socket at a path that stays the same over the lives of many shims. Its directory is
-    /// made if it is missing, and the file of a shim that is gone is replaced. One that somebody
-    /// listens at is not, nor is anything that is no socket.
-    pub async fn claim(path: PathBuf, mode: Option<SocketMode>) -> Result<Self, StartError> {
+    /// Binds a socket at a path that every instance of a shim uses. Creates its directory if it is
+    /// missing, and replaces the stale socket of a shim that has gone. Replaces nothing else:
+    /// neither a socket that a process listens on nor another kind of file.
+    pub async fn bind_replacing_stale(
+        path: PathBuf,
+        mode: Option<SocketMode>,
+    ) -> Result<Self, StartError> {
         check_path(&path)?;
         let failed = |why| StartError::Listen { path: path.clone(), why };
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        std::fs::create_dir_all(directory).map_err(|error| {
-            failed(format!("its directory cannot be made: {}", explain(&error)))
-        })?;
-        // Of two shims that start at once, one would remove the other's new socket for the old one.
+        std::fs::create_dir_all(directory)
+            .map_err(|error| failed(format!("cannot create its directory: {}", explain(&error))))?;
+        // Of two shims that start at once, one would take the other's new socket for the stale one.
         let lock = lock(directory).await.map_err(|error| failed(explain(&error)))?;
-        if let Some(why) = clear(&path).await {
+        if let Some(why) = remove_stale(&path).await {
             return Err(failed(why));
         }
         let bound = Self::bind(path, mode);
@@ -98,13 +100,12 @@ impl Socket {
         bound
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the file.
+    /// Removes the file, unless another shim has replaced it.
     pub(super) fn remove(&mut self) {
         let Some(identity_at_bind) = self.identity.take() else { return };
         if Identity::of(&self.path).is_ok_and(|now| now == identity_at_bind)
@@ -121,31 +122,31 @@ impl Drop for Socket {
     }
 }
 
-/// Refuses a path that cannot be bound.
+/// Rejects a path that no socket can have.
 pub fn check_path(path: &Path) -> Result<(), StartError> {
     let bytes = path.as_os_str().as_bytes();
     let why = if bytes.len() > MAX_PATH_BYTES {
         let bytes = bytes.len();
-        format!("its path is {bytes} bytes long, at most {MAX_PATH_BYTES} can be bound")
+        format!("its path is {bytes} bytes long; the maximum is {MAX_PATH_BYTES}")
     } else if bytes.ends_with(b"/") {
-        A_DIRECTORY.to_owned()
+        IS_DIRECTORY.to_owned()
     } else {
         return Ok(());
     };
     Err(StartError::Listen { path: path.to_owned(), why })
 }
 
-/// What the system said, and of a lack of permission, who lacks it: a container's user is rarely the
-/// one who made the directory.
+/// Returns the system's reason and, if it is a lack of permission, the user who lacks it: a
+/// container's user is rarely the one who created the directory.
 fn explain(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return error.to_string();
     }
     let user = rustix::process::geteuid();
-    format!("{error}; user {user} has to be able to read and write the directory")
+    format!("{error}; user {user} needs permission to read and write the directory")
 }
 
-/// Which file it is, whatever its name.
+/// Tells files of the same name apart.
 #[derive(PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -164,14 +165,14 @@ impl From<&std::fs::Metadata> for Identity {
     }
 }
 
-/// Locks a directory, until the file is dropped.
+/// Locks a directory until the returned file is dropped.
 async fn lock(directory: &Path) -> io::Result<File> {
     let file = File::open(directory)?;
-    let limit = Instant::now() + LOCK_LIMIT;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) if Instant::now() < limit => sleep(LOCK_PAUSE).await,
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(LOCK_RETRY_INTERVAL).await,
             Err(Errno::WOULDBLOCK) => {
                 return Err(io::Error::other("another process holds a lock on its directory"));
             }
@@ -180,39 +181,39 @@ async fn lock(directory: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes the file of a shim that is gone. Whatever else is there stays, and is what is in the way.
-async fn clear(path: &Path) -> Option<String> {
+/// Removes a socket that no process listens on. Anything else is left in place and returned as the
+/// obstacle.
+async fn remove_stale(path: &Path) -> Option<String> {
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => return Some(explain(&error)),
     };
     if found.is_dir() {
-        return Some(A_DIRECTORY.to_owned());
+        return Some(IS_DIRECTORY.to_owned());
     }
     if found.is_symlink() {
-        return Some("it is a symbolic link, and those are not followed: remove it".to_owned());
+        return Some("it is a symbolic link, which the shim does not follow: remove it".to_owned());
     }
     if !found.file_type().is_socket() {
-        return Some("there is something that is no socket: move it away".to_owned());
+        return Some("a file that is not a socket is there: move it away".to_owned());
     }
-    let in_use = |by: String| {
-        Some(format!("{by} listens there, and is not replaced: stop it, or name another socket"))
-    };
-    match timeout(PROBE_LIMIT, UnixStream::connect(path)).await {
+    let in_use =
+        |by: String| Some(format!("{by} listens there: stop it, or choose another socket"));
+    match timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await {
         Ok(Ok(stream)) => {
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
             return in_use(pid.map_or("a process".to_owned(), |pid| format!("process {pid}")));
         }
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return None,
-        // It has more connections waiting than it takes.
+        // Its backlog is full.
         Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
             return in_use("a process".to_owned());
         }
         Ok(Err(error)) => {
             return Some(format!(
-                "whether somebody listens there is unknown: {error}; if nobody does, remove it"
+                "cannot find out whether a process listens there: {error}; if none does, remove it"
             ));
         }
         Err(_) => return in_use("a process".to_owned()),
@@ -220,10 +221,10 @@ async fn clear(path: &Path) -> Option<String> {
     if Identity::of(path).is_ok_and(|now| now != Identity::from(&found)) {
         return in_use("a process".to_owned());
     }
-    tracing::info!(path = %path.display(), "the socket of a process that is gone is replaced");
+    tracing::info!(path = %path.display(), "replacing a stale socket: no process listens there");
     std::fs::remove_file(path)
         .err()
-        .map(|error| format!("its old socket cannot be removed: {}", explain(&error)))
+        .map(|error| format!("cannot remove the stale socket: {}", explain(&error)))
 }
 
 #[cfg(test)]
@@ -231,9 +232,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_of_permission_is_told_with_the_user_who_lacks_it() {
+    fn a_lack_of_permission_names_the_user_who_lacks_it() {
         let user = rustix::process::geteuid();
-        let expected = format!("user {user} has to be able to read and write the directory");
+        let expected = format!("user {user} needs permission to read and write the directory");
         assert!(explain(&io::Error::from(Errno::ACCESS)).ends_with(&expected));
         assert!(!explain(&io::Error::from(Errno::NOSPC)).contains("user"));
     }

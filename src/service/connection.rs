@@ -1,4 +1,4 @@
-//! A connection, as the HTTP/2 library gets it.
+//! A connection whose HTTP/2 preface has arrived, as the HTTP/2 library gets it.
 
 use std::io;
 use std::pin::Pin;
@@ -8,21 +8,21 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
-/// Every HTTP/2 connection begins with so many bytes from the client (RFC 9113, section 3.4).
+/// Length of the connection preface, which every HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
 
-/// A connection whose client has said hello. What it holds is given back when it is dropped.
+/// A connection whose client has sent the preface. It holds a permit until it is dropped.
 pub struct Connection<T> {
     stream: UnixStream,
-    /// What was read of it, and is read once more.
+    /// The bytes that were read already. Readers get them first.
     preface: Bytes,
     _held: T,
 }
 
 impl<T> Connection<T> {
-    /// Waits for the client's first words. The gRPC library would wait for ever, even when it was
-    /// told to stop.
-    pub async fn greeted(mut stream: UnixStream, held: T) -> io::Result<Self> {
+    /// Waits for the client's preface. The HTTP/2 library would wait without a limit, even during a
+    /// graceful shutdown.
+    pub async fn read_preface(mut stream: UnixStream, held: T) -> io::Result<Self> {
         let mut preface = [0; PREFACE_BYTES];
         stream.read_exact(&mut preface).await?;
         Ok(Self { stream, preface: Bytes::copy_from_slice(&preface), _held: held })

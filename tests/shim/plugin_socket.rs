@@ -53,13 +53,13 @@ async fn that_of_a_dead_shim_is_replaced_and_that_of_a_live_one_is_not() {
     first.serving().await;
     let why = refused(&path).await;
     let pid = first.pid();
-    assert!(why.contains(&format!("process {pid} listens there, and is not replaced")), "{why}");
+    assert!(why.contains(&format!("process {pid} listens there: stop it")), "{why}");
     assert!(path.exists());
 
     first.child.kill().await.unwrap();
     assert!(path.exists(), "who is killed removes nothing");
     let mut second = spawn_at(&path, &[]);
-    second.log_line("the socket of a process that is gone is replaced").await;
+    second.log_line("replacing a stale socket").await;
     second.serving().await;
     let status = Client::dial(&path).await.node_hook("PreVMStart", &json!({})).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unimplemented);
@@ -97,9 +97,9 @@ async fn it_is_not_made_where_something_else_is() {
 
     let file = dir.path().join("file.sock");
     std::fs::write(&file, "precious").unwrap();
-    assert!(refused(&file).await.contains("there is something that is no socket"));
+    assert!(refused(&file).await.contains("a file that is not a socket is there"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
-    assert!(refused(&file.join("x.sock")).await.contains("its directory cannot be made"));
+    assert!(refused(&file.join("x.sock")).await.contains("cannot create its directory"));
     for directory in [dir.path(), &dir.path().join("missing/")] {
         assert!(refused(directory).await.contains("it is a directory: name a socket in it"));
     }
@@ -122,7 +122,7 @@ async fn a_path_has_at_most_107_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let room = 107 - dir.path().as_os_str().len() - 1;
     let why = refused(&dir.path().join("x".repeat(room + 1))).await;
-    assert!(why.contains("its path is 108 bytes long, at most 107 can be bound"), "{why}");
+    assert!(why.contains("its path is 108 bytes long; the maximum is 107"), "{why}");
     let longest = dir.path().join("x".repeat(room));
     let mut shim = spawn_at(&longest, &[]);
     shim.serving().await;
