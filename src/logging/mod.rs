@@ -1,8 +1,7 @@
-//! Log lines on standard error, in the form that KubeVirt's components write.
+//! Log lines on stderr, in the format of KubeVirt's components.
 //!
-//! Nothing on the shim's one thread may block. While nobody reads standard error, lines wait in a
-//! bounded queue, and those beyond it are dropped; the next line that is written says
-//! how many.
+//! Nothing on the shim's one thread may block. While the log's reader stalls, lines wait in a
+//! bounded queue. Further ones are dropped, and the next line that is written reports how many.
 
 mod stderr;
 
@@ -23,16 +22,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::stderr::Stderr;
 use crate::text::clip;
 
-/// `component` of every line, as the Go shim names itself.
+/// `component` of every line; the Go shim's is the same.
 const COMPONENT: &str = "shim-sidecar";
 
-/// A longer message is cut here: a hook's line has at most 8 KiB, an error twenty of 1 KiB.
+/// Maximum length of a message; longer ones are cut. A hook's line has at most 8 KiB, an error at
+/// most twenty lines of 1 KiB.
 const MAX_MESSAGE_BYTES: usize = 24 * 1024;
 
-/// Room for an ordinary line.
-const LINE_BYTES: usize = 256;
+/// Initial capacity for a line: most are shorter.
+const LINE_CAPACITY: usize = 256;
 
-/// What a line looks like.
+/// Format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object.
@@ -41,25 +41,25 @@ pub enum Format {
     Text,
 }
 
-/// What is logged.
+/// Most verbose level that is logged, for each origin of a line.
 #[derive(Debug, Clone, Copy)]
 pub struct Verbosity {
-    /// The shim's own lines.
+    /// The shim itself.
     pub shim: Level,
     /// What hooks write.
     pub hooks: Level,
-    /// How calls ended, if that is not told in another way.
+    /// The outcomes of calls; `None` where the program reports them in another way.
     pub calls: Option<Level>,
 }
 
-/// Logging that was started. Lines that wait are written when it is dropped.
+/// Writes the lines that are still waiting when it is dropped.
 pub struct Log(Stderr);
 
 impl Log {
-    /// What gathers the lines of the thread that it runs on, and writes several together. Without it
-    /// each is written by itself, at once.
+    /// Returns a task that batches the lines of its thread. Without it each line is written at
+    /// once.
     pub fn writer(&self) -> impl Future<Output = ()> + use<> {
-        self.0.clone().gather()
+        self.0.clone().batch()
     }
 }
 
@@ -69,60 +69,59 @@ impl Drop for Log {
     }
 }
 
-/// Starts logging.
 #[must_use]
 pub fn start(format: Format, verbosity: Verbosity) -> Log {
     let stderr = Stderr::default();
     let log = Log(stderr.clone());
-    let lines = Lines { format, stderr };
-    // Libraries have nothing to say to the owner of a VM.
+    let lines = LogLayer { format, stderr };
+    // Of what libraries log, only errors concern an administrator.
     let filter = Targets::new()
         .with_default(LevelFilter::ERROR)
         .with_target("sidecar_shim", verbosity.shim)
         .with_target("hook", verbosity.hooks)
         .with_target("call", verbosity.calls.map_or(LevelFilter::OFF, LevelFilter::from_level));
-    // An error means that a logger runs already, which is as good.
+    // An error means that a logger is set already, which does as well.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
-    // What a panic says may hold a piece of a document, so only its place is told.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{}", fault(panic.location()))));
+    // A panic's message may contain a piece of a document, so only its place is logged.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{}", describe(panic.location()))));
     log
 }
 
-/// What is told of a panic.
-fn fault(place: Option<&Location<'_>>) -> String {
-    let place = place.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-    format!("a fault in sidecar-shim itself at {place}; please report it")
+/// Returns the log's message for a panic.
+fn describe(panic_at: Option<&Location<'_>>) -> String {
+    let place = panic_at.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    format!("internal error (panic) at {place}; please report it")
 }
 
-/// Turns events into lines.
-struct Lines {
+/// Formats events as lines.
+struct LogLayer {
     format: Format,
     stderr: Stderr,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
         fields.cut();
-        let lost = self.stderr.lost();
-        if lost > 0 {
-            fields.others.push(("dropped_lines", lost.into()));
+        let dropped = self.stderr.dropped();
+        if dropped > 0 {
+            fields.others.push(("dropped_lines", dropped.into()));
         }
         let line = match self.format {
             Format::Json => json_line(event, &fields),
             Format::Text => text_line(event, &fields).into_bytes(),
         };
         let is_urgent = *event.metadata().level() <= Level::WARN;
-        self.stderr.write(&line, lost, is_urgent);
+        self.stderr.write(&line, dropped, is_urgent);
     }
 }
 
-/// The members that KubeVirt's components write come first.
+/// Writes the fields of KubeVirt's components first.
 fn json_line(event: &Event<'_>, fields: &Fields) -> Vec<u8> {
     let metadata = event.metadata();
     let (file, row) = (metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
-    let mut line = Vec::with_capacity(LINE_BYTES);
+    let mut line = Vec::with_capacity(LINE_CAPACITY);
     let mut write = || {
         let mut json = serde_json::Serializer::new(&mut line);
         let mut object = json.serialize_map(None)?;
@@ -136,7 +135,7 @@ fn json_line(event: &Event<'_>, fields: &Fields) -> Vec<u8> {
         }
         object.end()
     };
-    // Memory takes all, and names are text: this cannot fail.
+    // Cannot fail: it writes to memory, and keys are strings.
     let _: serde_json::Result<()> = write();
     line.push(b'\n');
     line
@@ -149,7 +148,7 @@ fn text_line(event: &Event<'_>, fields: &Fields) -> String {
         let _ = write!(line, "{hook}: ");
     }
     line.push_str(&fields.message);
-    // Whoever reads text knows what was started; what it said is what counts.
+    // The hook is the prefix, and the reader of text has typed the worker's command.
     let left_out = |name: &str| name == "hook" || (name == "worker" && is_hooks);
     for (name, value) in fields.others.iter().filter(|(name, _)| !left_out(name)) {
         let _ = write!(line, " {name}={value}");
@@ -171,7 +170,7 @@ fn level_name(level: Level) -> &'static str {
     }
 }
 
-/// An event's fields, as JSON has them.
+/// The fields of an event.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -179,7 +178,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Holds what is queued to its limit, whatever a hook's words were.
+    /// Cuts the message to its maximum length.
     fn cut(&mut self) {
         self.message.truncate(clip(&self.message, MAX_MESSAGE_BYTES).len());
     }
@@ -220,10 +219,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_told_by_its_place() {
+    fn of_a_panic_the_log_has_its_place() {
         let here = Location::caller();
         let place = format!("{}:{}:{}", file!(), here.line(), here.column());
-        let expected = format!("a fault in sidecar-shim itself at {place}; please report it");
-        assert_eq!(fault(Some(here)), expected);
+        let expected = format!("internal error (panic) at {place}; please report it");
+        assert_eq!(describe(Some(here)), expected);
     }
 }

@@ -1,9 +1,14 @@
-//! Standard error that nobody waits for.
+//! Stderr that never blocks the caller.
 //!
-//! Lines are gathered for a moment and written together: each write wakes whoever reads the log, at
-//! the cost of a call. They are written by whoever has them where the kernel takes them without
-//! waiting. Where it does not, because nobody reads or because the file is of a kind that may always
-//! wait, they go into a bounded queue, and a thread that is started then writes them.
+//! # Theory of operation
+//! Lines are batched for a few milliseconds and written together: each write wakes the log's reader,
+//! which takes CPU from the call. The thread that logs writes a batch itself if the kernel accepts
+//! it without blocking. If it does not, because the reader stalls or because the file is of a kind
+//! that may block, batches wait in a bounded queue, and a thread that is started then writes them.
+//! What does not fit is dropped and counted.
+//!
+//! tracing-appender is not used because it hands each line to a thread that spins before it sleeps:
+//! five or six `sched_yield` for each call, on a CPU that the hook needs.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,143 +21,143 @@ use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// Lines that may wait to be written.
+/// Maximum number of lines that wait for the thread; further ones are dropped.
 const MAX_WAITING_LINES: usize = 512;
 
-/// What is gathered before it is written in any case. Both are far less than a pipe holds.
-const MAX_GATHERED_LINES: usize = 32;
-const MAX_GATHERED_BYTES: usize = 16 * 1024;
+/// Maximum size of a batch; a larger one is written at once. A pipe's buffer is four times as
+/// large.
+const MAX_BATCH_LINES: usize = 32;
+const MAX_BATCH_BYTES: usize = 16 * 1024;
 
-/// How long the end waits for lines that nobody has read yet.
-const LAST_LINES_LIMIT: Duration = Duration::from_secs(1);
+/// Time for which lines are batched.
+const BATCH_TIME: Duration = Duration::from_millis(5);
 
-/// The offset of a file that goes on where it stands, as pipes do.
-const WHERE_IT_STANDS: u64 = u64::MAX;
+/// Timeout for the reader to take the last lines when the program ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long lines are gathered.
-const GATHERING: Duration = Duration::from_millis(5);
+/// The offset with which `pwritev2` writes at a file's current position, as for pipes.
+const CURRENT_OFFSET: u64 = u64::MAX;
 
 thread_local! {
-    /// Whether this thread's lines are gathered.
-    static GATHERS: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread's lines are batched.
+    static BATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lines on their way to standard error.
+/// Stderr, shared by all that log.
 #[derive(Clone, Default)]
 pub(super) struct Stderr(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Lines have come for the thread, or all are written.
+    /// Batches have come for the thread, or all are written.
     changed: Condvar,
-    /// A first line was gathered.
-    begun: Notify,
+    /// Notified of the first line of a batch.
+    batch_started: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    gathered: Lines,
-    /// Lines for the thread. The first may be the rest of one.
-    waiting: VecDeque<Lines>,
+    batch: Batch,
+    /// Batches for the thread. The first may begin inside a line.
+    waiting: VecDeque<Batch>,
     waiting_lines: usize,
-    /// The thread is writing.
+    /// Whether the thread is writing.
     writing: bool,
     has_thread: bool,
-    /// The file cannot be written without waiting.
-    always_waits: bool,
-    /// Lines that were lost, and that no line tells of.
-    lost: u64,
+    /// Whether each write to the file may block.
+    may_block: bool,
+    /// Dropped lines that no later line has reported.
+    dropped: u64,
 }
 
 /// Lines that are written together.
 #[derive(Default)]
-struct Lines {
+struct Batch {
     text: Vec<u8>,
-    count: usize,
-    /// How many lost ones they tell of.
-    told: u64,
+    lines: usize,
+    /// Number of dropped lines that these lines report.
+    reports_dropped: u64,
 }
 
 impl Stderr {
-    /// Gathers the lines of this thread from now on, and writes them. Never returns.
-    pub(super) async fn gather(self) {
-        GATHERS.set(true);
+    /// Batches the lines of this thread from now on, and writes them. Never returns.
+    pub(super) async fn batch(self) {
+        BATCHING.set(true);
         loop {
-            self.0.begun.notified().await;
-            sleep(GATHERING).await;
+            self.0.batch_started.notified().await;
+            sleep(BATCH_TIME).await;
             self.flush();
         }
     }
 
-    /// Lines that were lost, and that no line tells of.
-    pub(super) fn lost(&self) -> u64 {
-        self.0.lock().lost
+    /// Returns the number of dropped lines that no later line has reported.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.lock().dropped
     }
 
-    /// Takes a line that tells of `told` lost ones. An urgent one is not held back.
-    pub(super) fn write(&self, line: &[u8], told: u64, urgent: bool) {
+    /// Writes a line that reports `reports_dropped` dropped ones, with its batch unless it is
+    /// urgent.
+    pub(super) fn write(&self, line: &[u8], reports_dropped: u64, urgent: bool) {
         let mut state = self.0.lock();
-        state.lost = state.lost.saturating_sub(told);
-        let gathered = &mut state.gathered;
-        gathered.text.extend_from_slice(line);
-        gathered.count += 1;
-        gathered.told += told;
-        let is_much =
-            gathered.count >= MAX_GATHERED_LINES || gathered.text.len() >= MAX_GATHERED_BYTES;
-        if is_much || urgent || !GATHERS.get() {
+        state.dropped = state.dropped.saturating_sub(reports_dropped);
+        let batch = &mut state.batch;
+        batch.text.extend_from_slice(line);
+        batch.lines += 1;
+        batch.reports_dropped += reports_dropped;
+        let is_full = batch.lines >= MAX_BATCH_LINES || batch.text.len() >= MAX_BATCH_BYTES;
+        if is_full || urgent || !BATCHING.get() {
             state.flush(&self.0);
-        } else if state.gathered.count == 1 {
-            self.0.begun.notify_one();
+        } else if state.batch.lines == 1 {
+            self.0.batch_started.notify_one();
         }
     }
 
-    /// Writes what was gathered, or has it written.
+    /// Writes the batch, or leaves that to the thread.
     pub(super) fn flush(&self) {
         self.0.lock().flush(&self.0);
     }
 
-    /// Waits until all is written, but not for long.
+    /// Waits until everything is written, for at most [`FLUSH_TIMEOUT`].
     pub(super) fn finish(&self) {
         self.flush();
         let is_busy = |state: &mut State| state.writing || !state.waiting.is_empty();
-        let waited = self.0.changed.wait_timeout_while(self.0.lock(), LAST_LINES_LIMIT, is_busy);
+        let waited = self.0.changed.wait_timeout_while(self.0.lock(), FLUSH_TIMEOUT, is_busy);
         drop(waited);
     }
 }
 
 impl State {
     fn flush(&mut self, shared: &Arc<Shared>) {
-        if self.gathered.count == 0 {
+        if self.batch.lines == 0 {
             return;
         }
-        // Nothing passes what waits.
-        if self.waiting.is_empty() && !self.writing && !self.always_waits {
-            match write_without_waiting(&self.gathered.text) {
-                Ok(written) if written == self.gathered.text.len() => {
-                    return self.gathered.clear();
-                }
-                Ok(written) => drop(self.gathered.text.drain(..written)),
+        // Lines keep their order.
+        if self.waiting.is_empty() && !self.writing && !self.may_block {
+            match write_without_blocking(&self.batch.text) {
+                Ok(written) if written == self.batch.text.len() => return self.batch.clear(),
+                Ok(written) => drop(self.batch.text.drain(..written)),
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // Files, FIFOs and terminals cannot, nor could pipes of older kernels.
-                Err(_) => self.always_waits = true,
+                // Files, FIFOs, terminals and the pipes of older kernels do not support it.
+                Err(_) => self.may_block = true,
             }
         }
-        let lines = std::mem::take(&mut self.gathered);
-        let has_room = self.waiting_lines + lines.count <= MAX_WAITING_LINES;
-        if has_room && self.start_thread(shared) {
-            self.waiting_lines += lines.count;
-            self.waiting.push_back(lines);
+        let batch = std::mem::take(&mut self.batch);
+        let fits = self.waiting_lines + batch.lines <= MAX_WAITING_LINES;
+        if fits && self.start_thread(shared) {
+            self.waiting_lines += batch.lines;
+            self.waiting.push_back(batch);
             shared.changed.notify_all();
         } else {
-            self.lose(&lines);
+            self.drop_lines(&batch);
         }
     }
 
-    fn lose(&mut self, lines: &Lines) {
-        self.lost += lines.count as u64 + lines.told;
+    fn drop_lines(&mut self, batch: &Batch) {
+        self.dropped += batch.lines as u64 + batch.reports_dropped;
     }
 
+    /// Starts the thread unless it runs. Returns whether it does.
     fn start_thread(&mut self, shared: &Arc<Shared>) -> bool {
         if !self.has_thread {
             let shared = Arc::clone(shared);
@@ -163,11 +168,11 @@ impl State {
     }
 }
 
-impl Lines {
-    /// Forgets them. Their memory is kept for the next.
+impl Batch {
+    /// Empties it, and keeps its memory for the next lines.
     fn clear(&mut self) {
         self.text.clear();
-        (self.count, self.told) = (0, 0);
+        (self.lines, self.reports_dropped) = (0, 0);
     }
 }
 
@@ -176,28 +181,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes whatever comes.
+    /// Writes batches as they come. Runs in the thread.
     fn write_all(&self) {
         let mut state = self.lock();
         loop {
-            let Some(lines) = state.waiting.pop_front() else {
+            let Some(batch) = state.waiting.pop_front() else {
                 self.changed.notify_all();
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            state.waiting_lines -= lines.count;
+            state.waiting_lines -= batch.lines;
             state.writing = true;
             drop(state);
-            let written = io::stderr().write_all(&lines.text);
+            let written = io::stderr().write_all(&batch.text);
             state = self.lock();
             state.writing = false;
             if written.is_err() {
-                state.lose(&lines);
+                state.drop_lines(&batch);
             }
         }
     }
 }
 
-fn write_without_waiting(text: &[u8]) -> Result<usize, Errno> {
-    pwritev2(io::stderr(), &[IoSlice::new(text)], WHERE_IT_STANDS, ReadWriteFlags::NOWAIT)
+fn write_without_blocking(text: &[u8]) -> Result<usize, Errno> {
+    pwritev2(io::stderr(), &[IoSlice::new(text)], CURRENT_OFFSET, ReadWriteFlags::NOWAIT)
 }
