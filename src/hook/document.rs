@@ -1,17 +1,17 @@
-//! Documents: bytes that are passed on and never shown.
+//! Documents: bytes that are passed on and never logged.
 
 use std::fmt;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-/// A document (VMI, domain, cloud-init data): UTF-8 text that the shim checks and passes on.
+/// A document (VMI, domain, cloud-init data): UTF-8 text that the shim validates and passes on.
 ///
-/// `Debug` prints its length alone, so no log and no error can hold its text by accident.
+/// `Debug` prints only its length, so that no log and no error contains its text by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document(Bytes);
 
-/// What is wrong with a document: its name in the API, and the fault in words.
+/// Why a document is invalid: its name in the API, and the fault.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} {fault}")]
 pub struct BadDocument {
@@ -26,24 +26,23 @@ impl BadDocument {
 }
 
 impl Document {
-    /// Takes bytes that were checked, or are to be passed on unread.
+    /// Accepts bytes that were validated already, or that are passed on unread.
     pub(super) fn unchecked(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    /// Takes UTF-8 text without NUL characters.
+    /// Accepts UTF-8 text without NUL characters.
     pub(super) fn text(name: &'static str, bytes: Bytes) -> Result<Self, BadDocument> {
         read_text(name, &bytes)?;
         Ok(Self(bytes))
     }
 
-    /// Takes the text of one JSON object, white space around it included.
+    /// Accepts the text of one JSON object, white space around it included.
     pub(super) fn json_object(name: &'static str, bytes: &Bytes) -> Result<Self, BadDocument> {
         let bad = |fault| BadDocument::new(name, fault);
-        // Checked apart from the syntax, because a parser's complaint about a wrong type quotes
-        // the value that it found.
+        // Not left to the parser, whose error for a wrong type quotes the value.
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            None => return Err(bad("is empty; it has to be a JSON object".to_owned())),
+            None => return Err(bad("is empty; it must be a JSON object".to_owned())),
             Some(b'{') => {}
             Some(&byte) if byte.is_ascii_graphic() => {
                 let shown = char::from(byte);
@@ -58,34 +57,31 @@ impl Document {
         Ok(Self(bytes.clone()))
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Whoever reads it has had it checked, and this is no hot path's cost: it is a scan.
+        // Text was validated when it was accepted. To do it again is one scan, on no hot path.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The bytes, shared, not copied.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// The bytes.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
 }
 
-/// Reads UTF-8 text without NUL characters (neither XML nor an argument can hold one).
+/// Validates UTF-8 text without NUL characters, which neither XML nor an argument can contain.
 pub(super) fn read_text<'a>(name: &'static str, bytes: &'a [u8]) -> Result<&'a str, BadDocument> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         BadDocument::new(name, format!("is not UTF-8: bad byte at offset {at}"))
     })?;
     match memchr::memchr(0, bytes) {
-        Some(at) => Err(BadDocument::new(name, format!("holds a NUL character at offset {at}"))),
+        Some(at) => Err(BadDocument::new(name, format!("contains a NUL character at offset {at}"))),
         None => Ok(text),
     }
 }
@@ -101,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_objects_are_taken_as_they_came() {
+    fn json_objects_stay_as_they_came() {
         let document = Document::json_object("vmi", &Bytes::from_static(b" {\"a\": 1}\n")).unwrap();
         assert_eq!(document.as_str(), " {\"a\": 1}\n");
     }
@@ -111,7 +107,7 @@ mod tests {
         let fault = |bytes: &'static [u8]| {
             Document::json_object("vmi", &Bytes::from_static(bytes)).unwrap_err().to_string()
         };
-        assert_eq!(fault(b""), "vmi is empty; it has to be a JSON object");
+        assert_eq!(fault(b""), "vmi is empty; it must be a JSON object");
         assert_eq!(fault(b"\"secret\""), "vmi is not a JSON object: it begins with `\"`");
         assert_eq!(fault(b"\xff"), "vmi is not a JSON object: it begins with byte 0xff");
         let broken = fault(b"{\"secret\": secret}");
@@ -126,6 +122,6 @@ mod tests {
             Document::text("domainXML", Bytes::from_static(bytes)).unwrap_err().to_string()
         };
         assert_eq!(fault(b"<a>\xe9</a>"), "domainXML is not UTF-8: bad byte at offset 3");
-        assert_eq!(fault(b"<a>\0</a>"), "domainXML holds a NUL character at offset 3");
+        assert_eq!(fault(b"<a>\0</a>"), "domainXML contains a NUL character at offset 3");
     }
 }

@@ -1,5 +1,5 @@
-//! A hook call as the middle of the shim sees it: which hook, which documents, what came back.
-//! It knows neither gRPC nor processes, and does no I/O.
+//! A hook call between the services and the backend: the hook, its documents and its reply. It
+//! knows neither gRPC nor processes, and does no I/O.
 
 mod document;
 mod name;
@@ -10,16 +10,16 @@ use bytes::Bytes;
 pub use document::{BadDocument, Document};
 pub use name::{HookKind, HookName};
 
-/// The member of the worker protocol's `params` and `result` that holds a domain.
+/// The field of the worker protocol's `params` and `result` for a domain.
 pub const DOMAIN: &str = "domain";
 
-/// The member that holds `CloudInitData`.
+/// The field for `CloudInitData`.
 pub const CLOUD_INIT_DATA: &str = "cloudInitData";
 
-/// The longest word for why a call is made; KubeVirt's own are under 20 bytes.
+/// Maximum length of the reason for a call; KubeVirt's own are under 20 bytes.
 const MAX_CONTEXT_BYTES: usize = 63;
 
-/// One call of one hook, with its documents checked.
+/// One call of one hook, with validated documents.
 #[derive(Debug, Clone)]
 pub struct HookCall {
     hook: HookName,
@@ -28,40 +28,40 @@ pub struct HookCall {
     context: Option<Box<str>>,
 }
 
-/// What a hook is called about, beside the VMI.
+/// What a hook is called with besides the VMI.
 #[derive(Debug, Clone)]
 pub enum Subject {
-    /// A libvirt domain, UTF-8 XML, which it may change.
+    /// A libvirt domain in UTF-8 XML, which the hook may change.
     Domain(Document),
-    /// KubeVirt's `CloudInitData`, a JSON object, which it may change.
+    /// KubeVirt's `CloudInitData`, a JSON object, which the hook may change.
     CloudInitData(Document),
-    /// The name of the node on which a node hook does its work.
+    /// The name of the node on which a node hook runs.
     Node(String),
 }
 
-/// What is checked of a domain that a hook answered. Cloud-init data are a JSON object in any case:
-/// the shim has to read them itself.
+/// The validation of a domain that a hook returns. Cloud-init data must always be a JSON object,
+/// because the shim parses them itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checks {
-    /// Nothing: it is passed on as it is.
+    /// None: the domain is passed on as it is.
     None,
-    /// That it is a well-formed XML document whose root is `domain`.
+    /// It must be a well-formed XML document whose root is `domain`.
     WellFormed,
 }
 
-/// What a hook answered.
+/// A hook's reply.
 #[derive(Debug, Clone)]
 pub enum HookReply {
-    /// The document stays as it came.
+    /// The document stays as it was sent.
     Unchanged,
     /// A new document takes its place.
     Changed(Document),
-    /// A node hook has done its work. There is no document.
+    /// A node hook has finished. There is no document.
     Done,
 }
 
 impl HookReply {
-    /// The document that holds now, given the one that was sent.
+    /// Returns the new document, or `sent` if there is none.
     #[must_use]
     pub fn or(self, sent: Bytes) -> Bytes {
         match self {
@@ -72,8 +72,8 @@ impl HookReply {
 }
 
 impl HookCall {
-    /// A call of `onDefineDomain` with a VMI (JSON object) and a domain (UTF-8 XML), which errors call
-    /// `field`, as the caller's request does.
+    /// Creates a call of `onDefineDomain` with a VMI (JSON object) and a domain (UTF-8 XML). Errors
+    /// call the domain `field`, its name in the caller's request.
     pub fn on_define_domain(
         vmi: &Bytes,
         field: &'static str,
@@ -83,13 +83,13 @@ impl HookCall {
         Self::new(HookName::ON_DEFINE_DOMAIN, vmi, Subject::Domain(domain))
     }
 
-    /// A call of `preCloudInitIso` with a VMI and `CloudInitData`, both JSON objects.
+    /// Creates a call of `preCloudInitIso` with a VMI and `CloudInitData`, both JSON objects.
     pub fn pre_cloud_init_iso(vmi: &Bytes, data: &Bytes) -> Result<Self, BadDocument> {
         let data = Document::json_object("cloudInitData", data)?;
         Self::new(HookName::PRE_CLOUD_INIT_ISO, vmi, Subject::CloudInitData(data))
     }
 
-    /// A call of a node hook with a VMI and the node's name.
+    /// Creates a call of a node hook with a VMI and the node's name.
     pub fn node_hook(hook: HookName, vmi: &Bytes, node: String) -> Result<Self, BadDocument> {
         let node = without_nul("node_name", node)?;
         Self::new(hook, vmi, Subject::Node(node))
@@ -100,13 +100,13 @@ impl HookCall {
         Ok(Self { hook, vmi, subject, context: None })
     }
 
-    /// Says why the call is made: `Boot`, `MigrationSource`, `MigrationTarget`, or what KubeVirt may
-    /// call it later. Nothing, if that is empty.
+    /// Sets the reason for the call: `Boot`, `MigrationSource`, `MigrationTarget`, or what later
+    /// versions of KubeVirt send. An empty one counts as none.
     pub fn in_context(mut self, context: String) -> Result<Self, BadDocument> {
         const FIELD: &str = "invocation_context";
         let bytes = context.len();
         if bytes > MAX_CONTEXT_BYTES {
-            let fault = format!("is {bytes} bytes long; it may be {MAX_CONTEXT_BYTES}");
+            let fault = format!("is {bytes} bytes long; the maximum is {MAX_CONTEXT_BYTES}");
             return Err(BadDocument::new(FIELD, fault));
         }
         let context = without_nul(FIELD, context)?;
@@ -114,31 +114,29 @@ impl HookCall {
         Ok(self)
     }
 
-    /// The hook that is called.
     #[must_use]
     pub fn hook(&self) -> &HookName {
         &self.hook
     }
 
-    /// The VirtualMachineInstance as Kubernetes JSON.
+    /// Returns the VirtualMachineInstance as Kubernetes JSON.
     #[must_use]
     pub fn vmi(&self) -> &Document {
         &self.vmi
     }
 
-    /// What the hook is called about.
     #[must_use]
     pub fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// Why the call is made, if KubeVirt has said so.
+    /// Returns the reason for the call, if KubeVirt gave one.
     #[must_use]
     pub fn context(&self) -> Option<&str> {
         self.context.as_deref()
     }
 
-    /// Bytes of its documents.
+    /// Returns the length of its documents.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let subject = match &self.subject {
@@ -148,9 +146,9 @@ impl HookCall {
         self.vmi.bytes().len() + subject
     }
 
-    /// Whether it may be sent again after a worker has died over it. KubeVirt itself calls the hooks
-    /// that change a document several times for one start. What a node hook had done until then, only
-    /// it can know.
+    /// Whether the call may be sent again after a worker died during it. KubeVirt itself calls the
+    /// hooks that change a document several times for one start. A node hook may have acted on the
+    /// node before its worker died.
     #[must_use]
     pub fn may_be_repeated(&self) -> bool {
         match self.subject {
@@ -159,8 +157,8 @@ impl HookCall {
         }
     }
 
-    /// Takes what a hook answered in place of the subject, if it passes the check. A domain that came
-    /// back as it was sent is KubeVirt's own, and not checked.
+    /// Turns a hook's output into its reply. A domain that is returned as it was sent is KubeVirt's
+    /// own, so it is not validated.
     pub fn accept(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
         match &self.subject {
             Subject::Domain(sent) if output == sent.bytes() => Ok(HookReply::Unchanged),
@@ -168,9 +166,9 @@ impl HookCall {
         }
     }
 
-    /// Checks a document that is to take the subject's place: a well-formed XML document whose root is
-    /// `domain`, or a JSON object. Whatever passes here is passed on byte for byte. A node hook answers
-    /// by ending well; what it has said besides is nobody's.
+    /// Validates a hook's output: it must be a well-formed XML document whose root is `domain`, or
+    /// a JSON object. A valid one is passed on byte for byte. A node hook replies through its exit
+    /// status; its output is ignored.
     pub fn check(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
         let document = match self.subject {
             Subject::Domain(_) if checks == Checks::None => Document::unchecked(output),
@@ -186,11 +184,13 @@ impl HookCall {
     }
 }
 
-/// Neither an argument nor a variable can hold a NUL.
+/// Rejects NUL characters, which neither an argument nor an environment variable can contain.
 fn without_nul(field: &'static str, text: String) -> Result<String, BadDocument> {
     match text.bytes().position(|byte| byte == 0) {
         None => Ok(text),
-        Some(at) => Err(BadDocument::new(field, format!("holds a NUL character at offset {at}"))),
+        Some(at) => {
+            Err(BadDocument::new(field, format!("contains a NUL character at offset {at}")))
+        }
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_output_holds_no_document() {
+    fn debug_output_contains_no_document() {
         let call = HookCall::on_define_domain(
             &Bytes::from_static(b"{\"secret\":1}"),
             "domainXML",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_came_back_as_it_was_sent_is_unchanged_whatever_it_is() {
+    fn a_domain_that_comes_back_as_it_was_sent_is_unchanged_and_not_validated() {
         let sent = Bytes::from_static(b"<domain>");
         let vmi = Bytes::from_static(b"{}");
         let call = HookCall::on_define_domain(&vmi, "domainXML", sent.clone()).unwrap();
@@ -247,7 +247,7 @@ mod tests {
         let reply = call.accept(Bytes::from_static(b"whatever it printed"), Checks::WellFormed);
         assert!(matches!(reply.unwrap(), HookReply::Done));
         let fault = HookCall::node_hook(hook, &vmi, "a\0b".to_owned()).unwrap_err().to_string();
-        assert_eq!(fault, "node_name holds a NUL character at offset 1");
+        assert_eq!(fault, "node_name contains a NUL character at offset 1");
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(with("Boot").unwrap().context(), Some("Boot"));
         assert_eq!(with("").unwrap().context(), None);
         let fault = with(&"x".repeat(64)).unwrap_err().to_string();
-        assert_eq!(fault, "invocation_context is 64 bytes long; it may be 63");
+        assert_eq!(fault, "invocation_context is 64 bytes long; the maximum is 63");
         assert!(with("a\0").is_err());
     }
 }

@@ -1,40 +1,40 @@
-//! Names of hooks, as programs and workers know them, and of hook points, as KubeVirt does.
+//! Names and kinds of hooks, and KubeVirt's hook points.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The longest name that a hook may have; KubeVirt's own are under 20 bytes.
+/// Maximum length of a hook's name; KubeVirt's own are under 20 bytes.
 const MAX_NAME_BYTES: usize = 63;
 
-/// What a hook is called about, beside the VMI. Code that treats hooks differently matches on this,
-/// so that the compiler finds it when there is another kind.
+/// What a hook is called with besides the VMI. Code that treats hooks differently matches on this,
+/// so that the compiler finds it when another kind is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookKind {
-    /// A libvirt domain, which it may change.
+    /// A libvirt domain, which the hook may change.
     Domain,
-    /// Cloud-init data, which it may change.
+    /// Cloud-init data, which the hook may change.
     CloudInit,
-    /// The node on which it runs, beside the VM. It changes no document.
+    /// The name of the node. The hook changes no document.
     Node,
 }
 
-/// The name of a hook, as programs and workers know it: `onDefineDomain`.
+/// The name of a hook in the protocols and in `$PATH`: `onDefineDomain`.
 ///
-/// It is a small ASCII letter followed by ASCII letters and digits, so it can be looked up in
-/// `$PATH` and printed without care for what it holds.
+/// It is a lower-case ASCII letter followed by ASCII letters and digits, so it is safe to look it
+/// up in `$PATH` and to print it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HookName(Cow<'static, str>);
 
 impl HookName {
-    /// Changes the libvirt domain before it is defined.
+    /// The hook that changes the libvirt domain before it is defined.
     pub const ON_DEFINE_DOMAIN: Self = Self(Cow::Borrowed("onDefineDomain"));
-    /// Changes cloud-init data before the disk image is made of it.
+    /// The hook that changes cloud-init data before the disk image is made from it.
     pub const PRE_CLOUD_INIT_ISO: Self = Self(Cow::Borrowed("preCloudInitIso"));
 
     /// The hooks that change a document. Any other is a node hook.
     pub const WITH_DOCUMENT: [Self; 2] = [Self::ON_DEFINE_DOMAIN, Self::PRE_CLOUD_INIT_ISO];
 
-    /// The node hooks that KubeVirt 1.9 has. More may come: to a worker any name is as good.
+    /// The node hooks of KubeVirt 1.9. Workers may declare others, which later versions may have.
     pub const NODE_HOOKS: [Self; 7] = [
         Self(Cow::Borrowed("preVMStart")),
         Self(Cow::Borrowed("postVMStart")),
@@ -45,19 +45,19 @@ impl HookName {
         Self(Cow::Borrowed("postMigrationTarget")),
     ];
 
-    /// Takes a name from outside. `None` if it could not be a hook's.
+    /// Validates a name. Returns `None` if it cannot be a hook's.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let first = name.bytes().next()?;
         let fits = first.is_ascii_lowercase()
             && name.len() <= MAX_NAME_BYTES
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        // `initialize` is the worker protocol's own request.
+        // `initialize` is a request of the worker protocol itself.
         (fits && name != "initialize").then(|| Self(Cow::Owned(name.to_owned())))
     }
 
-    /// The node hook that is named after a hook point: `PreVMStart` is `preVMStart`. Returns `None` if
-    /// the name cannot be a node hook's. The hooks that change a document are excluded: they must not
+    /// Returns the node hook for a hook point: `preVMStart` for `PreVMStart`. Returns `None` if the
+    /// name cannot be a node hook's. The hooks that change a document are excluded: they must not
     /// be called without one.
     #[must_use]
     pub fn of_node_hook_point(point: &str) -> Option<Self> {
@@ -66,7 +66,8 @@ impl HookName {
         Self::parse(&format!("{first}{rest}")).filter(Self::is_node_hook)
     }
 
-    /// Which kind of hook this is: a name that is not among [`Self::WITH_DOCUMENT`] is a node hook's.
+    /// Returns the kind of the hook: a name that is not among [`Self::WITH_DOCUMENT`] is a node
+    /// hook's.
     #[must_use]
     pub fn kind(&self) -> HookKind {
         if *self == Self::ON_DEFINE_DOMAIN {
@@ -78,20 +79,19 @@ impl HookName {
         }
     }
 
-    /// Whether a hook of this name runs on the node, beside the VM, and changes no document.
+    /// Whether the hook runs on the node and changes no document.
     #[must_use]
     pub fn is_node_hook(&self) -> bool {
         self.kind() == HookKind::Node
     }
 
-    /// The name of its hook point: `onDefineDomain` is `OnDefineDomain`.
+    /// Returns KubeVirt's name of the hook: `OnDefineDomain` for `onDefineDomain`.
     #[must_use]
     pub fn hook_point(&self) -> String {
         let (first, rest) = self.0.split_at(1);
         first.to_ascii_uppercase() + rest
     }
 
-    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -24,7 +24,7 @@ async fn documents_that_are_not_what_they_should_be_are_refused_in_both_modes() 
             (b"{} {}", DOMAIN.as_bytes(), "vmi is not JSON: trailing characters"),
             (b"{\"a\":\"\xff\"}", DOMAIN.as_bytes(), "vmi is not JSON"),
             (b"{}", b"<domain>\xe9</domain>", "domainXML is not UTF-8: bad byte at offset 8"),
-            (b"{}", b"<domain>\0</domain>", "domainXML holds a NUL character at offset 8"),
+            (b"{}", b"<domain>\0</domain>", "domainXML contains a NUL character at offset 8"),
         ] {
             let client = shim.dial().await;
             let answer = client.define("v1alpha2", vmi.to_vec(), domain.to_vec()).await;

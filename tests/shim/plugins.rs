@@ -130,7 +130,8 @@ async fn a_domain_hooks_program_is_told_why_it_is_called() {
     ] {
         assert_eq!(crate::support::comment(&shown.unwrap()), "");
     }
-    for (context, expected) in [("a\0b", "holds a NUL character"), (&"x".repeat(64), "64 bytes")] {
+    for (context, expected) in [("a\0b", "contains a NUL character"), (&"x".repeat(64), "64 bytes")]
+    {
         let status = plugin.mutate("libvirt", &json!({}), DOMAIN, Some(context)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().contains(expected), "{status:?}");

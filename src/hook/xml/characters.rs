@@ -1,5 +1,5 @@
-//! The characters of a document. XML allows no control characters other than tab, line feed and carriage
-//! return, and neither U+FFFE nor U+FFFF.
+//! The characters of a document. XML allows no control characters other than tab, line feed and
+//! carriage return, and neither U+FFFE nor U+FFFF.
 
 use super::Found;
 
@@ -8,7 +8,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Found> {
     let mut candidates = bytes.iter().enumerate().filter(|(_, byte)| may_be_bad(**byte));
     let Some((at, byte)) = candidates.find(|(at, _)| is_bad(&bytes[*at..])) else { return Ok(()) };
     let what = match byte {
-        0xef => "U+FFFE or U+FFFF, which are no characters".to_owned(),
+        0xef => "U+FFFE or U+FFFF, which XML does not allow,".to_owned(),
         control => format!("control character {control:#04x}"),
     };
     Err(Found(what, at))

@@ -1,11 +1,10 @@
-//! Is this text a well-formed libvirt domain? Scanned as a stream, with nothing copied or kept.
+//! Checks that a text is a well-formed libvirt domain, in a stream, without copies.
 //!
-//! quick-xml finds the markup and matches the tags; what it leaves to its caller (one root, no
-//! text around it, names, attributes, references, characters) is checked here. A document that
-//! passes is one that libvirt's parser can read; whether libvirt likes what it says is
-//! libvirt's to judge.
+//! quick-xml finds the markup and matches the tags. What it leaves to its caller (one root, no text
+//! around it, names, attributes, references, characters) is checked here. libvirt's parser can read
+//! a document that passes; whether the domain makes sense is for libvirt to decide.
 //!
-//! That is the thorough scan. Before it comes a quick one ([`plain`]) that most documents pass.
+//! That is the thorough scan. A quick one ([`plain`]) comes first, which most documents pass.
 
 mod characters;
 mod plain;
@@ -18,17 +17,18 @@ use quick_xml::errors::IllFormedError;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
-/// libvirt's parser gives up on documents that are nested deeper.
+/// Maximum depth of elements: libvirt's parser rejects deeper documents.
 const MAX_DEPTH: usize = 255;
 
-/// Far more than any element of libvirt's has. Their names are held while the tag is looked at.
+/// Maximum number of attributes of one element, far more than libvirt's elements have. Their names
+/// are kept while the tag is checked.
 const MAX_ATTRIBUTES: usize = 1000;
 
-/// The longest part of a name or of the parser's own words that an error repeats.
-const MAX_SHOWN_CHARS: usize = 120;
+/// Maximum length of a name, or of the parser's message, in an error.
+const MAX_EXCERPT_CHARS: usize = 120;
 
-/// What is wrong with a document, and where. The text never holds more of the document than
-/// the name of an element or attribute.
+/// What is wrong with a document, and where. Of the document itself, the text contains at most the
+/// names of an element and an attribute.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct XmlFault {
     what: String,
@@ -46,13 +46,13 @@ impl fmt::Display for XmlFault {
     }
 }
 
-/// A fault and the byte offset where it stands.
+/// A fault and its byte offset.
 struct Found(String, usize);
 
 /// Checks that `text` is one well-formed element `domain`, with what XML allows around it.
 pub(super) fn check_domain(text: &str) -> Result<(), XmlFault> {
     if text.trim_ascii().is_empty() {
-        let what = "is empty; it has to be the whole domain document".to_owned();
+        let what = "is empty; it must be the whole domain document".to_owned();
         return Err(XmlFault { what, at: None });
     }
     if plain::is_domain(text) {
@@ -65,42 +65,42 @@ pub(super) fn check_domain(text: &str) -> Result<(), XmlFault> {
     })
 }
 
-/// What the scan remembers between two pieces of markup.
+/// What the scan has seen so far.
 #[derive(Default)]
-struct Seen {
+struct Progress {
     depth: usize,
     root: bool,
 }
 
-/// The thorough way.
+/// Runs the thorough scan.
 fn scan(text: &str) -> Result<(), Found> {
-    // A byte order mark is no part of the document; the reader passes over it without counting.
+    // The reader skips a byte order mark without counting it.
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let skipped = text.len() - body.len();
     let mut reader = Reader::from_str(body);
     reader.config_mut().enable_all_checks(true);
-    let mut seen = Seen::default();
+    let mut progress = Progress::default();
     loop {
         let start = position(reader.buffer_position());
         let event = reader.read_event().map_err(|error| {
-            Found(in_words(&error), skipped + position(reader.error_position()))
+            Found(describe(&error), skipped + position(reader.error_position()))
         })?;
         if matches!(event, Event::Eof) {
             break;
         }
-        seen.take(&event, start).map_err(|fault| Found(fault, skipped + start))?;
+        progress.check(&event, start).map_err(|fault| Found(fault, skipped + start))?;
     }
-    if seen.depth > 0 {
+    if progress.depth > 0 {
         return Err(Found("it ends before all elements are closed".to_owned(), text.len()));
     }
-    if !seen.root {
+    if !progress.root {
         return Err(Found("it has no element `domain`".to_owned(), text.len()));
     }
     Ok(())
 }
 
-impl Seen {
-    fn take(&mut self, event: &Event<'_>, start: usize) -> Result<(), String> {
+impl Progress {
+    fn check(&mut self, event: &Event<'_>, start: usize) -> Result<(), String> {
         match event {
             Event::Start(tag) => {
                 self.open(tag)?;
@@ -113,10 +113,10 @@ impl Seen {
                 return Err("there is text outside the element `domain`".to_owned());
             }
             Event::Text(content) if content.contains("]]>") => {
-                return Err("`]]>` stands in text".to_owned());
+                return Err("the text contains `]]>`".to_owned());
             }
             Event::GeneralRef(reference) if !is_known(reference) => {
-                return Err("a reference (`&…;`) names nothing; write `&amp;` for `&`".to_owned());
+                return Err("an unknown reference (`&…;`); write `&amp;` for `&`".to_owned());
             }
             Event::Decl(_) if start > 0 => {
                 return Err("the XML declaration is not at the very beginning".to_owned());
@@ -125,11 +125,10 @@ impl Seen {
             Event::PI(instruction) => {
                 let target = instruction.target();
                 if check_name(target).is_err() || target.eq_ignore_ascii_case("xml") {
-                    return Err("a processing instruction has no valid name".to_owned());
+                    return Err("a processing instruction has an invalid name".to_owned());
                 }
             }
-            // Neither libvirt nor KubeVirt needs one, and what entities can do to a parser is
-            // known.
+            // Neither libvirt nor KubeVirt needs one, and entities can exhaust a parser.
             Event::DocType(_) => return Err("it has a document type (`<!DOCTYPE`)".to_owned()),
             _ => {}
         }
@@ -142,10 +141,10 @@ impl Seen {
         check_name(name)?;
         if self.depth == 0 {
             if self.root {
-                return Err(format!("a second root element `{}`", clip(name)));
+                return Err(format!("a second root element `{}`", excerpt(name)));
             }
             if name != "domain" {
-                return Err(format!("its root element is `{}`, not `domain`", clip(name)));
+                return Err(format!("its root element is `{}`, not `domain`", excerpt(name)));
             }
             self.root = true;
         }
@@ -158,38 +157,38 @@ impl Seen {
 
 fn check_attributes(name: &str, tag: &BytesStart<'_>) -> Result<(), String> {
     if !has_space_between(tag.attributes_raw()) {
-        return Err(format!("in the tag `{}`: no space between two attributes", clip(name)));
+        return Err(format!("in the tag `{}`: no space between two attributes", excerpt(name)));
     }
     let mut keys = BTreeSet::new();
-    // The reader's own check for a key that comes twice compares each with each.
+    // The reader's own check for duplicates compares each with each.
     for attribute in tag.attributes().with_checks(false) {
         let attribute = attribute.map_err(|error| {
-            format!("in the tag `{}`: {}", clip(name), clip(&error.to_string()))
+            format!("in the tag `{}`: {}", excerpt(name), excerpt(&error.to_string()))
         })?;
         let key: &str = attribute.key.into_inner();
         check_name(key)?;
         if !keys.insert(key) {
-            let (name, key) = (clip(name), clip(key));
-            return Err(format!("in the tag `{name}`: the attribute `{key}` comes twice"));
+            let (name, key) = (excerpt(name), excerpt(key));
+            return Err(format!("in the tag `{name}`: duplicate attribute `{key}`"));
         }
         if keys.len() > MAX_ATTRIBUTES {
             return Err(format!(
                 "the tag `{}` has more than {MAX_ATTRIBUTES} attributes",
-                clip(name)
+                excerpt(name)
             ));
         }
         if !is_attribute_value(&attribute.value) {
             return Err(format!(
-                "the value of attribute `{}` of `{}` holds a bare `<` or `&`",
-                clip(key),
-                clip(name)
+                "the value of attribute `{}` of `{}` contains a bare `<` or `&`",
+                excerpt(key),
+                excerpt(name)
             ));
         }
     }
     Ok(())
 }
 
-/// Whether a blank follows each quoted value that is not the last.
+/// Whether white space follows each quoted value but the last.
 fn has_space_between(attributes: &str) -> bool {
     let mut quote = None;
     let mut closed = false;
@@ -207,7 +206,7 @@ fn has_space_between(attributes: &str) -> bool {
     true
 }
 
-/// Whether a value holds no markup, and only references that name something.
+/// Whether a value contains no markup and only known references.
 fn is_attribute_value(value: &str) -> bool {
     let mut parts = value.split('&');
     let before = parts.next().unwrap_or_default();
@@ -219,7 +218,7 @@ fn is_attribute_value(value: &str) -> bool {
         })
 }
 
-/// Whether a reference names a character that XML has, or one of its five entities.
+/// Whether a reference is one of XML's five entities or names a character that XML allows.
 fn is_known(reference: &BytesRef<'_>) -> bool {
     if reference.is_char_ref() {
         matches!(reference.resolve_char_ref(), Ok(Some(c)) if is_xml_char(c))
@@ -232,8 +231,8 @@ fn is_xml_char(c: char) -> bool {
     !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
 
-/// A declaration that both libvirt and KubeVirt's Go decoder take: version 1.0, and UTF-8, which
-/// the text is.
+/// Accepts the declarations that both libvirt and KubeVirt's Go decoder accept: version 1.0, and
+/// UTF-8, as the text is.
 fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
     let text: &str = declaration;
     let bad = |what: &str| format!("its XML declaration {what}");
@@ -254,30 +253,30 @@ fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
             _ => false,
         };
         if !fits {
-            return Err(bad("has to be version 1.0, with encoding UTF-8 if any"));
+            return Err(bad("must be version 1.0, with encoding UTF-8 if any"));
         }
         names.push(key.to_owned());
     }
     let order = ["version", "encoding", "standalone"];
     let in_order = names.iter().map(|name| order.iter().position(|it| it == name));
     if names.first().is_none_or(|name| name != "version") || !in_order.is_sorted() {
-        return Err(bad("has to begin with the version"));
+        return Err(bad("must begin with the version"));
     }
     Ok(())
 }
 
-/// The parser's complaint, without anything that it may have taken from the document's text.
-fn in_words(error: &quick_xml::Error) -> String {
+/// Returns the parser's message, without anything that it may have taken from the document's text.
+fn describe(error: &quick_xml::Error) -> String {
     match error {
         quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => {
             "a bare `&`; write `&amp;`".to_owned()
         }
-        // Whatever stands between `</` and `>` would be repeated as a name.
+        // The message would repeat the text between `</` and `>` as a name.
         quick_xml::Error::IllFormed(
             IllFormedError::MismatchedEndTag { found, .. } | IllFormedError::UnmatchedEndTag(found),
-        ) if check_name(found).is_err() => "an end tag that ends nothing".to_owned(),
-        quick_xml::Error::Syntax(error) => clip(&error.to_string()),
-        quick_xml::Error::IllFormed(error) => clip(&error.to_string()),
+        ) if check_name(found).is_err() => "an end tag that matches no start tag".to_owned(),
+        quick_xml::Error::Syntax(error) => excerpt(&error.to_string()),
+        quick_xml::Error::IllFormed(error) => excerpt(&error.to_string()),
         _ => "broken markup".to_owned(),
     }
 }
@@ -289,7 +288,7 @@ fn check_name(name: &str) -> Result<(), String> {
     if starts && chars.all(fits) {
         return Ok(());
     }
-    Err("an element or attribute has no valid name (is there a bare `<`?)".to_owned())
+    Err("an element or attribute has an invalid name (is there a bare `<`?)".to_owned())
 }
 
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
@@ -303,8 +302,8 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn clip(text: &str) -> String {
-    text.chars().take(MAX_SHOWN_CHARS).collect()
+fn excerpt(text: &str) -> String {
+    text.chars().take(MAX_EXCERPT_CHARS).collect()
 }
 
 fn position(offset: u64) -> usize {
@@ -316,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_libvirt_takes() {
+    fn accepts_what_libvirt_accepts() {
         for good in [
             "<domain/>",
             "<?xml version='1.0'?>\n<!-- a -->\n<domain type='kvm'>\n\t<name>a&amp;b&#10;</name>\n</domain>\n",
@@ -344,35 +343,32 @@ mod tests {
             ("<x:domain/>", "its root element is `x:domain`, not `domain`"),
             ("<!-- only -->", "it has no element `domain`"),
             ("<domain>a & b</domain>", "a bare `&`"),
-            ("<domain>&secret;</domain>", "a reference (`&…;`) names nothing"),
-            ("<domain>&#0;</domain>", "names nothing"),
+            ("<domain>&secret;</domain>", "an unknown reference (`&…;`)"),
+            ("<domain>&#0;</domain>", "an unknown reference"),
             ("<domain>\n<name>secret</nome></domain>", "at line 2, column 13"),
-            (
-                "<domain a='1' a='2'/>",
-                "in the tag `domain`: the attribute `a` comes twice at line 1",
-            ),
+            ("<domain a='1' a='2'/>", "in the tag `domain`: duplicate attribute `a` at line 1"),
             ("<domain a=1/>", "in the tag `domain`"),
-            ("<domain a='&secret'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
-            ("<domain a='<'/>", "attribute `a` of `domain` holds a bare `<` or `&`"),
+            ("<domain a='&secret'/>", "attribute `a` of `domain` contains a bare `<` or `&`"),
+            ("<domain a='<'/>", "attribute `a` of `domain` contains a bare `<` or `&`"),
             ("<domain>a < b</domain>", "at line 1, column"),
             ("<domain a='1'b='2'/>", "in the tag `domain`: no space between two attributes"),
-            ("<domain a='x' b='&#1;'/>", "attribute `b` of `domain` holds a bare"),
-            ("<domain>&#xFFFF;</domain>", "names nothing"),
+            ("<domain a='x' b='&#1;'/>", "attribute `b` of `domain` contains a bare"),
+            ("<domain>&#xFFFF;</domain>", "an unknown reference"),
             (
                 "<domain>\u{fffe}</domain>",
-                "U+FFFE or U+FFFF, which are no characters at line 1, column 9",
+                "U+FFFE or U+FFFF, which XML does not allow, at line 1, column 9",
             ),
-            ("<domain><a></ secret abc></domain>", "an end tag that ends nothing"),
+            ("<domain><a></ secret abc></domain>", "an end tag that matches no start tag"),
             ("<!DOCTYPE domain [<!ENTITY x 'y'>]><domain/>", "it has a document type"),
             ("<?xml version='1.0' encoding='ASCII'?><domain/>", "with encoding UTF-8 if any"),
-            ("<?xml version='1.1'?><domain/>", "has to be version 1.0"),
-            ("<?xml?><domain/>", "has to begin with the version"),
-            ("<?xml encoding='utf-8' version='1.0'?><domain/>", "has to begin with the version"),
+            ("<?xml version='1.1'?><domain/>", "must be version 1.0"),
+            ("<?xml?><domain/>", "must begin with the version"),
+            ("<?xml encoding='utf-8' version='1.0'?><domain/>", "must begin with the version"),
             ("<?xml version='1.0'encoding='utf-8'?><domain/>", "its XML declaration is broken"),
-            ("<?XML x?><domain/>", "a processing instruction has no valid name"),
-            ("<domain>]]></domain>", "`]]>` stands in text"),
+            ("<?XML x?><domain/>", "a processing instruction has an invalid name"),
+            ("<domain>]]></domain>", "the text contains `]]>`"),
             ("<domain>\u{1}</domain>", "control character 0x01 at line 1, column 9"),
-            ("<domain><1/></domain>", "no valid name"),
+            ("<domain><1/></domain>", "an invalid name"),
             ("<domain><!-- open", "comment not closed"),
         ] {
             let fault = check_domain(bad).expect_err(bad).to_string();
@@ -382,24 +378,24 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_holds_so_many_attributes_and_no_more() {
+    fn the_attributes_of_a_tag_have_a_maximum() {
         let with = |count: usize| {
             let attributes: Vec<_> = (0..count).map(|number| format!(" a{number}=''")).collect();
             format!("<domain{}/>", attributes.concat())
         };
         assert_eq!(check_domain(&with(MAX_ATTRIBUTES)), Ok(()));
-        // So many would take minutes, were each compared with each.
+        // To compare each with each would take minutes.
         for count in [MAX_ATTRIBUTES + 1, 500_000] {
             let fault = check_domain(&with(count)).expect_err("too many").to_string();
             assert!(fault.contains("`domain` has more than 1000 attributes at line 1"), "{fault}");
         }
         let twice = with(100).replace("a99", "a1");
         let fault = check_domain(&twice).expect_err("twice").to_string();
-        assert!(fault.contains("the attribute `a1` comes twice"), "{fault}");
+        assert!(fault.contains("duplicate attribute `a1`"), "{fault}");
     }
 
     #[test]
-    fn nesting_has_an_end() {
+    fn the_depth_of_elements_has_a_maximum() {
         let nested = |depth: usize| {
             format!("<domain>{}{}</domain>", "<a>".repeat(depth - 1), "</a>".repeat(depth - 1))
         };

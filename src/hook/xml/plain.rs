@@ -1,28 +1,28 @@
-//! The quick check of an ordinary document: elements, attributes, text, references, comments, and the
-//! characters of all of them, in one pass that looks at each byte once. For a domain of 8 kB that takes 112
-//! thousand instructions; a separate pass over the characters made it 149 thousand.
+//! The quick check of an ordinary document: elements, attributes, text, references, comments, and
+//! the characters of all of them, in one pass that looks at each byte once. For a domain of 8 kB
+//! that takes 112 thousand instructions; a separate pass over the characters made it 149 thousand.
 //!
-//! What this accepts is well-formed. It accepts less than XML allows and explains nothing: any other
-//! document goes to the thorough scan, which finds the words for its faults. Almost every reply of a hook
-//! passes here.
+//! What this accepts is well-formed. It accepts less than XML allows and explains nothing: any
+//! other document goes to the thorough scan, which describes its fault. Almost every reply of a
+//! hook passes here.
 
 use memchr::{memchr, memmem};
 use quick_xml::events::BytesRef;
 
 use super::{MAX_DEPTH, characters, is_known};
 
-/// The longest reference that is looked at, `&` and `;` not counted: `&#x0010ffff;` has ten.
+/// Maximum length of a reference without `&` and `;`: `&#x0010ffff;` has ten.
 const MAX_REFERENCE_BYTES: usize = 16;
 
-/// The most attributes of one tag that are taken here.
+/// Maximum number of attributes of one tag: each is compared with each.
 const FEW_ATTRIBUTES: usize = 64;
 
-/// Whether a text is certainly one well-formed element `domain`.
+/// Whether a text is one well-formed element `domain`. Returns `false` if that is not certain.
 pub(super) fn is_domain(text: &str) -> bool {
     Scan(text.as_bytes()).document().is_some()
 }
 
-/// What is not taken yet. `None` of its methods is for whatever is not certain.
+/// The text that is not scanned yet. Methods return `None` for everything that is not certain.
 struct Scan<'a>(&'a [u8]);
 
 /// How a start tag ends.
@@ -33,7 +33,7 @@ enum Tag {
 }
 
 impl<'a> Scan<'a> {
-    /// The whole document.
+    /// Accepts the whole document.
     fn document(&mut self) -> Option<()> {
         let mut open: Vec<&[u8]> = Vec::new();
         let mut attributes: Vec<&[u8]> = Vec::new();
@@ -62,7 +62,7 @@ impl<'a> Scan<'a> {
                 _ => return None,
             }
             if open.is_empty() {
-                // The root has ended.
+                // The root element is closed.
                 self.skip_space();
                 return self.0.is_empty().then_some(());
             }
@@ -70,7 +70,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Text and references up to the next tag.
+    /// Accepts text and references up to the next tag.
     fn content(&mut self) -> Option<()> {
         loop {
             match self.run(IN_TEXT)? {
@@ -83,7 +83,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Attributes up to the end of a start tag. `names` is room for theirs.
+    /// Accepts attributes up to the end of a start tag. `names` is a buffer for their names.
     fn attributes(&mut self, names: &mut Vec<&'a [u8]>) -> Option<Tag> {
         names.clear();
         loop {
@@ -102,7 +102,6 @@ impl<'a> Scan<'a> {
                 _ => {}
             }
             let name = self.name()?;
-            // Each is compared with each, so there are few.
             if names.len() == FEW_ATTRIBUTES || names.contains(&name) {
                 return None;
             }
@@ -114,7 +113,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A quoted value.
+    /// Accepts a quoted value.
     fn value(&mut self) -> Option<()> {
         let [quote @ (b'"' | b'\''), rest @ ..] = self.0 else { return None };
         self.0 = rest;
@@ -132,7 +131,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// What stands between `&`, behind which `rest` begins, and `;`.
+    /// Accepts a reference, of which `rest` follows the `&`.
     fn reference(&mut self, rest: &'a [u8]) -> Option<()> {
         let length = memchr(b';', &rest[..rest.len().min(MAX_REFERENCE_BYTES)])?;
         self.0 = &rest[length + 1..];
@@ -140,7 +139,7 @@ impl<'a> Scan<'a> {
         is_known(&BytesRef::new(reference)).then_some(())
     }
 
-    /// A comment, of which `<!` is taken.
+    /// Accepts the rest of a comment after `<!`.
     fn comment(&mut self) -> Option<()> {
         let inside = self.0.strip_prefix(b"--")?;
         let (comment, rest) = inside.split_at(memmem::find(inside, b"--")?);
@@ -148,7 +147,7 @@ impl<'a> Scan<'a> {
         characters::check(comment).is_ok().then_some(())
     }
 
-    /// A name of ASCII characters.
+    /// Accepts a name of ASCII characters and returns it.
     fn name(&mut self) -> Option<&'a [u8]> {
         let all = self.0;
         let rest = self.run(IN_NAME)?;
@@ -158,7 +157,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Takes bytes of a class. What follows begins with one that is not.
+    /// Skips bytes of a class. Returns the rest, which begins with another byte.
     fn run(&mut self, class: u8) -> Option<&'a [u8]> {
         let length = self.0.iter().position(|byte| CLASSES[usize::from(*byte)] & class == 0)?;
         self.0 = &self.0[length..];
@@ -178,17 +177,17 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Takes a byte that bad characters begin with, if this is none of them.
+/// Skips the first byte of a character that begins as bad ones do, unless it is one of them.
 fn character(text: &[u8]) -> Option<&[u8]> {
     if characters::is_bad(text) { None } else { text.get(1..) }
 }
 
-/// What a byte may be part of without a second look.
+/// Classes: a byte may be part of this without further checks.
 const IN_NAME: u8 = 1;
 const IN_VALUE: u8 = 2;
 const IN_TEXT: u8 = 4;
 
-/// The classes of each byte.
+/// The classes of every byte.
 static CLASSES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = u8::MAX;
@@ -217,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    /// The thorough way.
+    /// Runs the thorough scan.
     fn scan(text: &str) -> Result<(), super::super::Found> {
         characters::check(text.as_bytes())?;
         super::super::scan(text)
@@ -226,7 +225,7 @@ mod tests {
     /// A domain as libvirt writes one, below a comment.
     const LIBVIRTS: &str = include_str!("../../../tests/fixtures/domains/libvirt.xml");
 
-    /// Ordinary documents that the quick way has to take, or it is none.
+    /// Ordinary documents, which the quick check must accept.
     const PLAIN: [&str; 4] = [
         "<domain/>",
         " <domain a='1' b:c=\"&lt;'\"\n>\n<x y = '2\u{ff0c}' />a&amp;b&#xe9;[1]\u{e9}\u{fffd}</domain >\n",
@@ -235,7 +234,7 @@ mod tests {
     ];
 
     #[test]
-    fn takes_ordinary_documents() {
+    fn accepts_ordinary_documents() {
         let (_, libvirts) = LIBVIRTS.split_once('\n').unwrap();
         for plain in PLAIN.into_iter().chain([libvirts]) {
             assert!(is_domain(plain), "{plain}");
@@ -326,11 +325,11 @@ mod tests {
     ];
 
     proptest! {
-        // Nothing is written beside the sources when a case fails: the case is printed.
+        // A failing case is printed, not written beside the sources.
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn what_it_takes_is_well_formed(pieces in prop::collection::vec(select(&PIECES[..]), 0..12)) {
+        fn what_it_accepts_is_well_formed(pieces in prop::collection::vec(select(&PIECES[..]), 0..12)) {
             let text = pieces.concat();
             for text in [format!("<domain>{text}</domain>"), format!("<domain{text}/>"), text] {
                 prop_assert!(!is_domain(&text) || scan(&text).is_ok(), "{text:?}");
