@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sidecar_shim::frame::{Item, MAX_STRAY_BYTES, Outbox};
 use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
-    Answered, Incoming, Invocation, MessageReader, Outcome, read_answer, send_call,
+    CallResult, Incoming, MessageReader, Outcome, OutgoingCall, read_result, send_call,
 };
 
 use self::frames::items;
@@ -216,12 +216,14 @@ proptest! {
     ) {
         let vmi = Value::Object(vmi);
         let vmi_text = Bytes::from(vmi.to_string());
-        let invocation = Invocation { deadline_ms, attempt: 1 };
+        let outgoing = |id, call| {
+            OutgoingCall { id, call, attachments: attach, deadline_ms, attempt: 1 }
+        };
         let shown = json!({"deadlineMs": deadline_ms, "attempt": 1});
 
         let call = HookCall::on_define_domain(&vmi_text, "domain", domain.clone().into()).unwrap();
         let mut outbox = Outbox::default();
-        send_call(&mut outbox, 7, &call, attach, invocation).unwrap();
+        send_call(&mut outbox, &outgoing(7, &call)).unwrap();
         let frames = sent(&mut outbox);
         let message: Value = serde_json::from_slice(&frames[0]).unwrap();
         let head = json!({"jsonrpc": "2.0", "id": 7, "method": "onDefineDomain"});
@@ -239,7 +241,7 @@ proptest! {
         let data = Value::Object(data);
         let data_text = Bytes::from(data.to_string());
         let call = HookCall::pre_cloud_init_iso(&vmi_text, &data_text).unwrap();
-        send_call(&mut outbox, 8, &call, attach, invocation).unwrap();
+        send_call(&mut outbox, &outgoing(8, &call)).unwrap();
         let frames = sent(&mut outbox);
         let message: Value = serde_json::from_slice(&frames[0]).unwrap();
         let params = json!({"vmi": vmi, "cloudInitData": data, "invocation": shown});
@@ -261,8 +263,9 @@ proptest! {
             .and_then(|call| call.in_context(context.clone()))
             .unwrap();
         let mut outbox = Outbox::default();
-        let invocation = Invocation { deadline_ms: 5, attempt: 1 };
-        send_call(&mut outbox, 9, &call, true, invocation).unwrap();
+        let outgoing =
+            OutgoingCall { id: 9, call: &call, attachments: true, deadline_ms: 5, attempt: 1 };
+        send_call(&mut outbox, &outgoing).unwrap();
         let frames = sent(&mut outbox);
         let message: Value = serde_json::from_slice(&frames[0]).unwrap();
         let mut shown = json!({"deadlineMs": 5, "attempt": 1});
@@ -303,7 +306,7 @@ proptest! {
             panic!("no result");
         };
         prop_assert_eq!(read_id, id);
-        let Ok(Answered::Output(output)) = read_answer(&call("<domain/>"), &parts) else {
+        let Ok(CallResult::Output(output)) = read_result(&call("<domain/>"), &parts) else {
             panic!("no document");
         };
         prop_assert_eq!(output, domain);
@@ -348,7 +351,7 @@ proptest! {
             match read([text]) {
                 Err(fault) => prop_assert!(!fault.contains(SECRET), "{}", fault),
                 Ok(Some(Incoming::Response { outcome: Outcome::Result(parts), .. })) => {
-                    if let Err(fault) = read_answer(&call("<domain/>"), &parts) {
+                    if let Err(fault) = read_result(&call("<domain/>"), &parts) {
                         prop_assert!(!fault.to_string().contains(SECRET), "{}", fault);
                     }
                 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use sidecar_shim::frame::{FrameError, Item, Outbox};
 use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
-    Answered, Declared, ErrorObject, Incoming, Invocation, MessageReader, Outcome, read_answer,
+    CallResult, Declared, ErrorObject, Incoming, MessageReader, Outcome, OutgoingCall, read_result,
     send_call, send_cancel, send_initialize,
 };
 
@@ -137,9 +137,12 @@ impl Call<'_> {
         call.and_then(|call| call.in_context(context.unwrap_or_default().to_owned())).ok()
     }
 
-    fn invocation(&self) -> Invocation {
+    fn outgoing<'a>(&self, call: &'a HookCall, attachments: bool) -> OutgoingCall<'a> {
         let invocation = self.params.invocation.as_ref().unwrap();
-        Invocation {
+        OutgoingCall {
+            id: self.id,
+            call,
+            attachments,
             deadline_ms: invocation["deadlineMs"].as_u64().unwrap(),
             attempt: u32::try_from(invocation["attempt"].as_u64().unwrap()).unwrap(),
         }
@@ -157,8 +160,7 @@ fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Opti
         _ => {
             let call: Call<'_> = serde_json::from_slice(frame).unwrap();
             let hook_call = call.hook_call(attached)?;
-            send_call(&mut outbox, call.id, &hook_call, takes_attachments, call.invocation())
-                .unwrap();
+            send_call(&mut outbox, &call.outgoing(&hook_call, takes_attachments)).unwrap();
         }
     }
     Some(outbox)
@@ -258,12 +260,12 @@ fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value],
                         (inline, []) => Some(inline.clone()),
                         _ => panic!("{name}: {expected}"),
                     };
-                    let answer = match read_answer(&call, &parts).unwrap() {
-                        Answered::Unchanged | Answered::Done => None,
-                        Answered::Output(bytes) if is_domain => {
+                    let answer = match read_result(&call, &parts).unwrap() {
+                        CallResult::Unchanged | CallResult::Done => None,
+                        CallResult::Output(bytes) if is_domain => {
                             Some(json!(std::str::from_utf8(&bytes).unwrap()))
                         }
-                        Answered::Output(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
+                        CallResult::Output(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
                     };
                     assert_eq!(answer, wanted, "{name}");
                 }

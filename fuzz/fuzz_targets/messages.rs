@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use sidecar_shim::frame::{FrameDecoder, Item};
 use sidecar_shim::hook::{Checks, HookCall, HookName};
-use sidecar_shim::rpc::{Answered, Declared, Incoming, MessageReader, Outcome, read_answer};
+use sidecar_shim::rpc::{CallResult, Declared, Incoming, MessageReader, Outcome, read_result};
 use tokio_util::codec::Decoder;
 
 /// What a fault may not hold: the corpus has it in values.
@@ -50,12 +50,12 @@ fn check(outcome: &Outcome) {
         hides(&fault);
     }
     for call in CALLS.iter() {
-        match read_answer(call, parts) {
-            Ok(Answered::Output(output)) => {
+        match read_result(call, parts) {
+            Ok(CallResult::Output(output)) => {
                 // Its fault may name an element, which may be anything.
                 let _ = call.accept(output, Checks::WellFormed);
             }
-            Ok(Answered::Unchanged | Answered::Done) => {}
+            Ok(CallResult::Unchanged | CallResult::Done) => {}
             Err(fault) => hides(&fault),
         }
     }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub use handshake::Declared;
-pub use read::{Answered, MessageReader, read_answer};
-pub use write::{Invocation, send_call, send_cancel, send_initialize, send_method_not_found};
+pub use read::{CallResult, MessageReader, read_result};
+pub use write::{OutgoingCall, send_call, send_cancel, send_initialize, send_method_not_found};
 
 /// The protocol version that this shim speaks, as `KUBEVIRT_HOOK_PROTOCOL` has it too.
 pub const PROTOCOL_VERSION: &str = "1";

@@ -194,18 +194,18 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Resul
     Ok(parsed)
 }
 
-/// What a worker answered to a call.
-pub enum Answered {
+/// The result of a call.
+pub enum CallResult {
     /// `{"unchanged": true}`.
     Unchanged,
-    /// The new document's bytes, not yet checked.
+    /// The new document, not validated yet.
     Output(Bytes),
-    /// A node hook has done its work.
+    /// A node hook has finished.
     Done,
 }
 
-/// Finds the answer to a call in a result.
-pub fn read_answer(call: &HookCall, parts: &ResultParts) -> Result<Answered, Malformed> {
+/// Reads the result of a call.
+pub fn read_result(call: &HookCall, parts: &ResultParts) -> Result<CallResult, Malformed> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct HookResult<'a> {
@@ -228,13 +228,13 @@ pub fn read_answer(call: &HookCall, parts: &ResultParts) -> Result<Answered, Mal
             let raw = result.cloud_init_data;
             (CLOUD_INIT_DATA, raw.map(|raw| parts.json.slice_ref(raw.get().as_bytes())))
         }
-        Subject::Node(_) => return Ok(Answered::Done),
+        Subject::Node(_) => return Ok(CallResult::Done),
     };
     let attached = parts.attached.iter().find(|(name, _)| *name == member);
     match (inline, attached, result.unchanged == Some(true)) {
-        (Some(output), None, false) => Ok(Answered::Output(output)),
-        (None, Some((_, output)), false) => Ok(Answered::Output(output.clone())),
-        (None, None, true) => Ok(Answered::Unchanged),
+        (Some(output), None, false) => Ok(CallResult::Output(output)),
+        (None, Some((_, output)), false) => Ok(CallResult::Output(output.clone())),
+        (None, None, true) => Ok(CallResult::Unchanged),
         (None, None, false) => Err(Malformed(format!(
             "its result holds neither the member \"{member}\" nor \"unchanged\":true"
         ))),

@@ -14,28 +14,27 @@ pub fn send_initialize(outbox: &mut Outbox, id: u64) {
     ))]);
 }
 
-/// What a call says of itself.
+/// A call on its way to a worker.
 #[derive(Debug, Clone, Copy)]
-pub struct Invocation {
+pub struct OutgoingCall<'a> {
+    /// The request's id.
+    pub id: u64,
+    pub call: &'a HookCall,
+    /// Whether the worker accepts attachments.
+    pub attachments: bool,
     /// Time left, in milliseconds.
     pub deadline_ms: u64,
-    /// Which try this is, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
 }
 
-/// Puts a call into the outbox. The VMI goes in as the JSON text that it came as; the domain is
-/// attached if the worker takes attachments. An error is the length that does not fit a frame,
-/// and then nothing was put in.
-pub fn send_call(
-    outbox: &mut Outbox,
-    id: u64,
-    call: &HookCall,
-    attachments: bool,
-    invocation: Invocation,
-) -> Result<(), usize> {
+/// Puts a call into the outbox. The VMI is sent as the JSON text that it came as; the domain is attached
+/// if the worker accepts attachments. An error is a length that does not fit into a frame; the outbox is
+/// unchanged then.
+pub fn send_call(outbox: &mut Outbox, outgoing: &OutgoingCall<'_>) -> Result<(), usize> {
+    let OutgoingCall { id, call, attachments, deadline_ms, attempt } = *outgoing;
     let hook = call.hook();
     let head = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{hook}","params":{{"vmi":"#);
-    let Invocation { deadline_ms, attempt } = invocation;
     let context = call
         .context()
         .map_or_else(String::new, |context| format!(r#","context":{}"#, json_string(context)));

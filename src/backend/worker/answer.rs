@@ -7,10 +7,10 @@ use crate::rpc::{self, ErrorKind, Outcome};
 /// Reads a worker's answer to a call, and checks the document in it.
 pub(in crate::backend) fn read(call: &HookCall, outcome: &Outcome, checks: Checks) -> HookResult {
     match outcome {
-        Outcome::Result(parts) => match rpc::read_answer(call, parts) {
-            Ok(rpc::Answered::Unchanged) => Ok(HookReply::Unchanged),
-            Ok(rpc::Answered::Done) => Ok(HookReply::Done),
-            Ok(rpc::Answered::Output(output)) => call
+        Outcome::Result(parts) => match rpc::read_result(call, parts) {
+            Ok(rpc::CallResult::Unchanged) => Ok(HookReply::Unchanged),
+            Ok(rpc::CallResult::Done) => Ok(HookReply::Done),
+            Ok(rpc::CallResult::Output(output)) => call
                 .accept(output, checks)
                 .map_err(|fault| HookFailure::BadOutput(fault.to_string())),
             Err(fault) => Err(HookFailure::BadOutput(fault.to_string())),

@@ -356,13 +356,15 @@ impl<C: Child> Worker<C> {
             return;
         }
         let left = job.deadline().saturating_duration_since(Instant::now());
-        let invocation = rpc::Invocation {
+        let id = self.last_id + 1;
+        let outgoing = rpc::OutgoingCall {
+            id,
+            call: job.call(),
+            attachments: declared.attachments,
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             attempt: job.attempt(),
         };
-        let id = self.last_id + 1;
-        let attach = declared.attachments;
-        if let Err(bytes) = rpc::send_call(&mut self.outbox, id, job.call(), attach, invocation) {
+        if let Err(bytes) = rpc::send_call(&mut self.outbox, &outgoing) {
             job.answer(Err(HookFailure::TooLarge(format!(
                 "the call would be {bytes} bytes long and a frame of the worker protocol holds \
                  at most {MAX_FRAME_BYTES} bytes"

@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 use tokio_util::codec::Decoder;
 
 use sidecar_shim::frame::{FrameDecoder, Item, Outbox};
-use sidecar_shim::hook::HookCall;
-use sidecar_shim::rpc::{Invocation, send_call};
+use sidecar_shim::rpc::{OutgoingCall, send_call};
 
 /// A member that no version of the protocol has.
 const UNKNOWN_MEMBER: &str = "memberOfANewerVersion";
@@ -78,24 +77,18 @@ pub(crate) fn send_call_with_params(
 /// Puts a call into the outbox as [`send_call`] does, with members in it that no worker knows.
 pub(crate) fn send_call_of_newer_shim(
     outbox: &mut Outbox,
-    id: u64,
-    call: &HookCall,
-    attachments: bool,
-    invocation: Invocation,
+    outgoing: &OutgoingCall<'_>,
 ) -> Result<(), usize> {
-    send_changed(outbox, id, call, attachments, invocation, with_unknown_members)
+    send_changed(outbox, outgoing, with_unknown_members)
 }
 
 /// Puts a call into the outbox as [`send_call`] does, with its strings written as `\u` escapes wherever
 /// that is possible.
 pub(crate) fn send_escaped_call(
     outbox: &mut Outbox,
-    id: u64,
-    call: &HookCall,
-    attachments: bool,
-    invocation: Invocation,
+    outgoing: &OutgoingCall<'_>,
 ) -> Result<(), usize> {
-    send_changed(outbox, id, call, attachments, invocation, |json| Some(escaped(json)))
+    send_changed(outbox, outgoing, |json| Some(escaped(json)))
 }
 
 fn push(outbox: &mut Outbox, json: String) {
@@ -106,14 +99,11 @@ fn push(outbox: &mut Outbox, json: String) {
 /// frame.
 fn send_changed(
     outbox: &mut Outbox,
-    id: u64,
-    call: &HookCall,
-    attachments: bool,
-    invocation: Invocation,
+    outgoing: &OutgoingCall<'_>,
     change: impl Fn(&str) -> Option<String>,
 ) -> Result<(), usize> {
     let mut usual = Outbox::default();
-    send_call(&mut usual, id, call, attachments, invocation)?;
+    send_call(&mut usual, outgoing)?;
     let mut bytes = BytesMut::from(&*usual.copy_to_bytes(usual.remaining()));
     let mut decoder = FrameDecoder::default();
     let mut is_message = true;
@@ -173,6 +163,8 @@ fn escaped(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sidecar_shim::hook::HookCall;
+
     use super::*;
 
     fn call() -> HookCall {
@@ -195,7 +187,9 @@ mod tests {
         .collect()
     }
 
-    const INVOCATION: Invocation = Invocation { deadline_ms: 1000, attempt: 1 };
+    fn outgoing(call: &HookCall, attachments: bool) -> OutgoingCall<'_> {
+        OutgoingCall { id: 9, call, attachments, deadline_ms: 1000, attempt: 1 }
+    }
 
     #[test]
     fn what_is_unknown_is_json_all_the_same() {
@@ -222,9 +216,9 @@ mod tests {
     fn a_newer_shims_call_has_all_that_a_call_has_and_more() {
         for attachments in [false, true] {
             let usual =
-                frames(|outbox| send_call(outbox, 9, &call(), attachments, INVOCATION).unwrap());
+                frames(|outbox| send_call(outbox, &outgoing(&call(), attachments)).unwrap());
             let later = frames(|outbox| {
-                send_call_of_newer_shim(outbox, 9, &call(), attachments, INVOCATION).unwrap();
+                send_call_of_newer_shim(outbox, &outgoing(&call(), attachments)).unwrap();
             });
             assert_eq!(usual[1..], later[1..]);
             // Three times the one member is all that there is more.
@@ -237,9 +231,8 @@ mod tests {
 
     #[test]
     fn an_escaped_call_says_the_same() {
-        let usual = frames(|outbox| send_call(outbox, 9, &call(), false, INVOCATION).unwrap());
-        let other =
-            frames(|outbox| send_escaped_call(outbox, 9, &call(), false, INVOCATION).unwrap());
+        let usual = frames(|outbox| send_call(outbox, &outgoing(&call(), false)).unwrap());
+        let other = frames(|outbox| send_escaped_call(outbox, &outgoing(&call(), false)).unwrap());
         // serde_json has no room for this number.
         let [usual, other]: [serde_json::Value; 2] = [usual, other]
             .map(|frames| serde_json::from_str(&frames[0].replace("1e400", "1")).unwrap());

@@ -17,7 +17,7 @@ use sidecar_shim::backend::{CommandLine, Exit, OutputEvent, read_reply};
 use sidecar_shim::error::{CallError, HookFailure};
 use sidecar_shim::frame::{FrameError, Outbox};
 use sidecar_shim::hook::{HookCall, HookReply};
-use sidecar_shim::rpc::{self, Declared, Incoming, Invocation, Outcome};
+use sidecar_shim::rpc::{self, Declared, Incoming, Outcome, OutgoingCall};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -135,15 +135,15 @@ impl WorkerUnderTest {
     pub(super) fn call_bytes_with(
         &mut self,
         call: &HookCall,
-        write: impl FnOnce(&mut Outbox, u64, &HookCall, bool, Invocation) -> Result<(), usize>,
+        write: impl FnOnce(&mut Outbox, &OutgoingCall<'_>) -> Result<(), usize>,
     ) -> Result<(u64, Bytes), Stop> {
         let deadline_ms = u64::try_from(self.timeouts.answer.as_millis()).unwrap_or(u64::MAX);
-        let invocation = Invocation { deadline_ms, attempt: 1 };
         let (id, attachments) = (self.last_id + 1, self.attachments());
+        let outgoing = OutgoingCall { id, call, attachments, deadline_ms, attempt: 1 };
         self.probe.begin_call();
         let mut fits = Ok(());
-        let bytes = self.numbered(call.hook().as_str(), id, |outbox, id| {
-            fits = write(outbox, id, call, attachments, invocation);
+        let bytes = self.numbered(call.hook().as_str(), id, |outbox, _| {
+            fits = write(outbox, &outgoing);
         });
         match fits {
             Ok(()) => Ok((id, bytes)),
