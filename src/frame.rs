@@ -1,8 +1,8 @@
 //! The frame codec: bytes in, frames out. It does no I/O and knows nothing of JSON.
 //!
-//! A frame is an unsigned 32-bit big-endian length and that many bytes. A length is at most
-//! 2^24 − 1, so the first byte of every frame is `0x00`, which no text begins with. That is how
-//! output that a hook printed by mistake is told from a frame, and skipped.
+//! A frame is an unsigned 32-bit big-endian length and that many bytes. A length is below 2^24, so
+//! the first byte of every frame is `0x00`, with which no text begins. So stray output, which a hook
+//! printed by mistake, is recognized and skipped.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,33 +11,33 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-/// Bytes of the length that stands before every frame.
+/// Size of a frame's header: the length of what follows.
 const HEADER_BYTES: usize = 4;
 
-/// The most bytes one frame holds (16 MiB − 1): the first byte of its header is zero.
+/// Maximum length of a frame (16 MiB − 1): the first byte of its header is zero.
 pub const MAX_FRAME_BYTES: usize = 0x00ff_ffff;
 
-/// Stray bytes that are skipped before the peer is given up. It is enough for a banner or a few
-/// debugging prints, and little enough that a worker which prints documents is found at once.
+/// Maximum length of stray output that is skipped. It allows a banner or a few debugging prints,
+/// and stops a worker that prints documents early.
 pub const MAX_STRAY_BYTES: usize = 64 * 1024;
 
-/// How much of a stray text is kept for the log.
+/// Length of the part of a stray text that is kept for the log.
 const STRAY_SAMPLE_BYTES: usize = 80;
 
-/// A read buffer larger than this is given back once it is empty, so that one large document
-/// does not stay in memory for as long as the worker lives.
+/// Maximum length of a frame whose read buffer is kept, so that one large document does not take
+/// memory for the rest of the worker's life.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What stands next in a worker's output.
+/// The next part of a worker's output.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Item {
-    /// One whole frame, without its header.
+    /// A whole frame, without its header.
     Frame(Bytes),
-    /// Bytes between two frames that are none.
+    /// Bytes between two frames.
     Stray(Stray),
 }
 
-/// A frame may hold a document, which is never shown.
+/// Shows a length only: a frame may contain a document.
 impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -47,16 +47,15 @@ impl fmt::Debug for Item {
     }
 }
 
-/// Why a worker's output cannot be read on. There is no way back into step after any of these.
+/// Why a worker's output cannot be read further. The stream cannot be resynchronized after any of
+/// these.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// A header that announces no bytes at all.
-    #[error("a frame of length 0 (header 00 00 00 00): a frame holds at least one byte")]
+    #[error("a frame of length 0 (header 00 00 00 00): a frame has at least one byte")]
     Empty,
     /// More stray output than [`MAX_STRAY_BYTES`].
-    #[error("more than {MAX_STRAY_BYTES} bytes that are no frame, beginning with {0}")]
+    #[error("more than {MAX_STRAY_BYTES} bytes of stray output, beginning with {0}")]
     TooMuchStray(Stray),
-    /// The output ended inside a frame.
     #[error("its output ended inside a frame: {have} of {want} bytes")]
     Torn {
         /// Bytes that arrived, header included.
@@ -64,39 +63,38 @@ pub enum FrameError {
         /// Bytes that the frame should have, header included.
         want: usize,
     },
-    /// The output ended between a message and an attachment that it announced.
     #[error("its output ended before an attachment that it had announced")]
     MissingAttachment,
-    /// The output ended where it may.
-    #[error("it closed its standard output")]
+    /// The output ended between two messages.
+    #[error("it closed its stdout")]
     Ended,
-    /// The pipe could not be read.
     #[error("its output could not be read: {0}")]
     Io(#[from] std::io::Error),
 }
 
-/// A run of bytes between frames: how long it is, and how it begins.
+/// A run of bytes between frames: its length and its beginning.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Stray {
-    /// Bytes in the run.
+    /// Length of the run.
     pub bytes: usize,
     sample: Vec<u8>,
 }
 
 impl Stray {
     fn add(&mut self, more: &[u8]) {
-        let room = STRAY_SAMPLE_BYTES - self.sample.len();
-        self.sample.extend_from_slice(&more[..more.len().min(room)]);
+        let remaining = STRAY_SAMPLE_BYTES - self.sample.len();
+        self.sample.extend_from_slice(&more[..more.len().min(remaining)]);
         self.bytes += more.len();
     }
 
-    /// The beginning of the text. It ends before the first `<` or `{`, because what follows may be a
-    /// document, and documents are never logged; where it looks like the end of one it is empty.
+    /// Returns the beginning of the text, up to the first `<` or `{`: what follows may be a
+    /// document, and documents are never logged. Returns nothing if the text looks like the end of
+    /// a document.
     #[must_use]
     pub fn text(&self) -> String {
         let at = self.sample.iter().position(|byte| b"<{>}".contains(byte));
         let shown = match at.map(|at| &self.sample[at..]) {
-            // The end of a document whose beginning was taken for something else.
+            // The end of a document whose frame had too short a length.
             Some([b'>' | b'}', ..] | [b'<', b'/', ..]) => &[],
             _ => &self.sample[..at.unwrap_or(self.sample.len())],
         };
@@ -116,7 +114,7 @@ impl fmt::Debug for Stray {
     }
 }
 
-/// Finds frames in a stream of bytes, however the stream was split on its way.
+/// Finds frames in a stream of bytes, wherever it was split.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     run: Stray,
@@ -124,7 +122,7 @@ pub struct FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// Starts the count of stray bytes anew: the limit is one call's.
+    /// Resets the count of stray bytes: the limit applies to each call.
     pub fn reset_stray_count(&mut self) {
         self.skipped = 0;
     }
@@ -135,8 +133,8 @@ impl FrameDecoder {
         if until_frame == 0 {
             return Ok(());
         }
-        // Beyond the limit the rest is not counted, so that the error does not depend on how
-        // much of it had arrived.
+        // Bytes beyond the limit are not counted, so that the error does not depend on how many of
+        // them have arrived.
         let counted = until_frame.min(MAX_STRAY_BYTES + 1 - self.skipped);
         self.run.add(&src[..counted]);
         self.skipped += counted;
@@ -200,17 +198,17 @@ impl Decoder for FrameDecoder {
     }
 }
 
-/// Frames on their way out: a list of byte strings that are written in order, several of them
-/// with one system call, without being copied together first.
+/// Frames that are waiting to be written: a list of byte strings, several of which are written with
+/// one system call, without copies.
 #[derive(Default)]
 pub struct Outbox(VecDeque<Bytes>);
 
 impl Outbox {
-    /// Appends one frame, given as the parts that its bytes consist of.
+    /// Appends one frame, which consists of these parts.
     ///
     /// # Panics
-    /// If the parts are empty or longer than [`MAX_FRAME_BYTES`] together, which is for the
-    /// caller to find out before, when there is still someone to tell.
+    /// If the parts together are empty or longer than [`MAX_FRAME_BYTES`]. The caller must check
+    /// that first, and report it to its own caller.
     pub fn push_frame(&mut self, parts: impl IntoIterator<Item = Bytes>) {
         let header_at = self.0.len();
         self.0.push_back(Bytes::new());
@@ -325,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_at_the_stray_limit_wherever_the_stream_was_split() {
+    fn fails_at_the_stray_limit_wherever_the_stream_was_split() {
         let flood = vec![b'x'; MAX_STRAY_BYTES + 500];
         let (whole, whole_error) = decode_all(&[&flood]);
         let pieces: Vec<&[u8]> = flood.chunks(4096).collect();

@@ -1,9 +1,10 @@
-//! Text that is cut to a limit.
+//! Cuts texts to a maximum length.
 
-/// What stands where lines were left out.
+/// The mark for lines that were left out.
 const GAP: &str = "[…]";
 
-/// The longest beginning of `text` that has at most `bytes` bytes and ends between two characters.
+/// Returns the longest prefix of `text` that has at most `bytes` bytes and ends between two
+/// characters.
 #[must_use]
 pub fn clip(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);
@@ -13,9 +14,9 @@ pub fn clip(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-/// Leaves lines out of the middle until the text is no longer than `limit`, as `measure` has it: the
-/// first says what happened, the last ones are where a stack trace has its message. What `measure`
-/// says of two texts, it must say of both in one.
+/// Leaves out lines in the middle until the text is at most `limit` long by `measure`. The first
+/// line says what happened; the last ones contain the message of a stack trace. `measure` must be
+/// additive: the length of a text is the sum of the lengths of its parts.
 #[must_use]
 pub fn fit(text: &str, limit: usize, measure: impl Fn(&str) -> usize) -> String {
     if measure(text) <= limit {
@@ -23,14 +24,14 @@ pub fn fit(text: &str, limit: usize, measure: impl Fn(&str) -> usize) -> String 
     }
     let mut lines = text.lines();
     let head = cut(lines.next().unwrap_or_default(), limit / 2, &measure);
-    let mut left = limit.saturating_sub(measure(head) + measure("\n") + measure(GAP));
+    let mut remaining = limit.saturating_sub(measure(head) + measure("\n") + measure(GAP));
     let mut tail = Vec::new();
     for line in lines.rev() {
-        let Some(room) = left.checked_sub(measure("\n")).filter(|room| *room > 0) else {
+        let Some(room) = remaining.checked_sub(measure("\n")).filter(|room| *room > 0) else {
             break;
         };
         let kept = cut(line, room, &measure);
-        left = room - measure(kept);
+        remaining = room - measure(kept);
         tail.push(kept);
         if kept.len() < line.len() {
             break;
@@ -40,7 +41,7 @@ pub fn fit(text: &str, limit: usize, measure: impl Fn(&str) -> usize) -> String 
     format!("{head}\n{GAP}{tail}")
 }
 
-/// The longest beginning of `text` that measures at most `room`.
+/// Returns the longest prefix of `text` that is at most `room` long by `measure`.
 fn cut(text: &str, room: usize, measure: impl Fn(&str) -> usize) -> &str {
     let mut used = 0;
     let end = text.char_indices().find(|(_, c)| {
@@ -62,7 +63,7 @@ mod tests {
         }
     }
 
-    /// Ways to measure: by bytes, and as if each byte took three.
+    /// By bytes, and with three for each byte.
     const MEASURES: [fn(&str) -> usize; 2] = [str::len, |text| 3 * text.len()];
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a worker says of itself in its answer to `initialize`.
+//! What a worker declares in its reply to `initialize`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,24 +7,24 @@ use super::read::{parse, present};
 use super::{ErrorKind, ErrorObject, MAX_CONCURRENCY, Malformed, Outcome, PROTOCOL_VERSION};
 use crate::hook::HookName;
 
-/// More versions than this are not shown.
+/// Maximum number of a worker's versions in an error.
 const MAX_SHOWN_VERSIONS: usize = 8;
 
-/// What a worker declared in its answer to `initialize`.
+/// What a worker declares in its reply to `initialize`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
     /// Its hooks, sorted.
     pub hooks: Vec<HookName>,
-    /// Whether large values go in frames of their own.
+    /// Whether it accepts attachments.
     pub attachments: bool,
     /// Whether it understands `$/cancelRequest`.
     pub cancel: bool,
-    /// How many calls it takes at once, from 1 to [`MAX_CONCURRENCY`].
+    /// Maximum number of calls in flight, from 1 to [`MAX_CONCURRENCY`].
     pub concurrency: usize,
 }
 
 impl Declared {
-    /// Reads the answer to `initialize`.
+    /// Reads the reply to `initialize`.
     pub fn read(outcome: &Outcome) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -62,8 +62,8 @@ impl Declared {
         for name in &result.hooks {
             let hook = HookName::parse(name).ok_or_else(|| {
                 Malformed(
-                    "it declares a hook whose name is not a small letter followed by letters and \
-                     digits"
+                    "it declares a hook whose name is not a lower-case letter followed by letters \
+                     and digits"
                         .to_owned(),
                 )
             })?;
@@ -75,7 +75,9 @@ impl Declared {
             return Err(Malformed("it declares no hooks".to_owned()));
         }
         let Capabilities { attachments, cancel, concurrency } = match result.capabilities {
-            Some(json) => parse(json.get().as_bytes(), "what it declares as capabilities")?,
+            Some(json) => {
+                parse(json.get().as_bytes(), "the value of capabilities that it declares")?
+            }
             None => Capabilities::default(),
         };
         if concurrency == 0 {
@@ -104,8 +106,8 @@ fn refusal(error: &ErrorObject) -> Malformed {
 }
 
 impl ErrorObject {
-    /// The versions that a worker speaks which speaks none of the shim's: `data.protocolVersions` of
-    /// such an error.
+    /// Returns the versions of a worker that speaks none of the shim's: `data.protocolVersions` of
+    /// the error.
     #[must_use]
     pub fn protocol_versions(&self) -> Option<Vec<u64>> {
         #[derive(Deserialize)]

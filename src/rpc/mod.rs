@@ -1,5 +1,5 @@
-//! Messages of the worker protocol, to and from frames. This is the one room that knows JSON-RPC;
-//! `protocol.md` is what it implements.
+//! Messages of the worker protocol (`protocol.md`), to and from frames. No other module knows
+//! JSON-RPC.
 
 mod handshake;
 mod read;
@@ -15,38 +15,36 @@ pub use handshake::Declared;
 pub use read::{CallResult, MessageReader, read_result};
 pub use write::{OutgoingCall, send_call, send_cancel, send_initialize, send_method_not_found};
 
-/// The protocol version that this shim speaks, as `KUBEVIRT_HOOK_PROTOCOL` has it too.
+/// The protocol version that this shim speaks, also the value of `KUBEVIRT_HOOK_PROTOCOL`.
 pub const PROTOCOL_VERSION: &str = "1";
 
-/// More calls at once than this are never sent to one worker, whatever it declares.
+/// Maximum number of calls in flight in one worker, even if it declares more.
 pub const MAX_CONCURRENCY: usize = 64;
 
-/// The error code for a method that a worker does not know.
+/// Error code: the worker does not know the method.
 pub const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
 const HOOK_REFUSES: i64 = -32000;
 
-/// The error code for a call that was cancelled.
+/// Error code: the call was cancelled.
 pub const CANCELLED: i64 = -32800;
 
-/// What a worker sent, read to the end of the message, its attachments included.
+/// A message from a worker, with its attachments.
 #[derive(Debug)]
 pub enum Incoming {
-    /// The answer to a request of ours.
     Response {
         /// The request's id.
         id: u64,
-        /// The answer.
         outcome: Outcome,
     },
     /// A line for the log.
     Log(LogLine),
-    /// A request. There are none that a worker may send, so it is owed an error.
+    /// A request. Workers must not send any, so the reply is an error.
     Request {
         /// Its id, as JSON text.
         id: String,
     },
-    /// A notification that means nothing here.
+    /// An unknown notification.
     Ignored,
 }
 
@@ -56,24 +54,23 @@ pub struct LogLine {
     /// `debug`, `info`, `warning` or `error`.
     #[serde(default)]
     pub level: String,
-    /// The text.
     pub message: String,
     /// The call that it belongs to.
     pub id: Option<u64>,
-    /// Whether it came as something that cannot be read, which the text then says.
+    /// Whether its parameters could not be read, which the message then says.
     #[serde(skip)]
     pub unreadable: bool,
 }
 
-/// The two kinds of answer.
+/// What a response contains.
 pub enum Outcome {
-    /// `result`, with the values that were attached to it.
+    /// `result`, with its attachments.
     Result(ResultParts),
     /// `error`.
     Error(ErrorObject),
 }
 
-/// A result as it came. It holds a document, so it has no `Debug` of its own.
+/// A result that is not parsed yet. It contains a document, so it has no `Debug`.
 pub struct ResultParts {
     json: Bytes,
     attached: Vec<(&'static str, Bytes)>,
@@ -91,29 +88,29 @@ impl fmt::Debug for Outcome {
 /// `error` of a response.
 #[derive(Debug, Deserialize)]
 pub struct ErrorObject {
-    /// What kind of error, by JSON-RPC's and the protocol's numbers.
+    /// One of JSON-RPC's or of the worker protocol's.
     pub code: i64,
-    /// Words for the VM's owner.
+    /// The text for the VM's owner.
     #[serde(default)]
     pub message: String,
     data: Option<Box<RawValue>>,
 }
 
-/// What an error code means.
+/// The meaning of an error code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The worker does not know the method.
     MethodNotFound,
-    /// The params cannot be used.
+    /// The worker cannot use the parameters.
     InvalidParams,
-    /// The hook refuses or failed, and says why.
+    /// The hook rejects the VM, or failed and explains why.
     Refused,
-    /// A fault of the worker's code, or a number that means nothing here.
+    /// A fault in the worker's code, or an unknown code.
     Fault,
 }
 
 impl ErrorObject {
-    /// Whether the worker says that another one may succeed.
+    /// Whether the worker reports that another one may succeed.
     #[must_use]
     pub fn retryable(&self) -> bool {
         #[derive(Deserialize)]
@@ -125,7 +122,6 @@ impl ErrorObject {
         data.is_some_and(|data| read::parse::<Data>(data, "data").is_ok_and(|data| data.retryable))
     }
 
-    /// What the code means.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self.code {
@@ -149,7 +145,7 @@ impl fmt::Display for ErrorObject {
     }
 }
 
-/// A message that breaks the rules. The text never holds anything of a document.
+/// A violation of the protocol in a message. The text contains nothing of a document.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(String);

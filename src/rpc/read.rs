@@ -1,4 +1,4 @@
-//! Messages from a worker: frames put together, and their JSON read.
+//! Messages from a worker: assembled from frames and parsed.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,14 @@ use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
 use crate::hook::{CLOUD_INIT_DATA, DOMAIN, HookCall, Subject};
 use crate::text::clip;
 
-/// Values that may travel outside JSON, in frames of their own.
+/// Values that may be sent in frames of their own.
 const ATTACHABLE: [&str; 3] = [DOMAIN, "vmi", CLOUD_INIT_DATA];
 
-/// A longer message of an error is cut here: as a line of the log is, and a status holds less.
+/// Maximum length of an error's message; longer ones are cut. A line of the log has the same
+/// maximum, and a status has a lower one.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 
-/// The id of a request from a worker is echoed back; no honest one is longer.
+/// Maximum length of the id of a worker's request, which the error reply repeats.
 const MAX_ID_BYTES: usize = 64;
 
 #[derive(Deserialize)]
@@ -37,19 +38,18 @@ struct Envelope<'a> {
     attachments: Vec<Text<'a>>,
 }
 
-/// `null` is a value too: a bad result, but one.
+/// Tells `null`, which is an invalid result, from no result.
 pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// A string that is borrowed where it holds no escapes. (Inside an `Option`, a bare `Cow` never
-/// is.)
+/// A string that is borrowed if it contains no escapes. (A bare `Cow` inside an `Option` never is.)
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Puts frames together to messages: one frame of JSON, then one for each attachment.
+/// Assembles messages from frames: one frame of JSON, then one for each attachment.
 #[derive(Default)]
 pub struct MessageReader {
     waiting: Option<Waiting>,
@@ -58,13 +58,13 @@ pub struct MessageReader {
 struct Waiting {
     id: u64,
     json: Bytes,
-    /// Names of attachments still to come, the next one last.
+    /// Names of the attachments that have not arrived, the next one last.
     missing: Vec<&'static str>,
     attached: Vec<(&'static str, Bytes)>,
 }
 
 impl MessageReader {
-    /// Takes the next frame. `None` while attachments are still to come.
+    /// Accepts the next frame. Returns `None` while attachments are missing.
     pub fn take(&mut self, frame: Bytes) -> Result<Option<Incoming>, Malformed> {
         let Some(mut waiting) = self.waiting.take() else {
             return self.take_json(&frame);
@@ -80,7 +80,7 @@ impl MessageReader {
         Ok(Some(Incoming::Response { id: waiting.id, outcome: Outcome::Result(parts) }))
     }
 
-    /// Whether the output must not end here.
+    /// Whether attachments are missing.
     #[must_use]
     pub fn in_message(&self) -> bool {
         self.waiting.is_some()
@@ -116,7 +116,7 @@ impl MessageReader {
             }
             (None, Some(_)) => Err(Malformed("an error response with attachments".to_owned())),
             _ => Err(Malformed(format!(
-                "the response to request {id} has to hold either \"result\" or \"error\""
+                "the response to request {id} must have either \"result\" or \"error\""
             ))),
         }
     }
@@ -134,7 +134,7 @@ fn notification_or_request(method: &str, envelope: &Envelope<'_>) -> Result<Inco
         return Ok(Incoming::Ignored);
     }
     let params = envelope.params.map_or("null", RawValue::get);
-    // A line that cannot be read is no reason to end a worker.
+    // An unreadable line is logged as such; the worker is not stopped for it.
     Ok(Incoming::Log(parse(params.as_bytes(), "a log line").unwrap_or_else(|fault| LogLine {
         level: "warning".to_owned(),
         message: format!("{fault}"),
@@ -143,8 +143,8 @@ fn notification_or_request(method: &str, envelope: &Envelope<'_>) -> Result<Inco
     })))
 }
 
-/// Reads the error of a response. If only its code can be read (Python writes bytes that are no
-/// text as half a surrogate pair), that has to do.
+/// Reads the error of a response. If only its code can be read, the message is replaced: Python
+/// writes bytes that are not UTF-8 as half a surrogate pair, which `serde_json` rejects.
 fn read_error(json: &str) -> Result<ErrorObject, Malformed> {
     #[derive(Deserialize)]
     struct CodeAlone {
@@ -167,7 +167,7 @@ fn attachment_names(names: &[Text<'_>]) -> Result<Vec<&'static str>, Malformed> 
     let mut known = Vec::new();
     for Text(name) in names {
         let name = ATTACHABLE.into_iter().find(|known| known == name).ok_or_else(|| {
-            Malformed(format!("an attachment whose name is none of {}", ATTACHABLE.join(", ")))
+            Malformed(format!("an attachment whose name is not one of {}", ATTACHABLE.join(", ")))
         })?;
         if known.contains(&name) {
             return Err(Malformed(format!("two attachments named {name}")));
@@ -177,19 +177,19 @@ fn attachment_names(names: &[Text<'_>]) -> Result<Vec<&'static str>, Malformed> 
     Ok(known)
 }
 
-/// Parses a JSON object, and says what is wrong without repeating a value, which may be a document.
+/// Parses a JSON object. The error repeats no value, which could be a document.
 pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T, Malformed> {
     let parsed = serde_json::from_slice(json).map_err(|error| {
         let place = format!("at line {}, column {}", error.line(), error.column());
         Malformed(if error.is_data() {
-            format!("{what} is JSON, but not of the right shape ({place})")
+            format!("{what} is JSON, but has the wrong fields or types ({place})")
         } else {
             format!("{what} is not JSON: {error}")
         })
     })?;
-    // serde takes an array for a structure whose members come in order.
+    // serde also accepts an array as a structure's fields in order.
     if json.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        return Err(Malformed(format!("{what} is JSON, but not of the right shape (an array)")));
+        return Err(Malformed(format!("{what} is JSON, but has the wrong type (an array)")));
     }
     Ok(parsed)
 }
@@ -216,7 +216,7 @@ pub fn read_result(call: &HookCall, parts: &ResultParts) -> Result<CallResult, M
         cloud_init_data: Option<&'a RawValue>,
     }
     let result: HookResult<'_> = parse(&parts.json, "its result")?;
-    let (member, inline) = match call.subject() {
+    let (field, inline) = match call.subject() {
         Subject::Domain(_) => {
             let inline = result.domain.map(|Text(text)| match text {
                 Cow::Borrowed(text) => parts.json.slice_ref(text.as_bytes()),
@@ -230,16 +230,16 @@ pub fn read_result(call: &HookCall, parts: &ResultParts) -> Result<CallResult, M
         }
         Subject::Node(_) => return Ok(CallResult::Done),
     };
-    let attached = parts.attached.iter().find(|(name, _)| *name == member);
+    let attached = parts.attached.iter().find(|(name, _)| *name == field);
     match (inline, attached, result.unchanged == Some(true)) {
         (Some(output), None, false) => Ok(CallResult::Output(output)),
         (None, Some((_, output)), false) => Ok(CallResult::Output(output.clone())),
         (None, None, true) => Ok(CallResult::Unchanged),
         (None, None, false) => Err(Malformed(format!(
-            "its result holds neither the member \"{member}\" nor \"unchanged\":true"
+            "its result has neither the field \"{field}\" nor \"unchanged\":true"
         ))),
         _ => Err(Malformed(format!(
-            "its result has to hold one of \"{member}\", an attachment of that name, and \
+            "its result must have exactly one of \"{field}\", an attachment of that name, and \
              \"unchanged\":true"
         ))),
     }

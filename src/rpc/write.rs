@@ -28,9 +28,9 @@ pub struct OutgoingCall<'a> {
     pub attempt: u32,
 }
 
-/// Puts a call into the outbox. The VMI is sent as the JSON text that it came as; the domain is attached
-/// if the worker accepts attachments. An error is a length that does not fit into a frame; the outbox is
-/// unchanged then.
+/// Puts a call into the outbox. The VMI is sent as the JSON text that it came as; the domain is
+/// attached if the worker accepts attachments. An error is a length that does not fit into a frame;
+/// the outbox is unchanged then.
 pub fn send_call(outbox: &mut Outbox, outgoing: &OutgoingCall<'_>) -> Result<(), usize> {
     let OutgoingCall { id, call, attachments, deadline_ms, attempt } = *outgoing;
     let hook = call.hook();
@@ -44,7 +44,7 @@ pub fn send_call(outbox: &mut Outbox, outgoing: &OutgoingCall<'_>) -> Result<(),
     let mut parts = vec![Bytes::from(head), vmi];
     let mut attached = None;
     match call.subject() {
-        // An empty value cannot be a frame, so it stays inline.
+        // A frame cannot be empty, so an empty value is sent inline.
         Subject::Domain(domain) if attachments && !domain.bytes().is_empty() => {
             attached = Some(domain.bytes().clone());
             parts.push(Bytes::from(format!(r#",{invocation},"attachments":["domain"]}}"#)));
@@ -77,7 +77,7 @@ pub fn send_call(outbox: &mut Outbox, outgoing: &OutgoingCall<'_>) -> Result<(),
 }
 
 fn json_string(text: &str) -> String {
-    // Text can always be written.
+    // Cannot fail: text is always serializable.
     serde_json::to_string(text).unwrap_or_default()
 }
 
@@ -88,7 +88,7 @@ pub fn send_cancel(outbox: &mut Outbox, id: u64) {
     ))]);
 }
 
-/// Puts the answer to a worker's request into the outbox: there is no such method.
+/// Puts the error reply to a worker's request into the outbox: the method does not exist.
 pub fn send_method_not_found(outbox: &mut Outbox, id: &str) {
     outbox.push_frame([Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{METHOD_NOT_FOUND},"message":"the shim takes no requests"}}}}"#

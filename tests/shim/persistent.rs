@@ -81,11 +81,11 @@ async fn assert_same_worker(shim: &Shim, next_id: u64) {
 async fn an_unusable_result_is_told_and_the_worker_kept() {
     let shim = Shim::persistent("", &[]).await;
     let cases = [
-        (json!({}), "neither the member \"domain\" nor \"unchanged\":true"),
-        (json!({"unchanged": false}), "neither the member \"domain\""),
-        (json!({"unchanged": true, "domain": "<domain/>"}), "has to hold one of"),
-        (json!({"domain": 5}), "not of the right shape"),
-        (json!("secret"), "not of the right shape"),
+        (json!({}), "neither the field \"domain\" nor \"unchanged\":true"),
+        (json!({"unchanged": false}), "neither the field \"domain\""),
+        (json!({"unchanged": true, "domain": "<domain/>"}), "must have exactly one of"),
+        (json!({"domain": 5}), "has the wrong"),
+        (json!("secret"), "has the wrong"),
         (json!({"domain": ""}), "domain is empty"),
         (json!({"domain": "<domain>"}), "ends before all elements are closed at line 1, column 9"),
         (json!({"domain": "<vm>secret</vm>"}), "its root element is `vm`"),
@@ -157,7 +157,7 @@ async fn breaking_the_protocol_is_explained_and_the_worker_replaced() {
         (json!({"do": "raw", "hex": "00000000"}), "a frame of length 0"),
         (json!({"do": "raw", "hex": "0000000973", "exit": true}), "inside a frame: 5 of 13 bytes"),
         (json!({"do": "raw", "hex": frame("secret")}), "a message is not JSON"),
-        (json!({"do": "raw", "hex": frame("[\"secret\"]")}), "not of the right shape"),
+        (json!({"do": "raw", "hex": frame("[\"secret\"]")}), "has the wrong"),
         (
             json!({"do": "raw", "hex": frame("{\"id\":2,\"result\":{}}")}),
             "without \"jsonrpc\":\"2.0\"",
@@ -168,9 +168,9 @@ async fn breaking_the_protocol_is_explained_and_the_worker_replaced() {
         ),
         (
             json!({"do": "raw", "hex": frame("{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{},\"attachments\":[\"secret\"]}")}),
-            "an attachment whose name is none of domain, vmi, cloudInitData",
+            "an attachment whose name is not one of domain, vmi, cloudInitData",
         ),
-        (json!({"do": "flood", "bytes": 70_000}), "more than 65536 bytes that are no frame"),
+        (json!({"do": "flood", "bytes": 70_000}), "more than 65536 bytes of stray output"),
     ] {
         let status = shim.fails(&vmi).await;
         assert_eq!(status.code(), Code::Internal, "{vmi}");
@@ -414,9 +414,13 @@ async fn a_worker_that_does_not_come_up_ends_the_shim_and_says_how() {
         ("--start old", "60s", "it speaks protocol versions [7, 8], and this shim speaks [1]"),
         ("--start newer", "60s", "it chose protocol version 2, and this shim speaks 1"),
         ("--hooks ''", "60s", "it declares no hooks"),
-        ("--hooks '../sh'", "60s", "a hook whose name is not a small letter"),
+        ("--hooks '../sh'", "60s", "a hook whose name is not a lower-case letter"),
         ("--concurrency 0", "60s", "a concurrency of 0"),
-        ("--start array", "60s", "it declares as capabilities is JSON, but not of the right shape"),
+        (
+            "--start array",
+            "60s",
+            "the value of capabilities that it declares is JSON, but has the wrong",
+        ),
     ] {
         let worker = worker(args);
         let args = [

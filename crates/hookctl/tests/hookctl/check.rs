@@ -56,7 +56,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("newer-shim", "it refused initialize: unexpected params"),
     ("no-common-version", "it answered with a result"),
     ("protocol-variable", "exited with status 0"),
-    ("call", "neither the member \"cloudInitData\" nor \"unchanged\":true"),
+    ("call", "neither the field \"cloudInitData\" nor \"unchanged\":true"),
     ("unknown-members", "unexpected params"),
     ("unknown-method", "with error -32603"),
     ("unknown-notification", "a response without the request's id"),
