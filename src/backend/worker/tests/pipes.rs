@@ -42,7 +42,7 @@ async fn a_worker_that_closes_its_stdout_is_killed() {
     let start = Instant::now();
     worker.closes_stdout();
     let failure = failure(result(reply).await);
-    assert!(failure.contains("it closed its standard output"), "{failure}");
+    assert!(failure.contains("it closed its stdout"), "{failure}");
     assert_eq!(start.elapsed(), CLOSED_PIPE_TIMEOUT);
     worker.killed().await;
 }
