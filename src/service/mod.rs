@@ -19,6 +19,7 @@ mod v1alpha1;
 mod v1alpha2;
 mod v1alpha3;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::NamedService;
 use tonic::service::Routes;
 
 pub use api::{Api, ApiVersion};
@@ -106,7 +110,7 @@ pub async fn serve<T: Send + Unpin + 'static>(
         .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
-    let services = TowerToHyperService::new(services(shim, api, &stop).prepare());
+    let services = TowerToHyperService::new(services(&shim, api, &stop).prepare());
     let (graceful, mut open) = (GracefulShutdown::new(), JoinSet::new());
     loop {
         tokio::select! {
@@ -123,15 +127,40 @@ pub async fn serve<T: Send + Unpin + 'static>(
     graceful.shutdown().await;
 }
 
-/// The services of an API.
-fn services(shim: Arc<Shim>, api: Api, stop: &CancellationToken) -> Routes {
+/// Returns the services of an API.
+fn services(shim: &Arc<Shim>, api: Api, stop: &CancellationToken) -> Routes {
     match api {
-        Api::Legacy(version) => Routes::new(info::service(&shim, version))
+        Api::Legacy(version) => Routes::new(info::service(shim, version))
             .add_service(v1alpha1::service(shim.clone()))
             .add_service(v1alpha2::service(shim.clone()))
-            .add_service(v1alpha3::service(shim)),
-        Api::Plugins => Routes::new(health::service(&shim, stop))
-            .add_service(domain_hook::service(shim.clone()))
-            .add_service(node_hook::service(shim)),
+            .add_service(v1alpha3::service(shim.clone())),
+        Api::Plugins => Services::default()
+            .add(domain_hook::service(shim.clone()))
+            .add(node_hook::service(shim.clone()))
+            .with_health(shim, stop),
+    }
+}
+
+/// Services whose health clients can ask for.
+#[derive(Default)]
+struct Services {
+    routes: Routes,
+    names: Vec<&'static str>,
+}
+
+impl Services {
+    fn add<S>(mut self, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+        S: NamedService + Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
+        self.names.push(S::NAME);
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    fn with_health(self, shim: &Shim, stop: &CancellationToken) -> Routes {
+        self.routes.add_service(health::service(shim, stop, self.names))
     }
 }
