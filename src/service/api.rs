@@ -1,13 +1,13 @@
-//! The APIs that KubeVirt has for hooks.
+//! KubeVirt's APIs for hooks.
 
 use std::fmt;
 
-/// What is served behind one socket.
+/// The API of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
-    /// The hook sidecar's, of which `Info` advertises this version.
+    /// The API of hook sidecars. `Info` advertises this version.
     Legacy(ApiVersion),
-    /// That of plugins.
+    /// The API of plugins.
     Plugins,
 }
 
@@ -20,28 +20,26 @@ impl fmt::Display for Api {
     }
 }
 
-/// A version of the hook sidecar's API, as `--version` names it.
+/// A version of the API of hook sidecars, the value of `--version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiVersion {
     /// `OnDefineDomain`.
     V1Alpha1,
-    /// And `PreCloudInitIso`.
+    /// Adds `PreCloudInitIso`.
     V1Alpha2,
-    /// And `Shutdown`.
+    /// Adds `Shutdown`.
     V1Alpha3,
 }
 
 impl ApiVersion {
-    /// All of them, oldest first.
+    /// All versions, oldest first.
     pub const ALL: [Self; 3] = [Self::V1Alpha1, Self::V1Alpha2, Self::V1Alpha3];
 
-    /// The version of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.as_str() == name)
     }
 
-    /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

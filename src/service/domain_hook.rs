@@ -1,4 +1,4 @@
-//! `kubevirt.hooks.plugins.v1alpha1.DomainHookService`: what `OnDefineDomain` is to hook sidecars.
+//! `kubevirt.hooks.plugins.v1alpha1.DomainHookService`: the plugins' counterpart of `OnDefineDomain`.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::proto::plugins::{MutateDomainRequest, MutateDomainResponse, SidecarCo
 use super::shim::{Shim, respond};
 use crate::hook::{HookCall, HookName};
 
-/// The only kind of domain that hooks know. Any other is to come back as it is.
+/// The only type of domain that hooks know. Domains of other types are returned unchanged.
 const LIBVIRT: &str = "libvirt";
 
 struct Service(Arc<Shim>);
@@ -34,7 +34,7 @@ impl DomainHookService for Service {
         let MutateDomainRequest { domain_type, domain, vmi, sidecar_context } =
             request.get_ref().clone();
         if domain_type != LIBVIRT {
-            tracing::info!("the domain's type is not {LIBVIRT}, so it stays as it is");
+            tracing::info!("the domain's type is not {LIBVIRT}: it is returned unchanged");
             return respond(&hook, MutateDomainResponse { domain });
         }
         let SidecarContext { invocation_context } = sidecar_context.unwrap_or_default();

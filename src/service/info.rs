@@ -1,5 +1,5 @@
-//! `kubevirt.hooks.info.Info`: what this sidecar offers. Answered from memory: virt-launcher
-//! gives it one second and panics on any error.
+//! `kubevirt.hooks.info.Info`: the hook points of this sidecar. The reply is made in advance:
+//! virt-launcher waits for one second and panics on any error.
 
 use tonic::{Request, Response, Status};
 
@@ -8,7 +8,7 @@ use super::proto::info::{HookPoint, InfoParams, InfoResult};
 use super::{ApiVersion, Shim};
 use crate::hook::HookKind;
 
-/// The name that the Go shim reports too.
+/// The Go shim reports the same name.
 const NAME: &str = "shim";
 
 struct Service(InfoResult);
@@ -16,7 +16,7 @@ struct Service(InfoResult);
 pub(super) fn service(shim: &Shim, version: ApiVersion) -> InfoServer<impl Info> {
     let served = shim.backend.hooks().iter().filter(|hook| match hook.kind() {
         HookKind::Domain | HookKind::CloudInit => true,
-        // They have no place in this API.
+        // This API has none.
         HookKind::Node => false,
     });
     let mut hook_points: Vec<_> =

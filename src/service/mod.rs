@@ -1,8 +1,8 @@
-//! The gRPC side: what KubeVirt calls. Each service is a thin file that turns its messages into
-//! [`HookCall`](crate::hook::HookCall)s and back; what all of them need is in `shim`. tonic's types do
-//! not leave this room.
+//! The gRPC services that KubeVirt calls. Each is a thin file that turns its messages into
+//! [`HookCall`](crate::hook::HookCall)s and back; `shim` has what all of them share. tonic's types
+//! do not leave this module.
 
-#![expect(clippy::disallowed_types, reason = "this is the room for tonic")]
+#![expect(clippy::disallowed_types, reason = "this is the layer for tonic")]
 
 mod api;
 pub mod client;
@@ -41,66 +41,62 @@ pub use shim::Shim;
 
 use crate::frame::MAX_FRAME_BYTES;
 
-/// The wire, as `proto/` defines it.
-#[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, reason = "generated")]
+/// The messages and services that `proto/` defines.
+#[allow(clippy::all, clippy::pedantic, unreachable_pub, reason = "generated")]
 pub mod proto {
-    /// `kubevirt.hooks.info`.
     pub mod info {
         tonic::include_proto!("kubevirt.hooks.info");
     }
-    /// `kubevirt.hooks.v1alpha1`.
     pub mod v1alpha1 {
         tonic::include_proto!("kubevirt.hooks.v1alpha1");
     }
-    /// `kubevirt.hooks.v1alpha2`.
     pub mod v1alpha2 {
         tonic::include_proto!("kubevirt.hooks.v1alpha2");
     }
-    /// `kubevirt.hooks.v1alpha3`.
     pub mod v1alpha3 {
         tonic::include_proto!("kubevirt.hooks.v1alpha3");
     }
-    /// `kubevirt.hooks.plugins.v1alpha1`.
     pub mod plugins {
         tonic::include_proto!("kubevirt.hooks.plugins.v1alpha1");
     }
 }
 
-/// What a caller can take: grpc-go's default limit for one message, which KubeVirt keeps.
+/// Maximum length of a response: grpc-go's default limit for one message, which KubeVirt keeps.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
-/// The longest request that is read: two documents that would each just fit a worker's frame.
-/// Which of them is too long for its way is then said by name.
+/// Maximum length of a request: two documents that each just fit into a worker's frame. A check
+/// further down then names the one that is too long.
 const MAX_REQUEST_BYTES: usize = 2 * MAX_FRAME_BYTES + 64 * 1024;
 
-/// HTTP/2's window for one stream and for one connection. With the default of 64 kB a document
-/// of 1 MB waits for fifteen window updates on its way.
+/// HTTP/2's window for one stream and for one connection. With the default of 64 kB a document of 1
+/// MB takes fifteen window updates.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// The longest HTTP/2 frame that is taken; callers choose their own length below it.
+/// Maximum length of an HTTP/2 frame; clients choose any length below it.
 const HTTP2_FRAME_BYTES: u32 = 1024 * 1024;
 
-/// Calls at once on one connection; a client keeps more to itself. KubeVirt makes one call on each, and
-/// no more than this may wait for a process unless --queue-limit says otherwise.
+/// Maximum number of calls in flight on one connection; the client delays further ones. KubeVirt
+/// makes one call on each connection. `--queue-limit` has the same default.
 const MAX_STREAMS: u32 = 256;
 
-/// How long a connection may be quiet before its client is asked for a sign of life. An ordinary
-/// connection, which is there for one call, is gone by then.
+/// Idle time of a connection before the shim pings its client. An ordinary connection is for one
+/// call, and closed by then.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long the client may take to give it, which is grpc-go's own limit. A client that is stopped, or
-/// gone without a word, would hold its connection for ever.
+/// Timeout for the reply to a ping, grpc-go's own default. Without it a client that hangs would
+/// hold its connection for ever.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves an API until `stop`, then lets calls in flight end.
-/// Connections that are still open when this is dropped are closed.
+/// Serves an API until `stop`, then lets calls in flight finish. Closes open connections when it is
+/// dropped.
 pub async fn serve<T: Send + Unpin + 'static>(
     shim: Arc<Shim>,
     api: Api,
     mut connections: mpsc::Receiver<Connection<T>>,
     stop: CancellationToken,
 ) {
-    // tonic's own server speaks HTTP/1 as well, which would be in the program for nothing.
+    // tonic's own server also has HTTP/1, which no client needs and which would make the program
+    // larger.
     let mut http2 = Builder::new(TokioExecutor::new());
     http2
         .timer(TokioTimer::new())
@@ -117,7 +113,7 @@ pub async fn serve<T: Send + Unpin + 'static>(
             connection = connections.recv() => {
                 let Some(connection) = connection else { break };
                 let served = http2.serve_connection(TokioIo::new(connection), services.clone());
-                // A client that breaks HTTP/2, or goes away, has ended its own connection.
+                // An error concerns this connection only: its client broke HTTP/2 or went away.
                 open.spawn(graceful.watch(served));
             }
             Some(_) = open.join_next() => {}
@@ -141,7 +137,7 @@ fn services(shim: &Arc<Shim>, api: Api, stop: &CancellationToken) -> Routes {
     }
 }
 
-/// Services whose health clients can ask for.
+/// Services for whose health clients can ask.
 #[derive(Default)]
 struct Services {
     routes: Routes,

@@ -1,4 +1,4 @@
-//! `kubevirt.hooks.plugins.v1alpha1.NodeHookService`: hooks that run on the node, beside a VM.
+//! `kubevirt.hooks.plugins.v1alpha1.NodeHookService`: hooks that run on the node of a VM.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ impl NodeHookService for Service {
     ) -> Result<Response<ExecuteNodeHookResponse>, Status> {
         tracing::info!("ExecuteNodeHook method has been called");
         let ExecuteNodeHookRequest { hook_point, vmi, node_context } = request.get_ref().clone();
-        // KubeVirt adds and renames hook points, so any word will do; the backend knows its hooks.
+        // KubeVirt adds and renames hook points, so any name is accepted; the backend knows its
+        // hooks.
         let Some(hook) = HookName::of_node_hook_point(&hook_point) else {
             return Err(no_such_hook_point(&hook_point));
         };

@@ -50,8 +50,7 @@ impl Callbacks for Service {
         respond(&HookName::PRE_CLOUD_INIT_ISO, result)
     }
 
-    /// Answers, and then the shim ends: a call in flight is let end. Any number of calls does
-    /// no harm.
+    /// Starts the graceful shutdown, during which calls in flight finish. Further calls do nothing.
     async fn shutdown(
         &self,
         _: Request<ShutdownParams>,
