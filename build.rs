@@ -1,4 +1,4 @@
-//! Compiles `proto/` into Rust with a compiler written in Rust, so that a build needs no `protoc`.
+//! Compiles `proto/` with a compiler written in Rust, so that a build needs no `protoc`.
 
 use std::error::Error;
 
@@ -11,9 +11,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Documents stay slices of the buffer that the request arrived in.
         .bytes(".")
-        // The derived `Debug` would print whole documents into whatever formats a message.
+        // The derived `Debug` would print whole documents.
         .skip_debug(["."])
-        // Callers are written by hand: all versions share their messages.
+        // Clients are written by hand: all versions share their messages.
         .build_client(false)
         .compile_fds(descriptors)?;
     Ok(())

@@ -10,21 +10,22 @@
 //!
 //! | module | is about |
 //! |---|---|
-//! | [`cli`] | flags and environment, checked, as plain configurations |
+//! | [`cli`] | flags and environment, validated, as plain configurations |
 //! | [`commands`] | `serve` and `health` |
-//! | [`server`] | the life of a socket, and the order in which everything ends |
+//! | [`server`] | sockets, and the order of start and shutdown |
 //! | [`service`] | the gRPC services, one thin file each |
 //! | [`backend`] | exec mode and the pool of workers |
 //! | [`admission`] | how many calls and bytes may be held at a time |
 //! | [`rpc`] | messages of the worker protocol |
-//! | [`error`] | what can go wrong, split by consequence |
+//! | [`error`] | errors, split by consequence |
 //! | [`frame`] | the frame codec |
-//! | [`hook`] | a hook call, its documents and their checks |
+//! | [`hook`] | a hook call, its documents and their validation |
 //! | [`logging`] | log lines |
-//! | [`text`] | text that is cut to a limit |
-//! | `sys` | system calls that take unsafe code |
+//! | [`text`] | texts cut to a maximum length |
+//! | `sys` | system calls without a safe wrapper, all unsafe code |
 //!
-//! The library exists for the program, for `hookctl` and for the tests; it promises no stable interface.
+//! The library exists for the program, for `hookctl` and for the tests; its interface is not
+//! stable.
 
 #![deny(unsafe_code)]
 

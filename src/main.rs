@@ -21,11 +21,11 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> Result<ExitCode, StartError> {
-    // It holds for one thread and those that it starts, so it comes first.
+    // It applies to one thread and those that it starts, so it comes first.
     if config.no_new_privs {
         backend::renounce_new_privileges()?;
     }
-    // Dropped last, so that the last lines are written.
+    // Dropped last, which writes the last lines.
     let log = logging::start(config.log_format, config.verbosity);
     // One thread: the shim lives in a fifth of a CPU beside a virtual machine.
     let runtime = tokio::runtime::Builder::new_current_thread()

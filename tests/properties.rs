@@ -1,4 +1,4 @@
-//! What holds for any bytes: of frames, and of messages.
+//! Properties of frames and messages that hold for any bytes.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,10 +17,10 @@ use sidecar_shim::rpc::{
 
 use self::frames::items;
 
-/// What must not be shown of a document.
+/// A part of a document, which no error may contain.
 const SECRET: &str = "s3cr3t";
 
-/// Nothing is written beside the sources when a case fails: the case is printed.
+/// A failing case is printed, not written beside the sources.
 fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -55,7 +55,7 @@ fn frame(bytes: &[u8]) -> Vec<u8> {
     [&length[..], bytes].concat()
 }
 
-/// Streams as workers write them, and worse.
+/// Streams of workers, valid and broken.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let good = vec(any::<u8>(), 1..300).prop_map(|bytes| frame(&bytes));
     let text = "[ -~\n]{0,120}".prop_map(String::into_bytes);
@@ -78,7 +78,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Cuts a stream where these say.
+/// Splits a stream at these indices.
 fn split<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     at.extend([0, stream.len()]);
@@ -136,7 +136,7 @@ proptest! {
         text in "[ -~\n]{0,120}",
         after in stream(),
     ) {
-        // From its first angle bracket on, a text may be a document.
+        // A text may be a document from its first angle bracket on.
         let document = format!("{text}<domain>{SECRET}</domain>");
         let stream = [&before.concat()[..], document.as_bytes(), &after].concat();
         let (seen, error) = decode([&stream[..]]);
@@ -169,12 +169,12 @@ fn object_of(
     vec((".{0,12}", value), 0..5).prop_map(|members| members.into_iter().collect())
 }
 
-/// A document as text: any characters but NUL, which no document may hold.
+/// A document as text: any characters except NUL, which documents must not contain.
 fn text() -> impl Strategy<Value = String> {
     "[^\0]{0,200}"
 }
 
-/// The frames in an outbox.
+/// Takes the frames out of an outbox.
 fn sent(outbox: &mut Outbox) -> Vec<Bytes> {
     let bytes = outbox.copy_to_bytes(outbox.remaining());
     let (seen, error) = decode([&bytes[..]]);
@@ -186,7 +186,7 @@ fn sent(outbox: &mut Outbox) -> Vec<Bytes> {
     seen.into_iter().map(frame).collect()
 }
 
-/// Gives frames to a reader, and returns the first message or the fault.
+/// Reads frames, and returns the first message or the fault.
 fn read(frames: impl IntoIterator<Item = Bytes>) -> Result<Option<Incoming>, String> {
     let mut reader = MessageReader::default();
     for frame in frames {
@@ -207,7 +207,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_call_holds_its_documents_and_nothing_else(
+    fn a_call_contains_its_documents_and_nothing_else(
         vmi in object_of(json_value()),
         domain in text(),
         data in object_of(json_value()),
@@ -252,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn a_call_of_a_node_hook_holds_the_node_and_why_it_is_made(
+    fn a_call_of_a_node_hook_contains_the_node_and_the_reason(
         vmi in object_of(json_value()),
         node in text(),
         context in "[^\0]{0,15}",
@@ -334,17 +334,17 @@ proptest! {
     fn any_bytes_are_a_message_or_a_fault_that_shows_no_value(
         frames in vec(vec(any::<u8>(), 1..60), 1..4),
         value in json_value(),
-        member in prop::sample::select(vec![
+        field in prop::sample::select(vec![
             "jsonrpc", "id", "method", "params", "result", "error", "attachments",
         ]),
         cut in any::<prop::sample::Index>(),
     ) {
-        // That it does not panic is what is wanted.
+        // It must not panic.
         let _ = read(frames.into_iter().map(Bytes::from));
 
-        // A message with one member of the wrong kind, whole and torn.
+        // A message with one field of the wrong type, whole and torn.
         let mut message = json!({"jsonrpc": "2.0", "id": 2, "result": {"domain": SECRET}});
-        message[member] = value;
+        message[field] = value;
         message["params"] = SECRET.into();
         let text = Bytes::from(message.to_string());
         for text in [text.slice(..=cut.index(text.len())), text] {

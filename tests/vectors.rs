@@ -1,4 +1,4 @@
-//! The test vectors of the protocol, held against what the shim reads and writes.
+//! Compares the test vectors of the protocol with what the shim reads and writes.
 
 #![expect(
     clippy::disallowed_types,
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sidecar_shim::frame::{FrameError, Item, Outbox};
-use sidecar_shim::hook::{HookCall, HookName};
+use sidecar_shim::hook::{HookCall, HookKind, HookName};
 use sidecar_shim::rpc::{
     CallResult, Declared, ErrorObject, Incoming, MessageReader, Outcome, OutgoingCall, read_result,
     send_call, send_cancel, send_initialize,
@@ -28,7 +28,7 @@ fn directory(kind: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("protocol/vectors").join(kind)
 }
 
-/// The vectors of one kind: their names, and what is said of them.
+/// Returns the vectors of one kind: their names and descriptions.
 fn vectors(kind: &str) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory(kind)).unwrap() {
@@ -47,7 +47,7 @@ fn bytes(kind: &str, name: &str, extension: &str) -> Vec<u8> {
     std::fs::read(directory(kind).join(format!("{name}.{extension}"))).unwrap()
 }
 
-/// Bytes as the vectors show them.
+/// Formats bytes as the vectors do.
 fn shown(bytes: &[u8]) -> Value {
     std::str::from_utf8(bytes).map_or_else(
         |_| {
@@ -66,7 +66,7 @@ fn the_files_are_as_their_script_writes_them() {
 }
 
 #[test]
-fn frames_are_found_however_the_stream_was_split() {
+fn frames_are_found_wherever_the_stream_is_split() {
     for (name, facts) in vectors("frames") {
         let expected = match facts.get("shim") {
             Some(shim) => shim.clone(),
@@ -92,7 +92,7 @@ fn frames_are_found_however_the_stream_was_split() {
     }
 }
 
-/// A call as it stands in a vector, its documents untouched.
+/// A call in a vector, with its documents unparsed.
 #[derive(Deserialize)]
 struct Call<'a> {
     id: u64,
@@ -116,22 +116,20 @@ struct Params<'a> {
 }
 
 impl Call<'_> {
-    /// The shim's own form of the call. `None` where it would not send such a one.
+    /// Returns the shim's own form of the call, or `None` if the shim does not send such calls.
     fn hook_call(&self, attached: Option<&Bytes>) -> Option<HookCall> {
         let raw = |value: Option<&RawValue>| value.map(|raw| Bytes::from(raw.get().to_owned()));
         let vmi = raw(self.params.vmi)?;
-        let call = match self.method.as_str() {
-            "onDefineDomain" => {
+        let hook = HookName::parse(&self.method)?;
+        let call = match hook.kind() {
+            HookKind::Domain => {
                 let inline = self.params.domain.clone().map(Bytes::from);
                 HookCall::on_define_domain(&vmi, "domain", inline.or(attached.cloned())?)
             }
-            "preCloudInitIso" => {
+            HookKind::CloudInit => {
                 HookCall::pre_cloud_init_iso(&vmi, &raw(self.params.cloud_init_data)?)
             }
-            name => {
-                let hook = HookName::parse(name).filter(HookName::is_node_hook)?;
-                HookCall::node_hook(hook, &vmi, self.params.node_name.clone()?)
-            }
+            HookKind::Node => HookCall::node_hook(hook, &vmi, self.params.node_name.clone()?),
         };
         let context = self.params.invocation.as_ref().and_then(|said| said["context"].as_str());
         call.and_then(|call| call.in_context(context.unwrap_or_default().to_owned())).ok()
@@ -149,8 +147,8 @@ impl Call<'_> {
     }
 }
 
-/// What the shim sends in the place of the message that begins with `frame`; `None` if it sends no
-/// such message.
+/// Returns what the shim sends in place of the message in `frame`, or `None` if it does not send
+/// such messages.
 fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Option<Outbox> {
     let mut outbox = Outbox::default();
     let message: Value = serde_json::from_slice(frame).unwrap();
@@ -166,7 +164,7 @@ fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Opti
     Some(outbox)
 }
 
-/// The frames of a stream that has nothing but frames.
+/// Returns the frames of a stream without stray output.
 fn frames(stream: &[u8]) -> Vec<Bytes> {
     let (items, error) = items([stream]);
     assert!(error.is_none(), "{error:?}");
@@ -202,7 +200,8 @@ fn the_shim_writes_what_the_vector_worker_reads() {
     assert!(compared > 50, "{compared} messages");
 }
 
-/// The call with this id, in the shim's own form. `None` where it would not send such a one.
+/// Returns the call with this id in the shim's own form, or `None` if the shim does not send such
+/// calls.
 fn find_call(input: &[Bytes], id: u64) -> Option<HookCall> {
     let at = input.iter().position(|frame| {
         serde_json::from_slice::<Value>(frame)
@@ -213,7 +212,7 @@ fn find_call(input: &[Bytes], id: u64) -> Option<HookCall> {
     call.hook_call(attached.map(|index| &input[at + 1 + index]))
 }
 
-/// A worker's error as it stands in a vector.
+/// Formats a worker's error as the vectors do.
 fn error_object(error: &ErrorObject) -> Value {
     let mut object = json!({"code": error.code, "message": error.message});
     if error.retryable() {
@@ -222,7 +221,7 @@ fn error_object(error: &ErrorObject) -> Value {
     object
 }
 
-/// Compares one message of the worker, as the shim reads it, with its place in the vector.
+/// Compares one message of the worker, as the shim reads it, with the vector.
 fn compare(name: &str, incoming: Incoming, expected: &Value, attached: &[Value], input: &[Bytes]) {
     match incoming {
         Incoming::Log(line) => {

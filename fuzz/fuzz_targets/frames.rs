@@ -1,5 +1,5 @@
-//! Any stream, however it is split, gives the same frames or the same error, and no more memory is
-//! taken than one frame needs.
+//! Decoding a stream gives the same frames or the same error wherever it is split, and takes no
+//! more memory than one frame needs.
 
 #![no_main]
 
@@ -8,10 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use sidecar_shim::frame::{FrameDecoder, Item, MAX_FRAME_BYTES};
 use tokio_util::codec::Decoder;
 
-/// The items of a stream and how it ended.
+/// The items of a stream and its error.
 type Decoded = (Vec<Item>, Option<String>);
 
-// The first byte says how many of the following ones say where the stream is cut.
+// The first byte is the number of the following bytes that are sizes of pieces.
 fuzz_target!(|data: &[u8]| {
     let Some((&count, rest)) = data.split_first() else { return };
     let (cuts, stream) = rest.split_at(usize::from(count % 16).min(rest.len()));
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Decodes a stream that arrives in pieces of these sizes, again and again.
+/// Decodes a stream that arrives in pieces of these sizes, in a cycle.
 fn decode(stream: &[u8], sizes: &[u8]) -> Decoded {
     let mut decoder = FrameDecoder::default();
     let (mut buffer, mut items) = (BytesMut::new(), Vec::new());

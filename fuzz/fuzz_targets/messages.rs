@@ -1,4 +1,4 @@
-//! Whatever a worker writes is a message or a fault, and the fault shows nothing of a document.
+//! Any output of a worker is a message or a fault, and the fault contains nothing of a document.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use sidecar_shim::hook::{Checks, HookCall, HookName};
 use sidecar_shim::rpc::{CallResult, Declared, Incoming, MessageReader, Outcome, read_result};
 use tokio_util::codec::Decoder;
 
-/// What a fault may not hold: the corpus has it in values.
+/// A part of the corpus's values, which no fault may contain.
 const SECRET: &str = "s3cr3t";
 
 static CALLS: LazyLock<[HookCall; 3]> = LazyLock::new(|| {
@@ -42,7 +42,7 @@ fuzz_target!(|stream: &[u8]| {
     }
 });
 
-/// Reads an answer as one to `initialize`, and to each kind of hook.
+/// Reads a response as one to `initialize`, and to each kind of hook.
 fn check(outcome: &Outcome) {
     let declared = Declared::read(outcome);
     let Outcome::Result(parts) = outcome else { return };
@@ -52,7 +52,7 @@ fn check(outcome: &Outcome) {
     for call in CALLS.iter() {
         match read_result(call, parts) {
             Ok(CallResult::Output(output)) => {
-                // Its fault may name an element, which may be anything.
+                // Its fault may name an element, and the name may be the secret.
                 let _ = call.accept(output, Checks::WellFormed);
             }
             Ok(CallResult::Unchanged | CallResult::Done) => {}

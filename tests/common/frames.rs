@@ -1,10 +1,10 @@
-//! What several of the tests read from streams of bytes.
+//! Decodes streams of bytes for several of the tests.
 
 use bytes::BytesMut;
 use sidecar_shim::frame::{FrameDecoder, FrameError, Item};
 use tokio_util::codec::Decoder;
 
-/// What the shim finds in a stream that arrives in these pieces.
+/// Returns what the shim finds in a stream that arrives in these pieces, and its error.
 pub(crate) fn items<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<Item>, Option<FrameError>) {
