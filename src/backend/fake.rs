@@ -4,12 +4,12 @@
 use std::os::unix::process::ExitStatusExt;
 use std::pin::Pin;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::sync::{mpsc, watch};
@@ -96,6 +96,7 @@ pub(super) fn failure(result: HookResult) -> String {
 pub(super) struct FakeSpawner {
     started: mpsc::Sender<FakeWorker>,
     last_pid: Arc<AtomicI32>,
+    alive: Arc<AtomicUsize>,
 }
 
 /// Where the test receives the children that were started.
@@ -104,13 +105,23 @@ pub(super) struct Started(mpsc::Receiver<FakeWorker>);
 impl FakeSpawner {
     pub(super) fn new() -> (Self, Started) {
         let (started, workers) = mpsc::channel(1000);
-        (Self { started, last_pid: Arc::default() }, Started(workers))
+        (Self { started, last_pid: Arc::default(), alive: Arc::default() }, Started(workers))
+    }
+
+    /// Returns the number of children that the shim has not dropped.
+    pub(super) fn alive(&self) -> Arc<AtomicUsize> {
+        self.alive.clone()
     }
 }
 
 impl Started {
     pub(super) async fn next(&mut self) -> FakeWorker {
         soon(self.0.recv()).await.expect("the pool is gone")
+    }
+
+    /// Waits for the next child. `None` if the pool is gone.
+    pub(super) async fn recv(&mut self) -> Option<FakeWorker> {
+        self.0.recv().await
     }
 
     /// Returns a child that was started already.
@@ -130,7 +141,9 @@ impl Spawn for FakeSpawner {
             pid,
             state: watch::Sender::default(),
             stderr: Mutex::default(),
+            alive: self.alive.clone(),
         }));
+        self.alive.fetch_add(1, Ordering::Relaxed);
         let (stdin, reads) = launch.stdin.then(|| duplex(PIPE_BYTES)).unzip();
         let (stdout, writes) = duplex(PIPE_BYTES);
         let stdout = FakeStdout { pipe: stdout, shared: child.0.clone() };
@@ -139,6 +152,7 @@ impl Spawn for FakeSpawner {
             documents: launch.documents.iter().map(|(flag, text)| (*flag, text.to_vec())).collect(),
             stdin: reads,
             stdout: Some(writes),
+            unread: BytesMut::new(),
         };
         let sent = self.started.try_send(worker);
         sent.map_err(|_| SpawnError::CannotRun("no more workers can be started".to_owned()))?;
@@ -150,6 +164,7 @@ struct Shared {
     pid: i32,
     state: watch::Sender<State>,
     stderr: Mutex<Vec<String>>,
+    alive: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -215,6 +230,7 @@ impl Child for FakeChild {
 impl Drop for FakeChild {
     fn drop(&mut self) {
         self.0.kill();
+        self.0.alive.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -263,6 +279,18 @@ pub(super) struct Request {
     pub(super) domain: String,
 }
 
+impl Request {
+    pub(super) fn of(message: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            id: message["id"].as_u64().unwrap_or_else(|| panic!("{message}")),
+            method: text(&message["method"]),
+            attempt: message["params"]["invocation"]["attempt"].as_u64().unwrap_or_default(),
+            domain: text(&message["params"]["domain"]),
+        }
+    }
+}
+
 /// The test's side of a child. Dropped, it closes its pipes.
 pub(super) struct FakeWorker {
     shared: Arc<Shared>,
@@ -270,16 +298,30 @@ pub(super) struct FakeWorker {
     pub(super) documents: Vec<(&'static str, Vec<u8>)>,
     stdin: Option<DuplexStream>,
     stdout: Option<DuplexStream>,
+    unread: BytesMut,
 }
 
 impl FakeWorker {
-    /// Reads a frame.
-    pub(super) async fn frame(&mut self) -> Vec<u8> {
-        let stdin = self.stdin.as_mut().unwrap();
-        let length = soon(stdin.read_u32()).await.expect("the shim has closed the pipe");
-        let mut frame = vec![0; length as usize];
-        soon(stdin.read_exact(&mut frame)).await.expect("the shim never leaves half a frame");
-        frame
+    /// Reads a frame, or EOF. Cancel safe.
+    pub(super) async fn try_frame(&mut self) -> Option<BytesMut> {
+        loop {
+            if let Some(header) = self.unread.first_chunk() {
+                let end = 4 + u32::from_be_bytes(*header) as usize;
+                if self.unread.len() >= end {
+                    return Some(self.unread.split_to(end).split_off(4));
+                }
+            }
+            let Some(stdin) = &mut self.stdin else { return std::future::pending().await };
+            if stdin.read_buf(&mut self.unread).await.unwrap() == 0 {
+                let whole = self.unread.is_empty() || self.has_exited();
+                assert!(whole, "the shim leaves half a frame to no one but the dead");
+                return None;
+            }
+        }
+    }
+
+    pub(super) async fn frame(&mut self) -> BytesMut {
+        soon(self.try_frame()).await.expect("the shim has closed stdin")
     }
 
     pub(super) async fn message(&mut self) -> Value {
@@ -287,14 +329,7 @@ impl FakeWorker {
     }
 
     pub(super) async fn request(&mut self) -> Request {
-        let message = self.message().await;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Request {
-            id: message["id"].as_u64().unwrap_or_else(|| panic!("{message}")),
-            method: text(&message["method"]),
-            attempt: message["params"]["invocation"]["attempt"].as_u64().unwrap_or_default(),
-            domain: text(&message["params"]["domain"]),
-        }
+        Request::of(&self.message().await)
     }
 
     /// Answers `initialize`.
@@ -311,13 +346,13 @@ impl FakeWorker {
 
     /// Asserts that the shim closes stdin, with nothing before it.
     pub(super) async fn stdin_closes(&mut self) {
-        let mut rest = Vec::new();
-        soon(self.stdin.as_mut().unwrap().read_to_end(&mut rest)).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&rest), "", "the shim sent this before it closed stdin");
+        let frame = soon(self.try_frame()).await;
+        assert_eq!(frame, None, "the shim sent this before it closed stdin");
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) {
-        soon(self.stdout.as_mut().unwrap().write_all(bytes)).await.unwrap();
+        let written = soon(self.stdout.as_mut().unwrap().write_all(bytes)).await;
+        assert!(written.is_ok() || self.has_exited(), "the shim does not read");
     }
 
     pub(super) async fn send(&mut self, mut message: Value) {
@@ -374,6 +409,14 @@ impl FakeWorker {
     /// Waits for SIGKILL.
     pub(super) async fn killed(&self) {
         self.wait_for(|state| state.killed).await;
+    }
+
+    /// Waits for the exit.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let mut state = self.shared.state.subscribe();
+        async move {
+            state.wait_for(|state| state.exit.is_some()).await.unwrap();
+        }
     }
 
     async fn wait_for(&self, is: impl Fn(&State) -> bool) {

@@ -1,5 +1,6 @@
 //! A pool, its workers' tasks, and fake children.
 
+mod chaos;
 mod failures;
 mod retries;
 mod shutdown;
