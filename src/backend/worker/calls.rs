@@ -86,6 +86,11 @@ impl Calls {
         self.0.is_empty()
     }
 
+    /// Whether the worker has not answered one of them.
+    pub(super) fn has_open(&self) -> bool {
+        self.0.iter().any(InFlight::is_open)
+    }
+
     /// Returns the hook that request `id` calls.
     pub(super) fn hook_of(&self, id: u64) -> Option<&HookName> {
         self.0.iter().find(|call| call.id == id).map(|call| call.job.hook())

@@ -10,7 +10,7 @@
 //!            initialize answered           the pool dropped the sender
 //!  Starting ─────────────────────▶ Serving ──────────────────────────▶ Draining
 //!     │  └────────── the pool dropped the sender ──────────────────────▶  │
-//!     │                               │                                   │ the last call finishes:
+//!     │                               │                                   │ the last answer:
 //!     │ --start-timeout               │ call overdue                      │ stdin is closed, then
 //!     │ exit, protocol error          │ exit, protocol error              │ exit, or --kill-grace
 //!     ▼                               ▼                                   ▼
@@ -115,6 +115,7 @@ pub(super) async fn run<S: Spawn>(
     reports: mpsc::Sender<(WorkerId, Report)>,
 ) -> WorkerExit {
     let reporter = Reporter { id, reports };
+    let mut next_job = None;
     let cause = match Worker::spawn(&spawner, command, settings, reporter) {
         Ok(mut worker) => {
             let reason = loop {
@@ -123,12 +124,13 @@ pub(super) async fn run<S: Spawn>(
                     break reason;
                 }
             };
+            next_job = worker.next_job.take();
             worker.finish(reason).await
         }
         Err(fault) => ExitCause::Failed(fault),
     };
     jobs.close();
-    let unsent = std::iter::from_fn(|| jobs.try_recv().ok()).collect();
+    let unsent = next_job.into_iter().chain(std::iter::from_fn(|| jobs.try_recv().ok())).collect();
     WorkerExit { cause, unsent }
 }
 
@@ -149,7 +151,8 @@ enum State {
     Starting { due: Instant },
     /// It accepts calls.
     Serving(Declared),
-    /// It accepts no more calls. When its last call finishes, its stdin is closed and its exit is due.
+    /// It accepts no more calls. When it has answered the last one, its stdin is closed and its exit is
+    /// due.
     Draining { cancel: bool, due: Option<Instant> },
 }
 
@@ -197,6 +200,8 @@ struct Worker<C: Child> {
     output: Output<C::Stdout>,
     state: State,
     calls: Calls,
+    /// A job that was received and waits for the outbox, or for a slot.
+    next_job: Option<Job>,
     unread: Option<UnreadReplies>,
     /// When a worker that closed its stdin is killed.
     stdin_closed_deadline: Option<Instant>,
@@ -237,6 +242,7 @@ impl<C: Child> Worker<C> {
             output: Output::new(pipes.stdout),
             state,
             calls: Calls::default(),
+            next_job: None,
             unread: None,
             stdin_closed_deadline: None,
             write_pending: false,
@@ -248,23 +254,15 @@ impl<C: Child> Worker<C> {
     /// in random order: a worker that never stops writing must not starve the clock.
     async fn next_event(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Event {
         let next_due = self.next_due();
-        let receives_jobs = match &self.state {
-            State::Serving(declared) => {
-                self.stdin.is_some()
-                    && self.calls.len() < declared.concurrency
-                    && !self.outbox.has_remaining()
-            }
-            // There are none; the channel closes when the pool stops the worker.
-            State::Starting { .. } => true,
-            State::Draining { .. } => false,
-        };
+        // Also while it starts, and while its slots are taken: the channel closes when the pool stops it.
+        let receives = self.next_job.is_none() && !matches!(self.state, State::Draining { .. });
         let Self { output, stdin, outbox, process, calls, .. } = self;
         tokio::select! {
             output = output.next() => Event::Output(output),
             written = write_all(stdin.as_mut(), outbox) => Event::Written(written),
             exit = process.wait() => Event::Exited(exit),
             id = calls.caller_left() => Event::CallerLeft(id),
-            job = jobs.recv(), if receives_jobs => Event::Job(job),
+            job = jobs.recv(), if receives => Event::Job(job),
             due = sleep_until_due(next_due) => Event::Due(due),
         }
     }
@@ -300,7 +298,7 @@ impl<C: Child> Worker<C> {
                 self.outbox = Outbox::default();
                 self.stdin_closed_deadline = Some(Instant::now() + CLOSED_PIPE_TIMEOUT);
             }
-            Event::Job(Some(job)) => self.start_call(job).await,
+            Event::Job(Some(job)) => self.next_job = Some(job),
             Event::Job(None) => self.drain(),
             Event::CallerLeft(id) => {
                 let hook = self.calls.hook_of(id).map(tracing::field::display);
@@ -314,6 +312,7 @@ impl<C: Child> Worker<C> {
             }
         }
         self.free_slots().await;
+        self.start_next_job().await;
         self.close_when_drained();
         ControlFlow::Continue(())
     }
@@ -343,13 +342,13 @@ impl<C: Child> Worker<C> {
         ControlFlow::Continue(())
     }
 
-    /// Sends a call to the worker.
-    async fn start_call(&mut self, mut job: Job) {
-        let State::Serving(declared) = &self.state else {
-            // The pool sends jobs to workers that are ready, and this one was.
-            job.refuse(HookFailure::Unavailable("its worker is stopping".to_owned()));
-            return;
-        };
+    /// Sends the next call to the worker, if there is one and the worker can accept it.
+    async fn start_next_job(&mut self) {
+        let State::Serving(declared) = &self.state else { return };
+        let accepts = self.stdin.is_some()
+            && self.calls.len() < declared.concurrency
+            && !self.outbox.has_remaining();
+        let Some(mut job) = self.next_job.take_if(|_| accepts) else { return };
         self.write_pending = declared.concurrency > 1;
         if job.is_closed() {
             self.skip_call().await;
@@ -425,11 +424,11 @@ impl<C: Child> Worker<C> {
         self.state = State::Draining { cancel, due: None };
     }
 
-    /// Closes the stdin of a draining worker that has no calls left and an empty outbox. Its exit
-    /// deadline starts when the last call finishes, even if it has not read all that it was sent.
+    /// Closes the stdin of a draining worker that has answered its calls, once the outbox is empty. Its
+    /// exit deadline starts with the last answer, even if it has not read all that it was sent.
     fn close_when_drained(&mut self) {
         if let State::Draining { due, .. } = &mut self.state
-            && self.calls.is_empty()
+            && !self.calls.has_open()
         {
             due.get_or_insert(Instant::now() + self.settings.kill_grace);
             if !self.outbox.has_remaining() {

@@ -111,7 +111,7 @@ impl<C: Child> Worker<C> {
     pub(super) fn stop_reason(&self, exit: Exit, output: &FrameError) -> StopReason {
         match output {
             FrameError::Ended
-                if matches!(self.state, State::Draining { .. }) && self.calls.is_empty() =>
+                if matches!(self.state, State::Draining { .. }) && !self.calls.has_open() =>
             {
                 StopReason::Requested
             }

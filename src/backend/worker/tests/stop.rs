@@ -35,6 +35,22 @@ async fn a_worker_that_ignores_eof_is_terminated_after_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_answers_without_reading_the_call_is_due_after_the_grace() {
+    let (mut bench, mut worker) = Bench::start(json!({})).await;
+    let large = Bytes::from(format!("<domain>{}</domain>", "x".repeat(2 * PIPE_BYTES)));
+    let reply = bench.call(domain_call_with(large), LONG);
+    settle().await;
+    worker.reply(2, "not read").await;
+    assert_eq!(domain(result(reply).await), "<domain>not read</domain>");
+    let start = Instant::now();
+    bench.stop();
+    // Not at the deadline of the call, whose caller has its answer.
+    worker.terminated().await;
+    assert_eq!(start.elapsed(), KILL_GRACE);
+    assert!(matches!(bench.exited().await.cause, ExitCause::Requested));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_survives_sigkill_is_waited_for_no_longer_than_the_limit() {
     let (bench, mut worker) = Bench::start(json!({})).await;
     worker.ignores_sigkill();
