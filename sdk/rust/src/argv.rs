@@ -1,4 +1,4 @@
-//! A program of one call: documents in the arguments, the result on standard output.
+//! Argv style, one process per call: the documents are arguments, the result goes to stdout.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,10 +15,10 @@ use crate::hook::{Hook, Kind, Reply, Subject};
 use crate::output::complain;
 use crate::worker::{Worker, ON_DEFINE_DOMAIN, PRE_CLOUD_INIT_ISO};
 
-/// What a node hook's call and a worker's have in `invocation.context`.
+/// Environment variable with the context of the call; workers get it in `invocation.context`.
 const CONTEXT: &str = "KUBEVIRT_HOOK_CONTEXT";
 
-/// Runs the hook that the arguments are for, and tells the exit status.
+/// Runs the hook that the arguments select, and returns the exit status.
 pub(crate) fn run(worker: &Worker<'_>, arguments: &[OsString], mut output: File) -> ExitCode {
     if matches!(arguments, [_, only] if only == "--help" || only == "-h") {
         return print(worker, &mut output, &format!("{}\n", usage(worker)));
@@ -49,7 +49,7 @@ fn print(worker: &Worker<'_>, output: &mut File, text: &str) -> ExitCode {
     }
 }
 
-/// One call, as the command line tells it.
+/// The one call that the command line describes.
 struct Once<'w, 'h> {
     name: &'w str,
     hook: &'w Hook<'h>,
@@ -65,7 +65,7 @@ impl<'w, 'h> Once<'w, 'h> {
         let Options { vmi, subject } = options;
         let vmi = vmi.ok_or("--vmi is missing")?;
         let (kind, subject) = subject.ok_or("--domain, --cloud-init or --node is missing")?;
-        // The name that it was started by wins; the options know two names by themselves.
+        // The program's file name decides; without a match, the options imply one of two hooks.
         let program = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
         let name = match kind {
             _ if worker.hooks.contains_key(program) => program,
@@ -73,9 +73,9 @@ impl<'w, 'h> Once<'w, 'h> {
             Kind::Domain => ON_DEFINE_DOMAIN,
             Kind::CloudInit => PRE_CLOUD_INIT_ISO,
             Kind::Node => {
-                return Err("a node hook has to be started by its name, through a symbolic link, \
-                            say"
-                .to_owned())
+                return Err("--node does not select a hook: start this program through a link \
+                            named after the hook"
+                    .to_owned())
             }
         };
         let (name, hook) = worker
@@ -120,7 +120,7 @@ fn object(text: &OsStr, otherwise: Failure) -> Result<Value, Failure> {
     value.filter(Value::is_object).ok_or(otherwise)
 }
 
-/// What stands behind the options.
+/// The values of the options.
 #[derive(Default)]
 struct Options {
     vmi: Option<OsString>,
@@ -131,7 +131,7 @@ impl Options {
     fn read(&mut self, arguments: &[OsString]) -> Result<(), String> {
         let mut arguments = arguments.iter();
         while let Some(option) = arguments.next() {
-            // What is no option may be a document, which no message may quote.
+            // An unknown argument may be a document, so the error does not quote it.
             let option = option.to_str().unwrap_or_default();
             let (option, value) = match option.split_once('=') {
                 Some((option, value)) => (option, Some(OsString::from(value))),
@@ -142,7 +142,7 @@ impl Options {
                 "--domain" => Some(Kind::Domain),
                 "--cloud-init" => Some(Kind::CloudInit),
                 "--node" => Some(Kind::Node),
-                _ => return Err("an argument that is no option of a hook".to_owned()),
+                _ => return Err("unknown argument".to_owned()),
             };
             let value = value
                 .or_else(|| arguments.next().cloned())
@@ -152,7 +152,7 @@ impl Options {
                 Some(kind) => self.subject.replace((kind, value)).is_some(),
             };
             if twice {
-                return Err(format!("{option} is one too many"));
+                return Err(format!("{option} conflicts with an earlier option"));
             }
         }
         Ok(())

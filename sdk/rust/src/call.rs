@@ -1,4 +1,4 @@
-//! One call of a hook, as the hook sees it.
+//! One call of a hook, from the hook's point of view.
 
 use std::fmt::Display;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::error::Cancelled;
 use crate::output::Log;
 
-/// One call of a hook: for which VM it is, how urgent it is, and where to log.
+/// One call of a hook: the VM, the time left, and the log.
 #[derive(Debug)]
 pub struct Call {
     pub(crate) hook: String,
@@ -22,8 +22,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call without a shim, for tests of hooks: a first attempt, without deadline and context,
-    /// that logs to standard error.
+    /// Creates a call without a shim, for tests of hooks: the first attempt, without deadline and
+    /// context. It logs to stderr.
     ///
     /// ```
     /// use serde_json::json;
@@ -43,71 +43,74 @@ impl Call {
         }
     }
 
-    /// The name of the hook.
+    /// Returns the hook point, such as `onDefineDomain`.
     #[must_use]
     pub fn hook(&self) -> &str {
         &self.hook
     }
 
-    /// The VirtualMachineInstance as Kubernetes JSON, always an object. What is not there is
-    /// `Null`: `call.vmi()["spec"]["domain"]["cpu"]["cores"].as_u64()` is a number or `None`.
+    /// Returns the VirtualMachineInstance as Kubernetes JSON, always an object. Missing fields
+    /// read as `Null`: `call.vmi()["spec"]["domain"]["cpu"]["cores"].as_u64()` is a number or
+    /// `None`.
     #[must_use]
     pub fn vmi(&self) -> &Value {
         &self.vmi
     }
 
-    /// An annotation of the VM, which is how its owner talks to a hook.
+    /// Returns an annotation of the VM. Annotations are how the VM's owner configures a hook.
     #[must_use]
     pub fn annotation(&self, name: &str) -> Option<&str> {
         self.vmi["metadata"]["annotations"][name].as_str()
     }
 
-    /// Which try this is: 1, or 2 after a worker has died over the call or asked for another try.
+    /// Returns the number of this attempt: 1, or 2 if a worker crashed during the first attempt or
+    /// asked for a retry.
     #[must_use]
     pub fn attempt(&self) -> u64 {
         self.attempt
     }
 
-    /// Why KubeVirt calls, where it says so: `Boot`, `MigrationSource` or `MigrationTarget`.
+    /// Returns the context of the call if KubeVirt states it: `Boot`, `MigrationSource` or
+    /// `MigrationTarget`.
     #[must_use]
     pub fn context(&self) -> Option<&str> {
         self.context.as_deref()
     }
 
-    /// The time left until the shim answers in the hook's place, if there is such a limit.
+    /// Returns the time left before the shim fails the call, or `None` without a deadline.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Tells whether somebody still waits for the answer.
+    /// Returns a handle that reports whether the call was cancelled.
     #[must_use]
     pub fn cancellation(&self) -> &Cancellation {
         &self.cancellation
     }
 
-    /// Writes a line to the shim's log, tied to this call; without a shim, to standard error. It is
-    /// cut at 8 KiB. Put no document or secret into it.
+    /// Writes a line to the shim's log with the id of this call; without a shim, to stderr. Lines
+    /// are truncated at 8 KiB. Do not log documents or secrets.
     pub fn log(&self, level: Level, message: impl Display) {
         self.log.write(level, &message.to_string());
     }
 }
 
-/// How important a line of the log is.
+/// Severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// For the authors of the hook.
+    /// Details for the hook's authors.
     Debug,
-    /// What the hook does.
+    /// Normal operation.
     Info,
-    /// What somebody should look at.
+    /// A problem that the hook worked around.
     Warning,
-    /// What went wrong.
+    /// A failure.
     Error,
 }
 
 impl Level {
-    /// The level's name in the protocol.
+    /// Returns the level's name in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -119,22 +122,22 @@ impl Level {
     }
 }
 
-/// Whether a call was cancelled. Clones tell of the same call, so a thread or a callback can have
-/// one.
+/// Cancellation of a call. Clones refer to the same call, so threads and callbacks can hold one.
 ///
-/// A hook that ends soon needs none of this. One that waits for something should look: whatever it
-/// returns once its call was cancelled is thrown away.
+/// The shim cancels a call when its caller has gone, and then discards the hook's result. Hooks
+/// that wait or poll should check for it; fast hooks need not.
 #[derive(Debug, Clone, Default)]
 pub struct Cancellation(Arc<(Mutex<bool>, Condvar)>);
 
 impl Cancellation {
-    /// Whether the call was cancelled.
+    /// Returns whether the call was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         *self.0 .0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a hook whose call was cancelled: `call.cancellation().check()?`.
+    /// Returns an error if the call was cancelled, to leave the hook:
+    /// `call.cancellation().check()?`.
     pub fn check(&self) -> Result<(), Cancelled> {
         if self.is_cancelled() {
             return Err(Cancelled);
@@ -142,7 +145,7 @@ impl Cancellation {
         Ok(())
     }
 
-    /// Sleeps, or waits for the cancellation, whichever ends first. An error is the cancellation.
+    /// Sleeps until the timeout, or until the cancellation, which is returned as an error.
     ///
     /// ```no_run
     /// # use kubevirt_hook::{Call, Result};

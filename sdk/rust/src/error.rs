@@ -1,17 +1,17 @@
-//! Why a call has no result: what a hook says, and what the caller is told.
+//! Errors: those that a hook returns, and the error responses that the shim gets.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
-/// The hook refuses, or cannot do what the VM asks for. The message reaches the status of the VM: say
-/// what is wrong and what to do, and put no document or secret into it.
+/// The hook refuses the VM, or cannot do what the VM asks for. The VM's owner reads the message in
+/// the VM's status: say what is wrong and what to do. Do not include documents or secrets.
 ///
 /// ```
 /// # use kubevirt_hook::{Refusal, Result};
 /// fn order(annotation: &str) -> Result<u32> {
-///     let refused = |_| Refusal::new(format!("annotation boot-order: {annotation} is no number"));
-///     Ok(annotation.parse().map_err(refused)?)
+///     let why = format!("annotation boot-order: not a number: {annotation}");
+///     Ok(annotation.parse().map_err(|_| Refusal::new(why))?)
 /// }
 /// # assert!(order("first").unwrap_err().is::<Refusal>());
 /// ```
@@ -22,14 +22,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Refuses with a message for the owner of the VM.
+    /// Creates a refusal with a message for the VM's owner.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), retryable: false }
     }
 
-    /// Says that another worker may succeed where this one could not: the shim sends the call once
-    /// more, if there is time left.
+    /// Marks the failure as one that another worker may not have: the shim retries the call once,
+    /// if there is time left.
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
@@ -45,12 +45,12 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// The documents of a call cannot be used: the caller is to blame, neither the VM nor the hook.
+/// The documents of a call are invalid. This is a fault of the caller, not of the VM or the hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidParams(String);
 
 impl InvalidParams {
-    /// Says which document cannot be used, and why, without quoting it.
+    /// Creates the error. The message names the document and the reason, and does not quote it.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
@@ -65,7 +65,7 @@ impl fmt::Display for InvalidParams {
 
 impl Error for InvalidParams {}
 
-/// Nobody waits for the call any more. See [`Cancellation::check`](crate::Cancellation::check).
+/// The call was cancelled. See [`Cancellation::check`](crate::Cancellation::check).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -77,12 +77,12 @@ impl fmt::Display for Cancelled {
 
 impl Error for Cancelled {}
 
-/// An error response, before it is written.
+/// An error response that has not been written yet.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: i32,
     pub(crate) message: Cow<'static, str>,
-    /// JSON text of `data`.
+    /// The error's `data`, as JSON text.
     pub(crate) data: Option<&'static str>,
 }
 
@@ -98,8 +98,8 @@ impl Failure {
         message: Cow::Borrowed("no common protocol version"),
         data: Some(r#"{"protocolVersions":[1]}"#),
     };
-    /// What went wrong stands on standard error alone: nobody wrote it for the owner of the VM, and
-    /// it may quote a document.
+    /// The cause goes to stderr only: it was not written for the VM's owner and may quote a
+    /// document.
     pub(crate) const FAULT: Self =
         Self::fixed(-32603, "a fault in the hook's code; its log has the trace");
     pub(crate) const CANCELLED: Self = Self::fixed(-32800, "the call was cancelled");
@@ -108,7 +108,7 @@ impl Failure {
         Self::fixed(-32602, message)
     }
 
-    /// What a hook returned as its error.
+    /// Converts the error that a hook returned.
     pub(crate) fn of_hook(error: &(dyn Error + 'static)) -> Self {
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             let message = Cow::Owned(clip(&refusal.message).to_owned());
@@ -122,10 +122,10 @@ impl Failure {
     }
 }
 
-/// The shim cuts lines of the log here, and messages at half of it.
+/// The shim truncates log lines at this length, and error messages at half of it.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
-/// The start of a text that is longer than the shim takes.
+/// Truncates a text to `MAX_TEXT_BYTES`, at a character boundary.
 pub(crate) fn clip(text: &str) -> &str {
     let mut end = text.len().min(MAX_TEXT_BYTES);
     while !text.is_char_boundary(end) {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_nobody_wrote_for_the_owner_is_not_told() {
+    fn the_text_of_an_arbitrary_error_is_kept_from_the_owner() {
         let failure = Failure::of_hook(&std::io::Error::other("secret"));
         assert_eq!((failure.code, &failure.message), (-32603, &Failure::FAULT.message));
         assert!(!failure.message.contains("secret"));

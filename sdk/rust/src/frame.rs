@@ -1,13 +1,13 @@
-//! Frames: a length of 32 bits, big-endian, then that many bytes.
+//! Frames: a 32-bit big-endian length, then that many bytes.
 
 use std::io::{self, Read, Write};
 
 use crate::steps::STEP_BYTES;
 
-/// 16 MiB − 1, so that the first byte of every frame is zero, which no text begins with.
+/// 16 MiB − 1. The first byte of a frame is therefore zero, which distinguishes it from text.
 pub(crate) const MAX_FRAME_BYTES: usize = 0x00ff_ffff;
 
-/// The next frame, or none at end-of-file. After an error there is no way back into step.
+/// Reads the next frame; `None` at EOF. After an error the stream cannot be resynchronized.
 pub(crate) fn read(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut header = Vec::with_capacity(4);
     input.take(4).read_to_end(&mut header)?;
@@ -15,24 +15,23 @@ pub(crate) fn read(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let Ok(header) = <[u8; 4]>::try_from(&header[..]) else {
-        return Err(torn("it ended inside the length of a frame"));
+        return Err(torn("EOF inside the length of a frame"));
     };
     let length = u32::from_be_bytes(header) as usize;
     if !(1..=MAX_FRAME_BYTES).contains(&length) {
         return Err(broken(&format!(
-            "{header:02x?} is not the length of a frame, which holds 1 to {MAX_FRAME_BYTES} bytes"
+            "invalid frame length {header:02x?}: a frame holds 1 to {MAX_FRAME_BYTES} bytes"
         )));
     }
     let mut frame = Vec::with_capacity(length);
     input.take(length as u64).read_to_end(&mut frame)?;
     if frame.len() < length {
-        return Err(torn(&format!("it ended after {} of a frame's {length} bytes", frame.len())));
+        return Err(torn(&format!("EOF after {} of a frame's {length} bytes", frame.len())));
     }
     Ok(Some(frame))
 }
 
-/// Writes one message: its JSON, and behind it what is attached to it. Every part has to fit a
-/// frame.
+/// Writes one message: its JSON, then its attachment. Each of them must fit a frame.
 pub(crate) fn write(
     output: &mut (impl Write + ?Sized),
     json: &str,
@@ -46,7 +45,7 @@ pub(crate) fn write(
         head.extend(header(attachment.len())?);
     }
     if attachment.len() <= STEP_BYTES {
-        // Copied, which costs less than a write of its own.
+        // Copying costs less than a second write.
         head.extend(attachment);
         output.write_all(&head)?;
     } else {
@@ -79,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream that arrives byte by byte.
+    /// A stream that delivers one byte per read.
     struct Trickle<'a>(&'a [u8]);
 
     impl Read for Trickle<'_> {
@@ -89,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Every frame, and what ended them, in the terms of the vectors.
+    /// Returns all frames and the fault that ended them, in the terms of the vectors.
     fn read_all(mut stream: impl Read) -> (Vec<Vec<u8>>, Value) {
         let mut frames = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! What a hook is, and how it is run: the same for a worker and for a program of one call.
+//! A hook and how it runs, both in a worker and in argv style.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -14,14 +14,14 @@ use crate::Result;
 type OfText<'h, R> = Box<dyn Fn(&Call, &str) -> Result<R> + Send + Sync + 'h>;
 type OfJson<'h, R> = Box<dyn Fn(&Call, Value) -> Result<R> + Send + Sync + 'h>;
 
-/// A hook's function.
+/// A registered function, by the kind of its document.
 pub(crate) enum Hook<'h> {
     Domain(OfText<'h, Option<String>>),
     CloudInit(OfJson<'h, Option<Value>>),
     Node(OfText<'h, ()>),
 }
 
-/// What kind of document a hook gets beside the VMI.
+/// Kind of document that a hook gets in addition to the VMI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Domain,
@@ -29,20 +29,20 @@ pub(crate) enum Kind {
     Node,
 }
 
-/// What a hook is called for.
+/// The document of a call.
 pub(crate) enum Subject {
     Domain(String),
     CloudInit(Value),
     Node(String),
 }
 
-/// What came of it.
+/// The result of a hook.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Unchanged,
     Domain(String),
     CloudInit(Value),
-    /// A node hook has nothing to say.
+    /// A node hook has no result.
     Done,
 }
 
@@ -55,10 +55,10 @@ impl Hook<'_> {
         }
     }
 
-    /// Runs the hook. Of a fault, the trace goes to standard error.
+    /// Runs the hook. If it fails or panics, the cause goes to stderr.
     pub(crate) fn run(&self, call: &Call, subject: Subject) -> std::result::Result<Reply, Failure> {
-        // The call is given up with everything that the hook may have left half done in it. What
-        // else the hook shares between calls is behind locks, which are poisoned.
+        // Unwind safe: the state of this call is dropped, and state that the hook shares between
+        // calls is behind locks, which a panic poisons.
         match panic::catch_unwind(AssertUnwindSafe(|| self.reply(call, subject))) {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => {
@@ -68,7 +68,7 @@ impl Hook<'_> {
                 }
                 Err(failure)
             }
-            // The panic hook has printed it.
+            // The panic hook has printed the cause.
             Err(_) => Err(Failure::FAULT),
         }
     }
@@ -87,12 +87,12 @@ impl Hook<'_> {
                 run(call, &node)?;
                 Reply::Done
             }
-            _ => unreachable!("a call's documents are those of its hook"),
+            _ => unreachable!("the subject was read for this kind of hook"),
         })
     }
 }
 
-/// An error and what caused it, in one line.
+/// Formats an error and its chain of sources in one line.
 fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -23,6 +23,6 @@ pub use error::{Cancelled, InvalidParams, Refusal};
 pub use serde_json;
 pub use worker::Worker;
 
-/// What a hook returns. Any error that is neither a [`Refusal`] nor [`InvalidParams`] is a fault of
-/// the hook: the caller is told that there was one, and standard error has its text.
+/// Result of a hook. An error that is neither a [`Refusal`] nor an [`InvalidParams`] counts as a
+/// bug in the hook: the caller gets a generic message, and the error's text goes to stderr.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

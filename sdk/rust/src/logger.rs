@@ -1,4 +1,4 @@
-//! The `log` crate's macros, connected to the shim's log.
+//! A logger for the `log` crate that writes to the shim's log.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use crate::call::Level;
 use crate::output::{Log, Output};
 
 thread_local! {
-    /// Where lines go while this thread runs a call.
+    /// Destination of log lines while this thread runs a call.
     static CALL: RefCell<Option<Log>> = const { RefCell::new(None) };
 }
 
 struct Logger {
-    /// Without a shim there is none.
+    /// `None` in argv style, where no shim reads messages.
     output: Option<Arc<Output>>,
 }
 
-/// Installs the logger, unless there is one.
+/// Installs the logger, unless the program has installed one.
 pub(crate) fn install(level: LevelFilter, output: Option<Arc<Output>>) {
     if log::set_boxed_logger(Box::new(Logger { output })).is_ok() {
         log::set_max_level(level);
     }
 }
 
-/// Ties what this thread logs to a call, until it is dropped.
+/// Guard: until it is dropped, this thread's log lines carry the id of a call.
 pub(crate) struct OfCall;
 
 impl OfCall {

@@ -1,4 +1,4 @@
-//! Messages from the shim: frames put together, and what a call needs taken out of them.
+//! Messages from the shim: assembles them from frames and extracts the documents of a call.
 
 use std::io::{self, Read};
 use std::mem;
@@ -13,27 +13,27 @@ use crate::hook::{Kind, Subject};
 /// A request or a notification.
 pub(crate) struct Message {
     pub(crate) method: String,
-    /// None is a notification's.
+    /// `None` in a notification.
     pub(crate) id: Option<Value>,
     params: Value,
-    /// Documents that came behind the message, by their names.
+    /// Attachments: their names and contents.
     attached: Vec<(String, Vec<u8>)>,
 }
 
-/// The next message, or none at end-of-file. After an error there is no way back into step.
+/// Reads the next message; `None` at EOF. After an error the stream cannot be resynchronized.
 pub(crate) fn read(input: &mut impl Read) -> io::Result<Option<Message>> {
     while let Some(json) = frame::read(input)? {
         let mut message = match serde_json::from_slice(&json) {
             Ok(Value::Object(message)) => message,
-            Ok(_) => return Err(io::Error::other("a message that is not an object")),
-            // It says where, and quotes nothing.
+            Ok(_) => return Err(io::Error::other("a message is not a JSON object")),
+            // The error names a position and quotes nothing.
             Err(error) => {
-                return Err(io::Error::other(format!("a frame that is not JSON: {error}")))
+                return Err(io::Error::other(format!("a frame is not valid JSON: {error}")))
             }
         };
         let attached = read_attached(message.remove("attachments"), input)?;
         let (id, params) = (message.remove("id"), message.remove("params").unwrap_or_default());
-        // A message without a method answers something, and this side asks nothing.
+        // A message without a method is a response; workers send no requests, so it is ignored.
         if let Some(Value::String(method)) = message.remove("method") {
             return Ok(Some(Message { method, id, params, attached }));
         }
@@ -41,7 +41,7 @@ pub(crate) fn read(input: &mut impl Read) -> io::Result<Option<Message>> {
     Ok(None)
 }
 
-/// The frames behind a message. They have to be read whatever the message is.
+/// Reads the frames that follow a message. This is needed even if the message is then ignored.
 fn read_attached(
     names: Option<Value>,
     input: &mut impl Read,
@@ -54,10 +54,10 @@ fn read_attached(
     let mut attached = Vec::new();
     for name in names {
         let Value::String(name) = name else {
-            return Err(io::Error::other("the name of an attachment is not a string"));
+            return Err(io::Error::other("an attachment's name is not a string"));
         };
         let Some(bytes) = frame::read(input)? else {
-            return Err(io::Error::other("it ended before an attachment that was announced"));
+            return Err(io::Error::other("EOF before an announced attachment"));
         };
         attached.push((name, bytes));
     }
@@ -65,12 +65,12 @@ fn read_attached(
 }
 
 impl Message {
-    /// A member of `params`.
+    /// Returns a field of `params`; `Null` if it is missing.
     pub(crate) fn param(&self, name: &str) -> &Value {
         &self.params[name]
     }
 
-    /// Takes the documents of a call out of the message: the VMI, and what the hook is for.
+    /// Takes the documents of a call out of the message: the VMI and the subject.
     pub(crate) fn take_documents(&mut self, kind: Kind) -> Result<(Value, Subject), Failure> {
         if !self.params.is_object() {
             return Err(Failure::invalid_params("params is missing or not an object"));
@@ -121,8 +121,7 @@ impl Message {
         found.map(|(_, bytes)| mem::take(bytes))
     }
 
-    /// What the call says of itself: which attempt it is, its context, and its deadline. All of it
-    /// may be missing.
+    /// Reads the attempt, the context and the deadline of the call. Each of them may be missing.
     pub(crate) fn invocation(&self) -> (u64, Option<String>, Option<Instant>) {
         let invocation = self.param("invocation");
         let deadline = invocation["deadlineMs"].as_u64().map(Duration::from_millis);

@@ -1,4 +1,4 @@
-//! Where messages and lines of the log go.
+//! Output: messages to the shim, log lines, and stderr.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,10 +10,10 @@ use crate::call::Level;
 use crate::error::{clip, Failure};
 use crate::frame;
 
-/// The way to the shim. Messages of several threads do not mix.
+/// The pipe to the shim. A lock keeps the messages of several threads apart.
 pub(crate) struct Output {
     writer: Mutex<Box<dyn Write + Send>>,
-    /// Why a message could not be written. Then nobody reads any more.
+    /// The first write error. After it, nothing more is written.
     fault: OnceLock<io::Error>,
 }
 
@@ -22,7 +22,7 @@ impl Output {
         Self { writer: Mutex::new(Box::new(writer)), fault: OnceLock::new() }
     }
 
-    /// Answers a request. `result` is JSON text; `domain` is attached.
+    /// Sends the result of a request. `result` is JSON text; `domain` is attached.
     pub(crate) fn result(&self, id: &Value, result: &str, domain: Option<&str>) {
         let attachments = domain.map_or("", |_| r#","attachments":["domain"]"#);
         let json = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}{attachments}}}"#);
@@ -32,7 +32,7 @@ impl Output {
         self.send(&json, domain.map(str::as_bytes));
     }
 
-    /// Answers a request that failed.
+    /// Sends an error response.
     pub(crate) fn error(&self, id: &Value, failure: &Failure) {
         let Failure { code, message, data } = failure;
         let message = quoted(message);
@@ -45,7 +45,7 @@ impl Output {
         );
     }
 
-    /// A line for the shim's log.
+    /// Sends a line for the shim's log.
     pub(crate) fn log(&self, level: Level, message: &str, id: Option<&Value>) {
         let (level, message) = (level.as_str(), quoted(clip(message)));
         let id = id.map(|id| format!(r#","id":{id}"#)).unwrap_or_default();
@@ -57,7 +57,7 @@ impl Output {
         );
     }
 
-    /// Why a message could not be written, if one could not.
+    /// Returns the first write error, if any.
     pub(crate) fn fault(&self) -> Option<&io::Error> {
         self.fault.get()
     }
@@ -65,7 +65,7 @@ impl Output {
     fn send(&self, json: &str, attached: Option<&[u8]>) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.fault.get().is_some() {
-            return; // half a message may stand there
+            return; // the pipe may end in half a message
         }
         if let Err(error) = frame::write(&mut **writer, json, attached) {
             let _ = self.fault.set(error);
@@ -73,21 +73,21 @@ impl Output {
     }
 }
 
-/// A string of JSON.
+/// Formats a text as a JSON string.
 pub(crate) fn quoted(text: &str) -> String {
     // `Display` of a `Value` is its JSON, and cannot fail.
     Value::from(text).to_string()
 }
 
-/// A line on standard error. If nobody reads that either, there is nothing left to do.
+/// Prints a line to stderr. A write error is ignored: there is no other place to report it.
 pub(crate) fn complain(message: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
-/// Where a call's lines go.
+/// Destination of a call's log lines.
 #[derive(Clone)]
 pub(crate) enum Log {
-    /// Without a shim.
+    /// In argv style and in tests.
     Stderr,
     /// To the shim, with the id of the call.
     Shim(Arc<Output>, Value),

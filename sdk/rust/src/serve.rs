@@ -1,9 +1,9 @@
-//! The worker: answers messages until end-of-file.
+//! The worker: responds to messages until EOF.
 //!
-//! One thread more than calls at once. They take turns at reading: the one that has read a call
-//! lets another read on, for a cancellation perhaps, and runs the hook itself. So no call waits for
-//! a thread to wake up, and with all of them busy nobody reads: more calls than were declared stay
-//! in the pipe.
+//! There is one thread more than concurrent calls, and the threads take turns reading. The thread
+//! that has read a call runs the hook itself, while another one reads on, for cancellations. A
+//! call therefore never waits for a thread to wake up. When all threads are busy, further calls
+//! stay in the pipe.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -19,7 +19,7 @@ use crate::message::{self, Message};
 use crate::output::{quoted, Log, Output};
 use crate::worker::Worker;
 
-/// Answers everything up to end-of-file. An error says what could not be read or written.
+/// Serves requests until EOF. The error says which read or write failed.
 pub(crate) fn serve(
     worker: &Worker<'_>,
     input: impl Read + Send,
@@ -52,19 +52,19 @@ struct Session<'s, R> {
     worker: &'s Worker<'s>,
     output: Arc<Output>,
     input: Mutex<Input<R>>,
-    /// Calls that were read and not answered, by their ids.
+    /// Cancellations of the calls in flight, by their ids.
     open: Mutex<HashMap<String, Cancellation>>,
 }
 
 struct Input<R> {
     stream: R,
-    /// Why nothing more is read.
+    /// Set once reading has stopped, with the reason.
     end: Option<Result<(), String>>,
-    /// Whether the shim takes attachments, as it said at first.
+    /// Whether the shim accepts attachments, by its `initialize` request.
     attaches: bool,
 }
 
-/// A request that was read.
+/// A request that waits for its response.
 struct Request {
     message: Message,
     id: Value,
@@ -79,7 +79,7 @@ impl<R: Read> Session<'_, R> {
         }
     }
 
-    /// Reads up to the next request.
+    /// Reads the next request, and handles the notifications before it.
     fn next(&self) -> Option<Request> {
         let mut input = lock(&self.input);
         while input.end.is_none() {
@@ -99,7 +99,7 @@ impl<R: Read> Session<'_, R> {
         None
     }
 
-    /// Carries out a notification, and returns a request.
+    /// Handles a notification, or returns a request.
     fn sort(&self, mut message: Message, attaches: &mut bool) -> Option<Request> {
         let Some(id) = message.id.take() else {
             if message.method == "$/cancelRequest" {
@@ -113,7 +113,8 @@ impl<R: Read> Session<'_, R> {
         if message.method == "initialize" {
             *attaches = message.param("capabilities")["attachments"] == true;
         }
-        // While the stream is still locked: a cancellation that comes next finds it.
+        // Registered while the stream is still locked, so that a cancellation that follows finds
+        // the call.
         let cancellation = Cancellation::default();
         lock(&self.open).insert(id.to_string(), cancellation.clone());
         Some(Request { message, id, cancellation, attaches: *attaches })
@@ -126,7 +127,7 @@ impl<R: Read> Session<'_, R> {
             (_, Some(hook)) => self.run(hook, &mut message, &id, cancellation.clone()),
             (_, None) => Err(Failure::UNKNOWN_METHOD),
         };
-        // A cancellation that was read before this line is told; a later one finds no call.
+        // A cancellation read before this line is reported; a later one finds no call.
         lock(&self.open).remove(&id.to_string());
         match outcome {
             _ if cancellation.is_cancelled() => self.output.error(&id, &Failure::CANCELLED),
@@ -179,13 +180,13 @@ impl<R: Read> Session<'_, R> {
 }
 
 enum Answer {
-    /// The text of `result`.
+    /// The `result`, as JSON text.
     Json(String),
-    /// May travel as an attachment.
+    /// A domain, sent as an attachment if the shim accepts them.
     Domain(String),
 }
 
-/// Nothing here panics while it holds a lock.
+/// Locks a mutex. Poisoning is ignored: no code in this file panics while it holds a lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
-//! A pipe that is read and written in steps.
+//! A pipe that is read and written in small steps.
 
 use std::io::{self, Read, Write};
 
-/// What is read or written with one system call: a quarter of what a pipe holds. With all of it, this
-/// process would sleep while the shim is at work, and the shim while this is.
+/// Maximum number of bytes per system call: a quarter of a pipe's capacity. With larger steps, the
+/// shim and this process would take turns sleeping instead of working at the same time.
 pub(crate) const STEP_BYTES: usize = 16 * 1024;
 
 /// One end of a pipe.

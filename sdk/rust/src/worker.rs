@@ -1,4 +1,4 @@
-//! The builder: what a program's hooks are, and which way to run them.
+//! The builder of a program: registers the hooks, then runs them as a worker or in argv style.
 
 use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
@@ -19,14 +19,14 @@ use crate::{argv, serve, stdio, Result};
 pub(crate) const ON_DEFINE_DOMAIN: &str = "onDefineDomain";
 pub(crate) const PRE_CLOUD_INIT_ISO: &str = "preCloudInitIso";
 
-/// The shim sends no worker more calls at once.
+/// The shim's limit on concurrent calls per worker.
 const MAX_CONCURRENCY: usize = 64;
 
-/// A program's hooks, and how to run them: as a worker of the shim or, without it, once for the
-/// arguments of the command line.
+/// The hooks of a program. [`run`](Self::run) serves them as a worker of the shim or, without a
+/// shim, runs one of them for the arguments of the command line.
 ///
-/// A hook's function may borrow what lives longer than [`run`](Self::run). It is called from several
-/// threads, though one after the other unless [`concurrency`](Self::concurrency) says otherwise.
+/// Functions may borrow data that outlives `run`. Several threads call them, one call at a time
+/// unless [`concurrency`](Self::concurrency) allows more.
 #[must_use = "nothing happens before `run`"]
 pub struct Worker<'h> {
     pub(crate) name: String,
@@ -38,7 +38,7 @@ pub struct Worker<'h> {
 }
 
 impl<'h> Worker<'h> {
-    /// A worker without hooks. The name is for people: the shim logs it.
+    /// Creates a worker without hooks. The shim logs the name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -56,29 +56,29 @@ impl<'h> Worker<'h> {
         self
     }
 
-    /// Takes up to this many calls at once, each on a thread of its own.
+    /// Allows up to this many concurrent calls, each on its own thread. The default is 1.
     ///
     /// # Panics
     ///
-    /// If the number is not 1 to 64, which is what the shim takes.
+    /// If the number is not between 1 and 64, the shim's limit.
     pub fn concurrency(mut self, calls: usize) -> Self {
         assert!(
             (1..=MAX_CONCURRENCY).contains(&calls),
-            "a concurrency of {calls} is not within 1 to {MAX_CONCURRENCY}"
+            "concurrency must be between 1 and {MAX_CONCURRENCY}, not {calls}"
         );
         self.concurrency = calls;
         self
     }
 
-    /// Changes the libvirt domain before the VM is defined. The function gets the whole document,
-    /// and returns the one that takes its place, or `None` if nothing is to change.
+    /// Registers the hook that changes the libvirt domain before KubeVirt defines the VM. The
+    /// function gets the whole document, and returns the new document or `None` for no change.
     ///
-    /// It has to be idempotent: KubeVirt calls it up to three times for one boot, each time with a
-    /// fresh document or with the function's own result.
+    /// The hook must be idempotent: KubeVirt calls it up to three times per boot, each time with a
+    /// fresh document or with the function's previous result.
     ///
     /// # Panics
     ///
-    /// If there is such a hook already, here and in the methods below.
+    /// If this hook is already registered.
     pub fn on_define_domain<F>(self, function: F) -> Self
     where
         F: Fn(&Call, &str) -> Result<Option<String>> + Send + Sync + 'h,
@@ -86,9 +86,13 @@ impl<'h> Worker<'h> {
         self.hook(ON_DEFINE_DOMAIN, Hook::Domain(Box::new(function)))
     }
 
-    /// Changes the cloud-init data before the guest's disk is made of them. The function gets
-    /// KubeVirt's `CloudInitData`, an object with members such as `UserData` and `NetworkData`, and
-    /// returns what takes its place, or `None` if nothing is to change.
+    /// Registers the hook that changes the cloud-init data before KubeVirt writes the guest's
+    /// cloud-init disk. The function gets KubeVirt's `CloudInitData`, an object with fields such as
+    /// `UserData` and `NetworkData`, and returns the new object or `None` for no change.
+    ///
+    /// # Panics
+    ///
+    /// If this hook is already registered.
     pub fn pre_cloud_init_iso<F>(self, function: F) -> Self
     where
         F: Fn(&Call, Value) -> Result<Option<Value>> + Send + Sync + 'h,
@@ -96,14 +100,15 @@ impl<'h> Worker<'h> {
         self.hook(PRE_CLOUD_INIT_ISO, Hook::CloudInit(Box::new(function)))
     }
 
-    /// Does something on the node at a point in the life of a VM, such as `preVMStart` or
-    /// `postMigrationTarget`. The function gets the name of the node. An error is a reason not to go
-    /// on.
+    /// Registers a hook that acts on the node at a point in a VM's life, such as `preVMStart` or
+    /// `postMigrationTarget`. The function gets the name of the node. KubeVirt does not proceed if
+    /// it returns an error.
     ///
     /// # Panics
     ///
-    /// If the name is not a small ASCII letter, followed by ASCII letters and digits, 63 bytes in
-    /// all at most; or is that of a hook which is no node hook.
+    /// If this hook is already registered, or if the name is not valid for a node hook: a
+    /// lower-case ASCII letter, then ASCII letters and digits, at most 63 bytes in total, and not
+    /// the name of another kind of hook.
     pub fn node_hook<F>(self, name: &str, function: F) -> Self
     where
         F: Fn(&Call, &str) -> Result<()> + Send + Sync + 'h,
@@ -113,20 +118,20 @@ impl<'h> Worker<'h> {
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
                 && name.len() <= 63
                 && ![ON_DEFINE_DOMAIN, PRE_CLOUD_INIT_ISO, "initialize"].contains(&name),
-            "{name:?} cannot be the name of a node hook"
+            "invalid name of a node hook: {name:?}"
         );
         self.hook(name, Hook::Node(Box::new(function)))
     }
 
     fn hook(mut self, name: &str, hook: Hook<'h>) -> Self {
         let before = self.hooks.insert(name.to_owned(), hook);
-        assert!(before.is_none(), "there are two hooks {name}");
+        assert!(before.is_none(), "the hook {name} is already registered");
         self
     }
 
-    /// Passes what is logged through the [`log`] crate up to this level on to the shim's log, tied
-    /// to the call of the thread that logs; without a shim, to standard error. A logger that is
-    /// installed already stays.
+    /// Forwards records of the [`log`] crate up to this level to the shim's log, with the id of the
+    /// call that the logging thread runs; without a shim, to stderr. If the program has installed
+    /// a logger, that one is kept.
     #[cfg(feature = "log")]
     pub fn logger(mut self, level: log::LevelFilter) -> Self {
         self.log_level = Some(level);
@@ -135,27 +140,27 @@ impl<'h> Worker<'h> {
 
     /// Runs the hooks.
     ///
-    /// - With `KUBEVIRT_HOOK_PROTOCOL` in the environment, as the shim starts workers, it answers
-    ///   calls until the shim closes standard input, and returns success. The variable is removed,
-    ///   so that programs which a hook starts do not take themselves for workers; this is done only
-    ///   if no other thread runs yet, so call it from `main`, first.
+    /// - With `KUBEVIRT_HOOK_PROTOCOL` in the environment, which the shim sets for workers, it
+    ///   serves calls until the shim closes stdin, and returns success. It removes the variable, so
+    ///   that programs started by a hook do not act as workers. That is possible only while no
+    ///   other thread runs, so call `run` first in `main`.
     /// - Otherwise it runs one hook, for `--vmi JSON` and `--domain XML`, `--cloud-init JSON` or
-    ///   `--node NAME`, and prints the result. A program that is started as `preVMStart`, say,
-    ///   through a symbolic link, runs that hook; any other runs the one that the options are of. It
-    ///   returns 1 if the hook failed, and 2 if the command line cannot be understood.
+    ///   `--node NAME`, and prints the result. If the program's file name is that of a hook, for
+    ///   example through a symbolic link `preVMStart`, it runs that hook; otherwise the options
+    ///   select the hook. It returns 1 if the hook failed, and 2 if the command line is invalid.
     ///
-    /// In both cases standard output belongs to the shim: what a hook or its children print there
-    /// goes to standard error.
+    /// In both cases stdout is reserved for the shim: output of the hook and its children goes to
+    /// stderr.
     ///
-    /// A hook that panics fails its call and leaves the rest running, unless the program is built
-    /// with `panic = "abort"`.
-    #[must_use = "the status belongs to the end of `main`"]
+    /// A panic in a hook fails only that call, unless the program is built with
+    /// `panic = "abort"`.
+    #[must_use = "return the exit status from `main`"]
     pub fn run(self) -> ExitCode {
         print_backtraces();
         let output = match stdio::take_output() {
             Ok(output) => output,
             Err(error) => {
-                complain(format_args!("{}: cannot take standard output: {error}", self.name));
+                complain(format_args!("{}: cannot redirect stdout: {error}", self.name));
                 return ExitCode::FAILURE;
             }
         };
@@ -172,7 +177,7 @@ impl<'h> Worker<'h> {
                 let input = BufReader::with_capacity(STEP_BYTES, Steps(input));
                 serve::serve(&self, input, &output)
             }
-            Err(error) => Err(format!("cannot take standard input: {error}")),
+            Err(error) => Err(format!("cannot redirect stdin: {error}")),
         };
         if let Err(reason) = served {
             complain(format_args!("{}: {reason}", self.name));
@@ -189,7 +194,7 @@ impl<'h> Worker<'h> {
     }
 }
 
-/// Lets every panic print where it came from. Someone who has set the variable has chosen.
+/// Makes panics print a backtrace, unless `RUST_BACKTRACE` is set to choose otherwise.
 fn print_backtraces() {
     if env::var_os("RUST_BACKTRACE").is_some() {
         return;

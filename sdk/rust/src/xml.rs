@@ -1,9 +1,10 @@
-//! Changes of an XML document that leave every other byte of it as it came: white space, comments,
-//! prefixes, quotes, and how an empty element is written.
+//! Edits an XML document and keeps every other byte: white space, comments, prefixes, quotes, and
+//! the form of empty elements.
 //!
-//! [`set_attribute`] and [`set_text`] go to a place by its path. For the rest, read the document with
-//! [`parse`], a [`roxmltree`] that can be searched, and collect [`Changes`] of its elements. (The
-//! tree's `has_tag_name("os")` takes that name in any namespace, and `<metadata>` may hold anything.)
+//! [`set_attribute`] and [`set_text`] change the element at a path. For other edits, read the
+//! document with [`parse`], search the [`roxmltree`] document, and collect [`Changes`] of its
+//! elements. (The tree's `has_tag_name("os")` matches that name in any namespace, and `<metadata>`
+//! may hold any elements.)
 //!
 //! ```
 //! use kubevirt_hook::xml::{self, Changes};
@@ -31,9 +32,9 @@ pub use roxmltree;
 
 use crate::InvalidParams;
 
-/// Reads a document. It must not have a document type.
+/// Parses a document, which must not have a document type.
 ///
-/// An error tells a position and nothing else of the document.
+/// The error gives the position only; it does not quote the document.
 pub fn parse(xml: &str) -> Result<Document<'_>, InvalidParams> {
     Document::parse(xml).map_err(|error| {
         // The error's own text names elements and entities.
@@ -47,10 +48,9 @@ pub fn parse(xml: &str) -> Result<Document<'_>, InvalidParams> {
 
 /// Finds the first element at a path below another.
 ///
-/// A path holds the names of elements and, where a name does not tell an element from its siblings,
-/// an attribute that does, as `XPath` writes it:
-/// `sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']`. All of them are in the namespace
-/// of the element that the path begins below, or all in none.
+/// A path consists of element names and, where the name alone is ambiguous, an attribute in the
+/// syntax of `XPath`: `sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']`. It matches
+/// elements in the namespace of the start element; if that has none, elements without a namespace.
 #[must_use]
 pub fn find<'a, 'i>(node: Node<'a, 'i>, path: &str) -> Option<Node<'a, 'i>> {
     match follow(node, path) {
@@ -59,8 +59,8 @@ pub fn find<'a, 'i>(node: Node<'a, 'i>, path: &str) -> Option<Node<'a, 'i>> {
     }
 }
 
-/// Sets an attribute of the element at a path below the root, as [`find`] takes it, and returns the
-/// document. What is missing of the path is added at the end of what there is.
+/// Sets an attribute of the element at a path below the root (see [`find`]) and returns the
+/// document. Missing elements of the path are appended to the last existing one.
 pub fn set_attribute(
     xml: &str,
     path: &str,
@@ -78,8 +78,8 @@ pub fn set_attribute(
     Ok(changes.apply())
 }
 
-/// Replaces all that is in the element at a path below the root by a text, and returns the document.
-/// What is missing of the path is added at the end of what there is.
+/// Replaces the content of the element at a path below the root (see [`find`]) with a text and
+/// returns the document. Missing elements of the path are appended to the last existing one.
 pub fn set_text(xml: &str, path: &str, text: &str) -> Result<String, InvalidParams> {
     let document = parse(xml)?;
     let mut changes = Changes::of(xml);
@@ -90,7 +90,7 @@ pub fn set_text(xml: &str, path: &str, text: &str) -> Result<String, InvalidPara
     Ok(changes.apply())
 }
 
-/// Writes a value so that it stays what it is, in an attribute and between tags.
+/// Escapes a value for use in an attribute or as the text of an element.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -100,7 +100,7 @@ pub fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // In an attribute they would become spaces.
+            // Unescaped in an attribute, a parser reads them as spaces.
             '\t' => escaped.push_str("&#9;"),
             '\n' => escaped.push_str("&#10;"),
             '\r' => escaped.push_str("&#13;"),
@@ -110,8 +110,8 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// Whether a text is of characters that people read: no control characters, most of which XML cannot
-/// hold even escaped, and no noncharacters of Unicode.
+/// Returns whether a text has neither control characters, most of which XML cannot represent even
+/// escaped, nor Unicode noncharacters.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
     !text.contains(|c: char| {
@@ -119,30 +119,30 @@ pub fn is_plain(text: &str) -> bool {
     })
 }
 
-/// Changes of one document, to be made at once.
+/// A set of changes to one document. [`apply`](Self::apply) makes them.
 #[derive(Debug)]
 pub struct Changes<'d> {
     xml: &'d str,
-    /// Pieces of the document, and what takes their places.
+    /// Ranges of the document and their replacements.
     pieces: Vec<(Range<usize>, String)>,
 }
 
 impl<'d> Changes<'d> {
-    /// No changes yet of this document. The elements of all changes have to be those of
-    /// [`parse`]`(xml)`.
+    /// Creates an empty set of changes to this document. The methods accept elements of
+    /// [`parse`]`(xml)` only.
     #[must_use]
     pub fn of(xml: &'d str) -> Self {
         Self { xml, pieces: Vec::new() }
     }
 
-    /// Declares a namespace at an element, unless its prefix is known there already.
+    /// Declares a namespace at an element, unless the prefix is already declared there.
     pub fn declare(&mut self, node: Node<'_, '_>, prefix: &str, uri: &str) {
         if node.lookup_namespace_uri(Some(prefix)).is_none() {
             self.set_attribute(node, &format!("xmlns:{prefix}"), uri);
         }
     }
 
-    /// Sets an attribute of an element. The name is written as it is given.
+    /// Sets an attribute of an element. The name may have a prefix.
     pub fn set_attribute(&mut self, node: Node<'_, '_>, name: &str, value: &str) {
         match node.attribute_node(name) {
             Some(there) if there.value() == value => {}
@@ -156,7 +156,7 @@ impl<'d> Changes<'d> {
         }
     }
 
-    /// Replaces all that is in an element by a text.
+    /// Replaces the content of an element with a text.
     pub fn set_text(&mut self, node: Node<'_, '_>, text: &str) {
         let is_text = node.children().all(|child| child.is_text());
         if is_text && node.text().unwrap_or_default() == text {
@@ -168,33 +168,33 @@ impl<'d> Changes<'d> {
         }
     }
 
-    /// Adds XML at the end of an element: on a line of its own, indented like the others, if they
-    /// are.
+    /// Appends XML to the content of an element. If the element's children are on separate lines,
+    /// the new one gets its own line with their indentation.
     pub fn append(&mut self, node: Node<'_, '_>, xml: &str) {
         let Some(end) = self.end_tag(node) else { return self.open_up(node, xml) };
         let before_last = node.last_element_child().and_then(|last| last.prev_sibling());
         let indentation =
             before_last.and_then(|node| node.text()).filter(|it| it.trim().is_empty());
-        // The end tag keeps its own line.
+        // The end tag stays on its line.
         let start = self.start_tag(node).end;
         let at = start + self.xml[start..end].trim_end().len();
         self.pieces.push((at..at, format!("{}{xml}", indentation.unwrap_or_default())));
     }
 
-    /// Removes an element, and the white space before it.
+    /// Removes an element and the white space before it.
     pub fn remove(&mut self, node: Node<'_, '_>) {
         let Range { start, end } = node.range();
         self.pieces.push((self.xml[..start].trim_end().len()..end, String::new()));
     }
 
-    /// Makes the changes.
+    /// Makes the changes and returns the new document.
     ///
     /// # Panics
     ///
-    /// If one change is inside what another replaces.
+    /// If one change is inside the range that another one replaces.
     #[must_use]
     pub fn apply(mut self) -> String {
-        // The order of changes at one place stays: a stable sort.
+        // A stable sort keeps the order of changes at one position.
         self.pieces.sort_by_key(|(range, _)| (range.start, range.end));
         let mut changed = String::with_capacity(self.xml.len());
         let mut done = 0;
@@ -208,7 +208,7 @@ impl<'d> Changes<'d> {
         changed
     }
 
-    /// Turns `<a/>` to `<a>…</a>`.
+    /// Turns `<a/>` into `<a>…</a>`.
     fn open_up(&mut self, node: Node<'_, '_>, inside: &str) {
         let tag = self.start_tag(node);
         let name = self.xml[tag.start + 1..tag.end].trim_end_matches("/>");
@@ -216,7 +216,7 @@ impl<'d> Changes<'d> {
         self.pieces.push((tag.end - 2..tag.end, format!(">{inside}</{name}>")));
     }
 
-    /// Where an element's start tag stands. A `>` in an attribute does not end it.
+    /// Returns the range of an element's start tag. A `>` in an attribute does not end the tag.
     fn start_tag(&self, node: Node<'_, '_>) -> Range<usize> {
         let Range { start, end } = node.range();
         let mut quote = None;
@@ -231,7 +231,7 @@ impl<'d> Changes<'d> {
         start..end
     }
 
-    /// Where an element's end tag begins, if it has one.
+    /// Returns the position of an element's end tag, if it has one.
     fn end_tag(&self, node: Node<'_, '_>) -> Option<usize> {
         let Range { start, end } = node.range();
         if self.xml[self.start_tag(node)].ends_with("/>") {
@@ -241,12 +241,12 @@ impl<'d> Changes<'d> {
     }
 }
 
-/// The name of an element, and an attribute that it has.
+/// A step of a path: the name of an element and, optionally, an attribute that it must have.
 type Step<'p> = (&'p str, Option<(&'p str, &'p str)>);
 
 enum Found<'a, 'i, 'p> {
     Element(Node<'a, 'i>),
-    /// The last element that there is, and the rest of the path.
+    /// The last existing element and the rest of the path.
     Missing(Node<'a, 'i>, Vec<Step<'p>>),
 }
 
@@ -271,7 +271,7 @@ fn follow<'a, 'i, 'p>(from: Node<'a, 'i>, path: &'p str) -> Found<'a, 'i, 'p> {
     Found::Element(node)
 }
 
-/// Elements inside each other. The innermost has the attributes and the content.
+/// Formats nested elements. The innermost one has the attributes and the content.
 fn nested(steps: &[Step<'_>], attributes: &str, content: &str) -> String {
     let Some(((name, known), rest)) = steps.split_first() else { return content.to_owned() };
     let known = known.map(|(name, value)| attribute(name, value)).unwrap_or_default();
@@ -287,7 +287,7 @@ fn attribute(name: &str, value: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What a careful edit must not touch.
+    /// A document with everything that an edit must keep.
     const DOMAIN: &str =
         "<?xml version='1.0'?>\n<!-- <os> -->\n<domain type='kvm' xmlns:q=\"a>b\" >\r\n\
         \t<a:os xmlns:a='urn:a'/>\n\t<os   >\n\t\t<type a = 'x>y'>h&#118;m</type>\n\t</os>\n\
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(set_text(DOMAIN, "empty", "").unwrap(), DOMAIN);
     }
 
-    /// Asserts that one piece is all that has changed.
+    /// Asserts that `old` became `new` and that the rest of the document is unchanged.
     fn assert_replaced(changed: &str, old: &str, new: &str) {
         assert_eq!(DOMAIN.matches(old).count(), 1, "{old}");
         assert_eq!(changed, DOMAIN.replace(old, new));

@@ -1,4 +1,4 @@
-//! A hook's program without the shim: documents in its arguments, the result on standard output.
+//! Argv style: a hook's program without the shim, with documents in its arguments.
 
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test may panic")]
 
@@ -13,7 +13,7 @@ use kubevirt_hook::serde_json::{json, Value};
 
 const DOMAIN: &str = "<domain>\n\t<name>é &amp; </name>\r\n</domain>\n\n";
 
-/// Runs the vector worker under a name of its own, or through a link.
+/// Runs the vector worker through a link with this name, or with one that is not a hook's.
 fn start(name: Option<&str>, arguments: &[&OsStr], context: Option<&str>) -> Output {
     let program = support::program("vectors");
     let dir = tempfile::tempdir().unwrap();
@@ -34,13 +34,13 @@ fn run(name: Option<&str>, vector: &Value, option: &str, subject: &str) -> Outpu
     start(name, &arguments, None)
 }
 
-/// The result of a hook that went well.
+/// Returns the output of a hook that succeeded.
 fn result(output: &Output) -> &str {
     assert!(output.status.success(), "{}", log(output));
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-/// The log of a hook that did not.
+/// Returns the stderr of a hook that failed with this status.
 fn failure(output: &Output, status: i32) -> String {
     assert_eq!(output.status.code(), Some(status), "{}", log(output));
     assert!(output.stdout.is_empty(), "something was printed");
@@ -56,7 +56,7 @@ fn the_result_and_an_unchanged_document_are_printed_to_the_byte() {
     let append = json!({"do": "append", "text": "<!-- ü -->"});
     assert_eq!(result(&run(None, &append, "--domain", DOMAIN)), format!("{DOMAIN}<!-- ü -->"));
     assert_eq!(result(&run(None, &Value::Null, "--domain", DOMAIN)), DOMAIN);
-    // As it came, not as this crate would write it.
+    // An unchanged document is not re-encoded.
     let data = "{ \"UserData\" : \"\\u0061\",\n\"DataSource\":\"noCloud\" }";
     assert_eq!(result(&run(None, &Value::Null, "--cloud-init", data)), data);
     let answer = json!({"do": "answer", "text": "#cloud-config\n"});
@@ -77,8 +77,8 @@ fn the_name_that_it_is_started_by_decides_and_otherwise_the_options() {
     let wrong = run(Some("onDefineDomain"), &who, "--cloud-init", "{}");
     assert!(failure(&wrong, 2).contains("onDefineDomain takes --domain XML"));
     let unnamed = run(None, &who, "--node", "node-a");
-    assert!(failure(&unnamed, 2).contains("has to be started by its name"));
-    // A name that is no hook's is like any other.
+    assert!(failure(&unnamed, 2).contains("--node does not select a hook"));
+    // The name of a hook that is not registered counts as any other name.
     assert_eq!(result(&run(Some("preVMStop"), &Value::Null, "--domain", DOMAIN)), DOMAIN);
     let children = support::program("children");
     let dir = tempfile::tempdir().unwrap();
@@ -91,7 +91,7 @@ fn the_name_that_it_is_started_by_decides_and_otherwise_the_options() {
 }
 
 #[test]
-fn who_asks_for_the_usage_gets_it() {
+fn help_prints_the_usage() {
     for option in ["--help", "-h"] {
         let usage = "usage:\n  onDefineDomain --vmi JSON --domain XML\n  \
             preCloudInitIso --vmi JSON --cloud-init JSON\n  preVMStart --vmi JSON --node NAME\n\
@@ -118,15 +118,18 @@ fn the_context_comes_from_the_environment() {
 }
 
 #[test]
-fn a_command_line_that_is_not_understood_ends_with_status_2_and_quotes_no_document() {
+fn an_invalid_command_line_exits_with_status_2_and_quotes_no_document() {
     for (arguments, reason) in [
         (&[][..], "--vmi is missing"),
         (&["--vmi", "{}"], "--domain, --cloud-init or --node is missing"),
         (&["--domain", DOMAIN], "--vmi is missing"),
         (&["--vmi", "{}", "--domain"], "--domain has no value"),
-        (&["--vmi", "{}", "--vmi", "{}"], "--vmi is one too many"),
-        (&["--vmi", "{}", "--domain", DOMAIN, "--node", "a"], "--node is one too many"),
-        (&["{}", DOMAIN], "an argument that is no option"),
+        (&["--vmi", "{}", "--vmi", "{}"], "--vmi conflicts with an earlier option"),
+        (
+            &["--vmi", "{}", "--domain", DOMAIN, "--node", "a"],
+            "--node conflicts with an earlier option",
+        ),
+        (&["{}", DOMAIN], "unknown argument"),
     ] {
         let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
         let log = failure(&start(None, &arguments, None), 2);
@@ -137,7 +140,7 @@ fn a_command_line_that_is_not_understood_ends_with_status_2_and_quotes_no_docume
 }
 
 #[test]
-fn documents_that_cannot_be_used_fail_the_call() {
+fn invalid_documents_fail_the_call() {
     for (arguments, reason) in [
         ([&b"--vmi"[..], b"[1]", b"--domain", b"<domain/>"], "vmi is missing or not an object"),
         ([b"--vmi", b"\xff", b"--domain", b"<domain/>"], "vmi is missing or not an object"),
@@ -154,7 +157,7 @@ fn a_fault_fails_the_call_and_shows_where_it_was() {
     let fail = json!({"do": "fail", "text": "vector fault"});
     let panicked = failure(&run(None, &fail, "--domain", DOMAIN), 1);
     assert!(panicked.contains("programs/vectors.rs:") && panicked.contains("vector fault"));
-    // A frame of the backtrace.
+    // The backtrace has the hook's function.
     assert!(panicked.contains("vectors::act"), "{panicked}");
     assert!(panicked.ends_with("vectors: a fault in the hook's code; its log has the trace\n"));
     let returned = failure(&run(None, &fail, "--cloud-init", "{}"), 1);
@@ -162,7 +165,7 @@ fn a_fault_fails_the_call_and_shows_where_it_was() {
 }
 
 #[test]
-fn lines_of_the_log_go_to_standard_error() {
+fn log_lines_go_to_stderr() {
     let vector = json!({"do": "log", "level": "warning", "text": "look here"});
     let output = run(None, &vector, "--domain", DOMAIN);
     assert_eq!(result(&output), DOMAIN);

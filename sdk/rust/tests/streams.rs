@@ -1,5 +1,5 @@
-//! What a hook and its children find of the process that the shim has started: no marker in the
-//! environment, nothing on standard input, and a standard output that is the log.
+//! Streams and environment of hooks and their children: no marker in the environment, an empty
+//! stdin, and a stdout that leads to the log.
 
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "a test may panic")]
 
@@ -15,7 +15,7 @@ fn frame(message: &Value) -> Vec<u8> {
     [&u32::try_from(json.len()).unwrap().to_be_bytes()[..], &json].concat()
 }
 
-/// Lets the program take one call, with another behind it that a child must not read.
+/// Sends the program two calls at once: a child of the first must not read the second.
 fn serve(arguments: &[&str]) -> Output {
     let mut child = Command::new(support::program("children"))
         .args(arguments)
@@ -36,7 +36,7 @@ fn serve(arguments: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Both answers, in order.
+/// Reads both responses, in order.
 fn answers(output: &Output) -> [Value; 2] {
     let mut rest = &output.stdout[..];
     let answers = [(); 2].map(|()| {
@@ -50,7 +50,7 @@ fn answers(output: &Output) -> [Value; 2] {
 }
 
 #[test]
-fn a_child_of_a_hook_is_no_worker_and_cannot_come_between_it_and_the_shim() {
+fn a_child_of_a_hook_is_not_a_worker_and_cannot_reach_the_shim() {
     let output = serve(&[]);
     for answer in answers(&output) {
         assert_eq!(answer["error"]["message"], "the child ended with 0");
@@ -62,7 +62,7 @@ fn a_child_of_a_hook_is_no_worker_and_cannot_come_between_it_and_the_shim() {
 }
 
 #[test]
-fn beside_other_threads_the_marker_stays_and_the_log_says_so() {
+fn with_other_threads_the_marker_stays_and_the_log_says_so() {
     let output = serve(&["threads"]);
     for answer in answers(&output) {
         assert_eq!(answer["error"]["message"], "the child ended with 4");
@@ -72,7 +72,7 @@ fn beside_other_threads_the_marker_stays_and_the_log_says_so() {
 }
 
 #[test]
-fn without_the_shim_what_is_printed_does_not_get_into_the_result() {
+fn in_argv_style_printed_text_is_not_part_of_the_result() {
     let output = Command::new(support::program("children"))
         .args(["--vmi", "{}", "--domain", "<domain/>"])
         .env_remove("KUBEVIRT_HOOK_PROTOCOL")
@@ -88,7 +88,7 @@ fn without_the_shim_what_is_printed_does_not_get_into_the_result() {
 }
 
 #[test]
-fn a_worker_whose_answers_nobody_reads_says_so_and_fails() {
+fn a_worker_whose_stdout_is_closed_says_so_and_fails() {
     let mut child = Command::new(support::program("children"))
         .env("KUBEVIRT_HOOK_PROTOCOL", "1")
         .stdin(Stdio::piped())

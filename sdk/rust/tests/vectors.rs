@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// No session takes this long; it only keeps a test that would hang from hanging.
+/// Watchdog for a worker that hangs. No session takes this long.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn sessions() -> Vec<PathBuf> {
@@ -39,7 +39,7 @@ fn every_session_byte_by_byte() {
     }
 }
 
-/// Runs one session, writing at most so many bytes at once.
+/// Runs one session, in writes of at most `chunk` bytes.
 fn play(session: &Path, chunk: usize) {
     let name = session.file_stem().unwrap().to_str().unwrap();
     let facts: Value = serde_json::from_slice(&std::fs::read(session).unwrap()).unwrap();
@@ -62,7 +62,7 @@ fn play(session: &Path, chunk: usize) {
     });
     let (done, waiting) = mpsc::channel();
     let status = thread::spawn(move || {
-        // The sender is dropped when all output has been read.
+        // The test drops the sender once it has read all output.
         if waiting.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
             child.kill().unwrap();
         }
@@ -75,7 +75,7 @@ fn play(session: &Path, chunk: usize) {
         for bytes in input[written..until("write")].chunks(chunk) {
             match stdin.write_all(bytes) {
                 Ok(()) => {}
-                // It has seen enough.
+                // The worker may exit before it has read everything.
                 Err(error) if must_fail && error.kind() == io::ErrorKind::BrokenPipe => break,
                 Err(error) => panic!("{name}: {error}"),
             }
@@ -93,13 +93,13 @@ fn play(session: &Path, chunk: usize) {
     assert_eq!(shown(&seen), shown(&wanted), "{name}, in the end");
     let (status, log) = (status.join().unwrap(), log.join().unwrap());
     assert_eq!(status.code(), Some(i32::from(must_fail)), "{name}: {log}");
-    assert!(!must_fail || !log.is_empty(), "{name}: it ended without a reason");
+    assert!(!must_fail || !log.is_empty(), "{name}: it exited without a reason");
     for text in facts["stderr"].as_array().unwrap() {
         assert!(log.contains(text.as_str().unwrap()), "{name}: no {text} in {log}");
     }
 }
 
-/// Bytes, readable in the message of an assertion.
+/// Formats bytes for the message of an assertion.
 fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }

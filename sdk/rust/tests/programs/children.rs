@@ -1,4 +1,4 @@
-//! A hook that starts a program, and tells what the program found.
+//! A hook that starts a program and reports what the program inherited.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "this is for tests alone")]
 
@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use kubevirt_hook::{Call, Refusal, Result, Worker};
 
-/// What the program inherits: the streams, and the environment.
+/// Checks the inherited stdin and environment.
 const SCRIPT: &str = r#"
 echo printed by a child
 read -r line && exit 3

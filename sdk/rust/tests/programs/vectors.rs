@@ -1,5 +1,5 @@
-//! The vector worker of `protocol/vectors`: each hook does what the member `vector` of the VMI says.
-//! The environment tells its concurrency.
+//! The vector worker of `protocol/vectors`: each hook does what the VMI's field `vector` says. The
+//! environment sets its concurrency.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "this is for tests alone")]
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use kubevirt_hook::serde_json::Value;
 use kubevirt_hook::{Call, InvalidParams, Level, Refusal, Result, Worker};
 
-/// What a vector wants: the new text, or none for no change.
+/// Does what a vector says. Returns the new text, or `None` for no change.
 fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Option<String>> {
     let text = vector["text"].as_str().unwrap_or_default();
     match vector["do"].as_str() {
@@ -23,7 +23,7 @@ fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Opt
         Some("refuse") if vector["retryable"] == true => Err(Refusal::new(text).retryable().into()),
         Some("refuse") => Err(Refusal::new(text).into()),
         Some("reject") => Err(InvalidParams::new(text).into()),
-        // Both ways out of a function.
+        // Hooks fail in two ways: by a panic and by an error.
         Some("fail") if call.hook() == "onDefineDomain" => panic!("{text}"),
         Some("fail") => Err(text.into()),
         Some("invocation") => {
@@ -50,7 +50,7 @@ fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Opt
     }
 }
 
-/// Both ways to the log: the call's own, and the `log` crate's.
+/// Logs a line, by level either through the call or through the `log` crate.
 fn log(call: &Call, level: &str, text: &str) {
     match level {
         "debug" => call.log(Level::Debug, text),

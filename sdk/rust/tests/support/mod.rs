@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// One of `tests/programs`.
+/// Returns the path of one of `tests/programs`.
 pub fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
