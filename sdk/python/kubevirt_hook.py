@@ -11,9 +11,9 @@
     if __name__ == "__main__":
         hook.run()
 
-The program is a worker of `sidecar-shim --mode persistent`, and serves as an argv-style hook
-(`onDefineDomain --vmi JSON --domain XML`) as well. README.md has the whole interface on one page.
-The file needs nothing but Python 3.9 or later, and may be copied.
+The program is both a worker for `sidecar-shim --mode persistent` and an argv-style hook
+(`onDefineDomain --vmi JSON --domain XML`). README.md documents the whole interface on one page.
+This file needs only Python 3.9 or later, and may be copied.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import sys
 import time
 from _thread import allocate_lock, get_ident  # `threading` only for hooks that use threads
 
-# A hook's start is part of a VM's start, so `typing` and `logging` are not imported before they are
-# needed. Type checkers take this name for typing's.
+# Starting the hook delays the VM's start, so `typing` and `logging` are imported only on use. Type
+# checkers treat this name as typing.TYPE_CHECKING.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
@@ -46,19 +46,19 @@ __all__ = ["Call", "Cancelled", "Hook", "InvalidParams", "Refused"]
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 0xFF_FFFF
-# What is read from a pipe, or written to it, at once: a quarter of what it holds. With all of it,
-# this process would sleep while the shim is at work, and the shim while this is.
+# Maximum number of bytes per read or write of a pipe: a quarter of its capacity. With larger steps,
+# the shim and this process would take turns sleeping instead of working at the same time.
 STEP_BYTES = 16 * 1024
 MAX_CONCURRENCY = 64
 MAX_NAME_BYTES = 63
-# The shim cuts lines of the log here, and messages of errors before.
+# The shim truncates log lines at this length, and error messages at half of it.
 MAX_TEXT = 8192
 
 REFUSED, METHOD_NOT_FOUND, INVALID_PARAMS, FAULT, CANCELLED = -32000, -32601, -32602, -32603, -32800
 
 DOMAIN_ATTACHED = b'{"jsonrpc":"2.0","id":%d,"result":{},"attachments":["domain"]}'
 DEFINE, CLOUD_INIT = "onDefineDomain", "preCloudInitIso"
-# What hooks take: members of `params`, with the flag for each in argv style, and its type.
+# Documents of hooks: the field of `params`, then its flag in argv style, placeholder and type.
 MEMBERS: dict[str, tuple[str, str, type]] = {
     "vmi": ("--vmi", "JSON", dict),
     "domain": ("--domain", "XML", str),
@@ -68,8 +68,8 @@ MEMBERS: dict[str, tuple[str, str, type]] = {
 
 
 class Refused(Exception):
-    """The hook does not want this VM as it is. The message is for the VM's owner: what is wrong,
-    and what to do. `retryable` asks for one more try, on another worker."""
+    """The hook refuses this VM. The VM's owner reads the message: say what is wrong and what to do.
+    `retryable` asks the shim for one retry, on another worker."""
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
@@ -77,24 +77,24 @@ class Refused(Exception):
 
 
 class InvalidParams(Exception):
-    """The hook cannot use what KubeVirt sent. The message says which part, and why."""
+    """A document that KubeVirt sent is invalid. The message says which one, and why."""
 
 
 class Cancelled(Exception):
-    """Nobody waits for this call any more."""
+    """The call was cancelled: its caller has gone."""
 
 
 class Call:
-    """What a hook is told of its call, beside the documents: `hook.call`, while it runs."""
+    """Metadata of a call; `hook.call` returns it while the hook runs."""
 
     hook: str
-    """The name by which it is called, such as `onDefineDomain`."""
+    """Hook point, such as `onDefineDomain`."""
     id: int | None
-    """The call's number in this process. `None` in argv style."""
+    """Number of the call in this process. `None` in argv style."""
     attempt: int
-    """Which try this is, from 1."""
+    """Number of the attempt, from 1."""
     context: str | None
-    """`Boot`, `MigrationSource` or `MigrationTarget`, where KubeVirt says so."""
+    """`Boot`, `MigrationSource` or `MigrationTarget`; `None` if KubeVirt states no context."""
 
     def __init__(self, hook: str, ident: Any, invocation: Any) -> None:
         said = invocation if isinstance(invocation, dict) else {}
@@ -106,16 +106,16 @@ class Call:
         self._cancelled = False
 
     def remaining(self) -> float | None:
-        """Seconds until the shim answers in the hook's place, at least 0. `None` in argv style."""
+        """Seconds until the shim fails the call, at least 0. `None` in argv style."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the caller has gone or the deadline has passed."""
         return self._cancelled or self.remaining() == 0.0
 
     def check(self) -> None:
-        """Raises `Cancelled` if nobody waits for the answer any more. For hooks that take long."""
+        """Raises `Cancelled` if the call is `cancelled`. For hooks that take long."""
         if self.cancelled:
             raise Cancelled
 
@@ -124,31 +124,31 @@ _running: contextvars.ContextVar[Call] = contextvars.ContextVar("kubevirt_hook.c
 
 
 class Hook:
-    """The hooks of one program. `name` and `version` are for people.
+    """The hooks of one program. The shim logs `name` and `version`.
 
-    With a `concurrency` above 1, as many calls run at once, each in a thread. With `cancel`, hooks
-    run in a thread too, and the shim says when nobody waits for a call any more: see `Call.check`.
-    Otherwise they run in the main thread, one after the other.
+    With a `concurrency` above 1, up to that many calls run at the same time, each in a thread. With
+    `cancel`, hooks run in a thread too, and the shim reports calls whose caller has gone: see
+    `Call.check`. Otherwise hooks run in the main thread, one at a time.
     """
 
     def __init__(
         self, name: str, version: str = "", *, concurrency: int = 1, cancel: bool = False
     ) -> None:
         if not 1 <= concurrency <= MAX_CONCURRENCY:
-            raise ValueError(f"concurrency has to be from 1 to {MAX_CONCURRENCY}")
+            raise ValueError(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
         self.name, self.version = name, version
         self.concurrency, self.cancel = concurrency, cancel
         self._functions: dict[str, tuple[str, Any]] = {}
         self._log_handler: Callable[[], logging.Handler] | None = None
 
     def on_define_domain(self, function: DomainHook) -> DomainHook:
-        """Registers `function(vmi, domain)`. It returns the new libvirt document, a `str`, or
-        `None` to change nothing."""
+        """Registers `function(vmi, domain)`. It returns the new libvirt document as a `str`, or
+        `None` for no change."""
         return self._register(DEFINE, "domain", function)
 
     def pre_cloud_init_iso(self, function: CloudInitHook) -> CloudInitHook:
-        """Registers `function(vmi, data)`. It returns the new cloud-init data, a `dict` with
-        KubeVirt's member names (`UserData`, …), or `None` to change nothing."""
+        """Registers `function(vmi, data)`. It returns the new cloud-init data as a `dict` with
+        KubeVirt's field names (`UserData`, …), or `None` for no change."""
         return self._register(CLOUD_INIT, "cloudInitData", function)
 
     def on_node(self, name: str) -> Callable[[NodeHook], NodeHook]:
@@ -158,51 +158,51 @@ class Hook:
             name.isascii() and name.isalnum() and name[0].islower() and len(name) <= MAX_NAME_BYTES
         )
         if not plain or name in ("initialize", DEFINE, CLOUD_INIT):
-            raise ValueError(f"not the name of a node hook: {name!r}")
+            raise ValueError(f"invalid name of a node hook: {name!r}")
         return lambda function: self._register(name, "nodeName", function)
 
     def _register(self, name: str, member: str, function: F) -> F:
         if name in self._functions:
-            raise ValueError(f"two functions for {name}")
+            raise ValueError(f"the hook {name} is already registered")
         self._functions[name] = (member, function)
         return function
 
     @property
     def call(self) -> Call:
-        """The call that the running hook has to answer. A `LookupError` anywhere else, and in
-        threads that the hook started."""
+        """The current call. Raises `LookupError` outside of a hook, and in threads that the hook
+        started."""
         return _running.get()
 
     @property
     def log(self) -> logging.Logger:
-        """A logger of this hook's name. It leads to the shim's log, as every other logger does."""
+        """A logger with this hook's name. Like all other loggers it writes to the shim's log."""
         import logging
 
         self._connect_logging()
         return logging.getLogger(self.name)
 
     def run(self) -> NoReturn:
-        """Serves until the shim says stop; or, in argv style, answers the one call on the command
-        line. Then it ends the program."""
+        """Serves calls until the shim closes stdin; in argv style, runs the one call on the command
+        line. Then exits."""
         if not self._functions:
             sys.exit(f"{self.name}: no hooks are registered")
-        # Removed, so that no program that is started from here takes itself for a worker.
+        # Removed, so that programs started by a hook do not act as workers.
         worker = os.environ.pop("KUBEVIRT_HOOK_PROTOCOL", None) is not None
         sys.exit(_Worker(self).serve() if worker else _run_once(self, sys.argv))
 
     def _connect_logging(self) -> None:
-        """Leads the root logger to the shim, unless the program has set it up by itself."""
+        """Connects the root logger to the shim, unless the program has configured it."""
         logging = sys.modules.get("logging")
         if logging is None or self._log_handler is None:
             return
         root = logging.getLogger()
         if not root.handlers:
             root.addHandler(self._log_handler())
-            if root.level == logging.WARNING:  # the level that it has from the start
+            if root.level == logging.WARNING:  # the default
                 root.setLevel(logging.INFO)
 
     def _invoke(self, call: Call, vmi: Json, subject: Any) -> Any:
-        """What the hook makes of its subject; `None` where that stays as it is."""
+        """Runs the hook. Returns the new document, or `None` for no change."""
         member, function = self._functions[call.hook]
         self._connect_logging()  # an earlier call may have imported it
         before = _running.set(call)
@@ -213,7 +213,7 @@ class Hook:
         allowed = type(None) if member == "nodeName" else MEMBERS[member][2]
         if result is not None and not isinstance(result, allowed):
             wanted = "None" if member == "nodeName" else f"a {allowed.__name__} or None"
-            raise TypeError(f"{call.hook} has to return {wanted}, not a {type(result).__name__}")
+            raise TypeError(f"{call.hook} must return {wanted}, not a {type(result).__name__}")
         return None if member == "domain" and result == subject else result
 
 
@@ -231,7 +231,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 def _json_bytes(value: Any) -> bytes:
     try:
         return _encode(value).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can express
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can express only as an escape
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -240,12 +240,12 @@ def _result_bytes(result: Any) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """Text for a message that anybody can read."""
+    """Truncates a text, and escapes lone surrogates."""
     return text[:MAX_TEXT].encode(errors="backslashreplace").decode()
 
 
 def _document(member: str, value: Any) -> Any:
-    """A document as a hook takes it, from JSON, or from bytes that stand for a member of it."""
+    """Converts a document, from decoded JSON or from bytes, to the type that hooks expect."""
     wanted = MEMBERS[member][2]
     if isinstance(value, (bytes, bytearray)):
         try:
@@ -271,8 +271,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _move_stdout() -> int:
-    """A descriptor of its own for standard output. What this process or its children print goes to
-    standard error from now on."""
+    """Takes over stdout and returns it as a new descriptor. From now on, output of this process and
+    its children goes to stderr."""
     output = os.dup(1)
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -282,7 +282,7 @@ def _move_stdout() -> int:
 
 
 def _show(error: BaseException) -> None:
-    """Prints the trace of an exception, from where the hook's own code begins."""
+    """Prints the traceback of an exception, without this file's own frames at its start."""
     trace = error.__traceback__
     while trace and trace.tb_next and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
@@ -293,11 +293,11 @@ def _show(error: BaseException) -> None:
 
 
 class _UsageError(Exception):
-    """A command line that names no call of a hook."""
+    """An invalid command line."""
 
 
 def _run_once(hook: Hook, argv: list[str]) -> int:
-    """Answers the call on the command line. Returns the exit status."""
+    """Runs the call on the command line. Returns the exit status."""
     if argv[1:] in (["-h"], ["--help"]):
         print(_usage(hook))
         return 0
@@ -321,31 +321,35 @@ def _run_once(hook: Hook, argv: list[str]) -> int:
     except (Exception, SystemExit) as error:
         _show(error)
         return 1
-    if member != "nodeName":  # of a node hook the exit status is the answer
+    if member != "nodeName":  # a node hook's result is its exit status
         _write_all(output, data)
     return 0
 
 
 def _arguments(hook: Hook, argv: list[str]) -> tuple[str, dict[str, bytes]]:
-    """The hook that is called, and its documents' own bytes, whatever the locale made of them."""
+    """Reads the hook's name and its documents from the command line. The documents are returned as
+    their original bytes, independent of the locale."""
     members = {flag: member for member, (flag, _, _) in MEMBERS.items()}
     given: dict[str, bytes] = {}
     for at in range(1, len(argv), 2):
         member = members.get(argv[at])
-        if member is None:  # it may be a document, so it is not repeated
-            raise _UsageError(f"argument {at} is none of {', '.join(members)}")
+        if member is None:  # it may be a document, so the error does not quote it
+            raise _UsageError(f"argument {at} is not one of {', '.join(members)}")
         if member in given or at + 1 == len(argv):
-            raise _UsageError(f"{argv[at]} {'comes twice' if member in given else 'has no value'}")
+            raise _UsageError(
+                f"{argv[at]} {'is given twice' if member in given else 'has no value'}"
+            )
         given[member] = os.fsencode(argv[at + 1])
     name = os.path.basename(argv[0])
     if name not in hook._functions and name not in (DEFINE, CLOUD_INIT):
         if "nodeName" in given:
             raise _UsageError(
-                "--node does not say which hook: start it by the hook's name, by a link to it"
+                "--node does not select a hook: start this program through a link named after the"
+                " hook"
             )
         name = CLOUD_INIT if "cloudInitData" in given else DEFINE
     if name not in hook._functions:
-        raise _UsageError(f"{name} is not one of its hooks")
+        raise _UsageError(f"this program has no hook {name}")
     member = hook._functions[name][0]
     if given.keys() != {"vmi", member}:
         raise _UsageError(f"{name} takes {_flags(member)}")
@@ -358,7 +362,7 @@ def _flags(member: str) -> str:
 
 def _usage(hook: Hook) -> str:
     lines = [f"{name} {_flags(member)}" for name, (member, _) in sorted(hook._functions.items())]
-    lines.append("(as a worker it is started by sidecar-shim --mode persistent)")
+    lines.append("or as a worker of sidecar-shim --mode persistent")
     return "usage: " + "\n       ".join(lines)
 
 
@@ -379,7 +383,7 @@ def _shim_handler(channel: _Channel) -> logging.Handler:
     names = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
 
     class ShimHandler(logging.Handler):
-        """Sends records to the shim, each with the call that it belongs to."""
+        """Sends log records to the shim, with the id of the current call."""
 
         def emit(self, record: logging.LogRecord) -> None:
             try:
@@ -402,18 +406,18 @@ def _shim_handler(channel: _Channel) -> logging.Handler:
 
 
 class _ProtocolError(Exception):
-    """Input that cannot be read. There is no way back into step."""
+    """Invalid input. The stream cannot be resynchronized."""
 
 
 class _NoCommonVersion(Exception):
-    """The shim speaks other versions of the protocol."""
+    """The shim supports no protocol version that this file supports."""
 
 
 class _Channel:
     """Messages from and to the shim.
 
-    Nothing but frames may leave by the descriptor that the shim reads, and nobody else may read
-    what the shim writes. So both move to where no other code, and no child, has them.
+    The pipes to the shim must carry only frames, and only this class may read them. So both move
+    to descriptors that other code and child processes do not have.
     """
 
     def __init__(self) -> None:
@@ -423,54 +427,54 @@ class _Channel:
         self._output = _move_stdout()
         self._process = os.getpid()
         self._lock = allocate_lock()
-        self._writer: int | None = None  # the thread that has the lock
+        self._writer: int | None = None  # the thread that holds the lock
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child that a hook has forked. It has no part in the conversation."""
+        """Whether this is a process that a hook has forked. It must not write to the shim."""
         return os.getpid() != self._process
 
     @property
     def interrupted(self) -> bool:
-        """Whether this runs in the midst of a write of this thread, as handlers of signals may."""
+        """Whether this thread is already writing, as it is when a signal handler interrupts it."""
         return self._writer == get_ident()
 
     def messages(self) -> Iterator[tuple[Json, Documents]]:
-        """Every message until end-of-file, with its attachments."""
+        """Reads messages with their attachments, until EOF."""
         while (payload := self._read()) is not None:
             try:
                 message = _decode(payload.decode())
             except (ValueError, RecursionError) as error:
-                # Of the error's text nothing is shown: it may quote a document.
+                # The error's text is left out: it may quote a document.
                 kind = type(error).__name__
-                raise _ProtocolError(f"a message that is not JSON ({kind})") from None
+                raise _ProtocolError(f"a frame is not valid JSON ({kind})") from None
             del payload
             if not isinstance(message, dict):
-                raise _ProtocolError("a message that is not an object")
+                raise _ProtocolError("a message is not a JSON object")
             yield message, self._attachments(message.get("attachments") or [])
-            del message  # it is not kept while this waits for the next
+            del message  # freed before the next read blocks
 
     def _attachments(self, names: Any) -> Documents:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise _ProtocolError("attachments that are not an array of names")
+            raise _ProtocolError('"attachments" is not an array of names')
         attached: Documents = {}
         for name in names:
             payload = self._read()
             if payload is None:
-                raise _ProtocolError("standard input ended before an attachment")
+                raise _ProtocolError("stdin ended before an attachment")
             attached[name] = payload
         return attached
 
     def _read(self) -> bytes | bytearray | None:
-        """The next frame; `None` at end-of-file."""
-        header = self._stream.read(4)  # a buffered stream returns less only at end-of-file
+        """Reads the next frame; `None` at EOF."""
+        header = self._stream.read(4)  # a buffered stream returns less only at EOF
         if not header:
             return None
         if len(header) < 4:
-            raise _ProtocolError("standard input ended inside the length of a frame")
+            raise _ProtocolError("stdin ended inside the length of a frame")
         length = int.from_bytes(header, "big")
         if not 1 <= length <= MAX_FRAME_BYTES:
-            raise _ProtocolError(f"not the length of a frame: {header.hex(' ')}")
+            raise _ProtocolError(f"invalid frame length: {header.hex(' ')}")
         if length <= STEP_BYTES:
             payload: bytes | bytearray = self._stream.read(length)
             complete = len(payload) == length
@@ -480,15 +484,15 @@ class _Channel:
             steps = (view[start : start + STEP_BYTES] for start in range(0, length, STEP_BYTES))
             complete = all(self._stream.readinto(step) == len(step) for step in steps)
         if not complete:
-            raise _ProtocolError("standard input ended inside a frame")
+            raise _ProtocolError("stdin ended inside a frame")
         return payload
 
     def write(self, frames: list[bytes]) -> None:
-        """Sends one message, whole."""
+        """Sends one message. Other threads' messages do not come between its frames."""
         if self.forked:
-            raise OSError("a child process came back from a hook")
+            raise OSError("a forked child process returned from a hook")
         parts = [part for it in frames for part in (len(it).to_bytes(4, "big"), it)]
-        # A long document is not copied.
+        # Avoids copying a long document.
         last = parts.pop() if len(parts[-1]) > STEP_BYTES else b""
         with self._lock:
             self._writer = get_ident()
@@ -510,7 +514,7 @@ def _fitting(frames: list[bytes]) -> list[bytes]:
 
 
 def _error(error: BaseException) -> Json:
-    """An exception in the shim's terms."""
+    """Converts an exception to an error of the protocol."""
     if isinstance(error, Refused):
         code, message = REFUSED, str(error)
         data: Json = {"retryable": True} if error.retryable else {}
@@ -522,26 +526,26 @@ def _error(error: BaseException) -> Json:
     elif isinstance(error, Cancelled):
         code, message, data = CANCELLED, "the call was cancelled", {}
     else:
-        # Nobody wrote its text for the VM's owner, and it may quote a document.
+        # The text was not written for the VM's owner and may quote a document.
         _show(error)
         code, message, data = FAULT, "a fault in the hook's code; its log has the trace", {}
     return {"code": code, "message": _plain(message), **({"data": data} if data else {})}
 
 
 class _Worker:
-    """Takes requests, has hooks run, sends answers."""
+    """Reads requests, runs hooks and sends responses."""
 
     def __init__(self, hook: Hook) -> None:
         self._hook, self._channel = hook, _Channel()
         self._attach = False
-        self._open: dict[int | None, Call] = {}  # calls that have no answer yet
+        self._open: dict[int | None, Call] = {}  # calls in flight
         threaded = hook.cancel or hook.concurrency > 1
         self._threads = _Threads(hook.concurrency) if threaded else None
         hook._log_handler = lambda: _shim_handler(self._channel)
         hook._connect_logging()
 
     def serve(self) -> int:
-        """Answers until end-of-file. Returns the exit status."""
+        """Serves requests until EOF. Returns the exit status."""
         try:
             for message, attached in self._channel.messages():
                 self._take(message, attached)
@@ -599,14 +603,14 @@ class _Worker:
         self._answer(ident, lambda: self._run(call, params, attached), call)
 
     def _run(self, call: Call, params: Any, attached: Documents) -> list[Any]:
-        """The result of a call, and behind it what is attached."""
+        """Runs a call. Returns its result, followed by the attachments."""
         if call._cancelled:
             raise Cancelled
         if not isinstance(params, dict):
             raise InvalidParams("params is missing or not an object")
         member = self._hook._functions[call.hook][0]
         given = {**params, **attached}
-        attached.clear()  # no document is kept twice
+        attached.clear()  # frees the document when `given` does
         vmi = _document("vmi", given.pop("vmi", None))
         subject = _document(member, given.pop(member, None))
         result = self._hook._invoke(call, vmi, subject)
@@ -617,14 +621,14 @@ class _Worker:
         return [{member: result}]
 
     def _answer(self, ident: Any, work: Callable[[], list[Any]], call: Call | None = None) -> None:
-        """Sends the one answer to a request: what comes of the work, or why nothing does."""
+        """Does the work of a request and sends the response: its result, or an error."""
         try:
             result, *attached = work()
             if call and call._cancelled:
                 raise Cancelled
             if not attached:
                 frames = _frames({"id": ident, "result": result})
-            elif type(ident) is int:  # the usual answer, ready-made: an encoder takes a while
+            elif type(ident) is int:  # the most common response, without the cost of an encoder
                 frames = _fitting([DOMAIN_ATTACHED % ident, *attached])
             else:
                 answer = {"id": ident, "result": {}, "attachments": ["domain"]}
@@ -638,13 +642,13 @@ class _Worker:
 
 
 class _Threads:
-    """Threads that run hooks while the main thread goes on reading."""
+    """Threads that run hooks while the main thread reads."""
 
     def __init__(self, limit: int) -> None:
         import queue
         import threading
 
-        # The shim never has more calls open than this, so it is never kept waiting.
+        # The shim never has more calls in flight than this, so `put` does not block.
         self._jobs: queue.Queue[tuple[Any, ...]] = queue.Queue(MAX_CONCURRENCY)
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(limit)]
         for thread in self._threads:
@@ -657,13 +661,13 @@ class _Threads:
         while job := self._jobs.get():
             try:
                 job[0](*job[1:])
-            except BaseException as error:  # above all: the shim is gone
+            except BaseException as error:  # usually: the shim has exited
                 print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
-            del job  # it is not kept while this waits for the next
+            del job  # freed before the next `get` blocks
 
     def finish(self) -> None:
-        """Waits for what was begun."""
+        """Waits for the calls in flight."""
         for _ in self._threads:
             self._jobs.put(())
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""Changes XML documents, and leaves every byte alone that was not asked to change.
+"""Edits XML documents and keeps every byte that is not edited.
 
     import kubevirt_xml
 
@@ -6,9 +6,9 @@
     document.root.ensure("os").ensure("smbios").set("mode", "sysinfo")
     return str(document)
 
-White space, comments, quotes and the order of attributes stay as they came. Names are compared as
-they are written, with their prefix: "qemu:commandline". README.md has the whole interface on one
-page. The file needs nothing but Python 3.9 or later, and may be copied.
+White space, comments, quotes and the order of attributes are kept. Names are compared as written,
+with their prefix: "qemu:commandline". README.md documents the whole interface on one page. This
+file needs only Python 3.9 or later, and may be copied.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from __future__ import annotations
 from _thread import allocate_lock
 from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 
-# A hook's start is part of a VM's start, so `typing` is not imported. Type checkers take this name
-# for typing's.
+# Starting the hook delays the VM's start, so `typing` is not imported. Type checkers treat this
+# name as typing.TYPE_CHECKING.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
-    # An element, or a text, comment, … as it is written.
+    # An element; or a text, a comment, … in its written form.
     Node = Union["Element", str]
 
 __all__ = ["Document", "Element", "XmlError", "parse"]
 
-# How deep elements may lie in each other: libxml2, with which libvirt reads, takes no more.
+# Maximum nesting depth of elements: the limit of libxml2, which libvirt uses.
 MAX_DEPTH = 256
 
 SPACE = " \t\r\n"
 TEXT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
-# A parser makes spaces of the white space in an attribute, unless it is escaped.
+# Parsers normalize unescaped white space in attributes to spaces.
 VALUE_ESCAPES = {**TEXT_ESCAPES, **str.maketrans({'"': "&quot;", "\t": "&#9;", "\n": "&#10;"})}
 
 
 class XmlError(ValueError):
-    """A document that cannot be read. The message says where and why, and quotes nothing of it."""
+    """An invalid document. The message has the position and the reason, and quotes nothing."""
 
 
 class Document:
-    """A well-formed document. `str` of it is its text with the changes; without any, it is the text
-    that was parsed."""
+    """A well-formed document. `str(document)` returns its text with the changes; without changes,
+    the text that was parsed."""
 
     __slots__ = ("_after", "_before", "root")
 
@@ -65,21 +65,21 @@ class Element:
         self, name: str, start: str, content: list[Node] | _Unread, end: str, depth: int
     ) -> None:
         self._name, self._depth = name, depth
-        # The tags are as they are written; of <a/> the end is empty.
+        # The tags in their written form; the end of <a/> is empty.
         self._start, self._content, self._end = start, content, end
         self._attributes: dict[str, str] | None = None
 
     @property
     def name(self) -> str:
-        """Its name as it is written, with its prefix."""
+        """The name as written, with its prefix."""
         return self._name
 
     def get(self, attribute: str, /) -> str | None:
-        """An attribute's value, or `None`."""
+        """Returns an attribute's value, or `None`."""
         return self._values().get(attribute)
 
     def set(self, attribute: str, value: str, /) -> None:
-        """Sets an attribute. One that has this value already stays as it is written."""
+        """Sets an attribute. Changes nothing if it already has this value."""
         values, start = self._values(), self._start
         if values.get(attribute) == value:
             return
@@ -94,9 +94,9 @@ class Element:
 
     @property
     def text(self) -> str:
-        """The element's own text: without child elements and comments, and references resolved.
+        """The element's own text, without child elements and comments, with references resolved.
 
-        Set, it becomes the only content. An element that has just this text stays as it is."""
+        Setting it replaces the content. Changes nothing if the content is already this text."""
         nodes = self._nodes()
         return "".join([_resolved(node) for node in nodes if isinstance(node, str)])
 
@@ -111,23 +111,25 @@ class Element:
         nodes[:] = [written]
 
     def children(self, name: str | None = None, /, **attributes: str) -> list[Element]:
-        """The child elements with this name and these attributes. Without a name, those of any."""
+        """Returns the child elements with this name and these attributes. Without a name, those
+        with any name."""
         return self._find(name, attributes, None)
 
     def child(self, name: str, /, **attributes: str) -> Element | None:
-        """The first child element with this name and these attributes, or `None`."""
+        """Returns the first child element with this name and these attributes, or `None`."""
         found = self._find(name, attributes, 1)
         return found[0] if found else None
 
     def ensure(self, name: str, /, **attributes: str) -> Element:
-        """The first child element with this name and these attributes. If there is none, it is
-        appended."""
+        """Returns the first child element with this name and these attributes. Appends one if there
+        is none."""
         return self.child(name, **attributes) or self.append(name, **attributes)
 
     def append(self, name: str, /, **attributes: str) -> Element:
-        """Adds an element behind the last child element, on a line of its own if that has one."""
+        """Adds an element after the last child element, on a new line if that one is on its own
+        line."""
         if self._depth >= MAX_DEPTH:
-            raise ValueError(f"more than {MAX_DEPTH} elements in each other")
+            raise ValueError(f"elements nested deeper than {MAX_DEPTH}")
         child = Element(name, f"<{_checked(name)}>", [], f"</{name}>", self._depth + 1)
         for attribute, value in attributes.items():
             child.set(attribute, value)
@@ -145,8 +147,8 @@ class Element:
         return child
 
     def remove(self, child: Element | None, /) -> None:
-        """Takes out a child element, with the white space before it. Anything else is no child, and
-        nothing changes."""
+        """Removes a child element and the white space before it. Changes nothing if `child` is not
+        a child of this element."""
         nodes = self._nodes()
         if isinstance(child, Element) and child in nodes:
             at = nodes.index(child)
@@ -180,7 +182,7 @@ class Element:
         return not attributes or attributes.items() <= self._values().items()
 
     def _values(self) -> dict[str, str]:
-        """The attributes with their values, in the order in which they are written."""
+        """Returns the attributes with their values, in document order."""
         values, start = self._attributes, self._start
         if values is None:
             values = self._attributes = {}
@@ -188,21 +190,21 @@ class Element:
                 parser = ParserCreate("utf-8")
                 parser.StartElementHandler = lambda _, attributes: values.update(attributes)
                 parser.Parse(start + (self._end and f"</{self._name}>"), True)
-            elif '"' in start:  # nothing to resolve, and no other quotes
+            elif '"' in start:  # double quotes only, and no references
                 parts = start.split('"')
                 names = [part.rstrip(" =").rpartition(" ")[2] for part in parts[:-1:2]]
                 values.update(zip(names, parts[1::2]))
         return values
 
     def _nodes(self) -> list[Node]:
-        """What is inside: elements, and texts, comments, … as they are written."""
+        """Returns the content: elements, and texts, comments, … in their written form."""
         content = self._content
         if isinstance(content, _Unread):
             content = self._content = content.nodes(self._depth + 1)
         return content
 
     def _open(self) -> None:
-        """Makes <a></a> of <a/>."""
+        """Turns <a/> into <a></a>."""
         if not self._end:
             self._start = self._start[:-2].rstrip(SPACE) + ">"
             self._end = f"</{self._name}>"
@@ -222,8 +224,8 @@ class Element:
 
 
 def parse(document: str) -> Document:
-    """Reads a document, which has to be well-formed and without a document type. As it is text
-    already, it does not matter which encoding its declaration names."""
+    """Parses a document, which must be well-formed and have no document type. The encoding in its
+    declaration is ignored, because `document` is decoded already."""
     at = _root(document)
     try:
         ParserCreate("utf-8").Parse(document, True)
@@ -231,9 +233,9 @@ def parse(document: str) -> Document:
         place = f"line {error.lineno}, column {error.offset + 1}"
         raise XmlError(f"{place}: {ErrorString(error.code)}") from None
     except UnicodeEncodeError as error:
-        raise _error(document[: error.start], "half of a surrogate pair") from None
+        raise _error(document[: error.start], "a lone surrogate") from None
     text = _Text(document, at)
-    # One character is found at a far greater speed than two.
+    # Searching for one character is much faster than for two.
     is_plain = ("!" not in document or "<!" not in document) and (
         "?" not in document or "<?" not in document
     )
@@ -243,7 +245,7 @@ def parse(document: str) -> Document:
 
 
 def _root(document: str) -> int:
-    """Where the first tag begins, if this is a well-formed document."""
+    """Returns the position of the root's start tag, if the document is well-formed."""
     at = document.find("<")
     while document.startswith(("<!", "<?"), at):
         if document.startswith("<!DOCTYPE", at):
@@ -256,8 +258,8 @@ def _root(document: str) -> int:
 
 
 class _Text:
-    """A well-formed document. Where its elements end is found out from its begin on, as far as it
-    was asked for."""
+    """The text of a well-formed document, and an index of where its elements end. The index grows
+    from the start of the document, as far as callers ask."""
 
     __slots__ = ("_ends", "_lock", "_next", "_opened", "text")
 
@@ -268,14 +270,14 @@ class _Text:
         self._lock = allocate_lock()  # threads may read one document
 
     def end(self, at: int) -> int:
-        """Where the end tag begins that belongs to the start tag here. Of <a/> it is the same."""
+        """Returns the position of the end tag for the start tag at `at`; for <a/>, `at` itself."""
         if at not in self._ends:
             with self._lock:
                 self._scan(at)
         return self._ends[at]
 
     def _scan(self, at: int) -> None:
-        """Finds out where elements end, as far as the one that begins here."""
+        """Extends the index up to the end of the element that starts at `at`."""
         text, ends, opened, tag = self.text, self._ends, self._opened, self._next
         find = text.find
         while at not in ends:
@@ -287,7 +289,7 @@ class _Text:
                 following = find("<", _find_end(text, tag))
             elif len(opened) == MAX_DEPTH:
                 self._next = tag
-                raise _error(text[:tag], f"more than {MAX_DEPTH} elements in each other")
+                raise _error(text[:tag], f"elements nested deeper than {MAX_DEPTH}")
             elif (following < 0 or find("/>", tag, following) >= 0) and (
                 text[self.behind(tag) - 2] == "/"
             ):
@@ -298,11 +300,11 @@ class _Text:
         self._next = tag
 
     def behind(self, at: int) -> int:
-        """Where the tag ends that begins here."""
+        """Returns the position after the tag that starts at `at`."""
         return _value_places(self.text, at)[1]
 
     def element(self, at: int, depth: int, end: int) -> tuple[Element, int]:
-        """The element whose tags begin here, and where it ends."""
+        """Returns the element with these tag positions, and the position after it."""
         text, inside = self.text, self.behind(at)
         start = text[at:inside]
         if end == at:
@@ -314,17 +316,18 @@ class _Text:
 
 
 class _Unread:
-    """The content of an element, of which only what was asked for has become elements."""
+    """The unparsed content of an element. Child elements are parsed when callers ask for them."""
 
     __slots__ = ("_end", "_found", "_whole", "begin")
 
     def __init__(self, whole: _Text, begin: int, end: int) -> None:
         self._whole, self.begin, self._end = whole, begin, end
-        # By where they begin, with where they end.
+        # Parsed child elements with their end positions, by start position.
         self._found: dict[int, tuple[Element, int]] = {}
 
     def element_from(self, at: int, name: str, depth: int) -> tuple[Element | None, int]:
-        """The next element from here on whose name begins so, and where it ends. `depth` is its."""
+        """Returns the next child element, from `at` on, whose name starts with `name`, and the
+        position after it. `depth` is the depth of that element."""
         whole, text, end = self._whole, self._whole.text, self._end
         at = text.find("<", at, end)
         while at >= 0:
@@ -343,7 +346,7 @@ class _Unread:
         return self._found[at]
 
     def nodes(self, depth: int) -> list[Node]:
-        """All that is inside."""
+        """Parses all of the content."""
         text, begin = self._whole.text, self.begin
         nodes: list[Node] = []
         while (at := text.find("<", begin, self._end)) >= 0:
@@ -367,7 +370,7 @@ class _Unread:
 
 
 def _find_end(text: str, at: int) -> int:
-    """Where the > of a comment, a CDATA section or an instruction is, or -1."""
+    """Returns the position of the final > of a comment, CDATA section or instruction, or -1."""
     if text.startswith("<?", at):
         closing, begin = "?>", 2
     elif text.startswith("<!--", at):
@@ -379,24 +382,25 @@ def _find_end(text: str, at: int) -> int:
 
 
 def _value_places(text: str, begin: int) -> tuple[list[tuple[int, int]], int]:
-    """Where the values of a tag's attributes are, with their quotes, and where the tag ends."""
+    """Returns the ranges of a tag's attribute values, with quotes, and the position after the
+    tag."""
     values = []
     end = text.index(">", begin)
-    at = text.find("=", begin, end)  # outside of values there is none but before them
+    at = text.find("=", begin, end)  # outside of values, each = is followed by a value
     while at >= 0:
         at += 1
         while text[at] in SPACE:
             at += 1
         first, at = at, text.index(text[at], at + 1) + 1
         values.append((first, at))
-        if end < at:  # a > in a value
+        if end < at:  # that > was inside a value
             end = text.index(">", at)
         at = text.find("=", at, end)
     return values, end + 1
 
 
 def _resolved(written: str) -> str:
-    """The text of a node that is no element."""
+    """Returns the text of a node that is not an element."""
     if "<" not in written and "&" not in written and "\r" not in written:
         return written
     parts: list[str] = []
@@ -409,18 +413,18 @@ def _resolved(written: str) -> str:
 def _escaped(text: str, escapes: dict[int, str]) -> str:
     escaped = text.translate(escapes)
     if not text.isprintable() and _first_name(f"<a>{escaped}</a>") != "a":
-        raise ValueError("a text with a character that XML cannot hold")
+        raise ValueError("the text has a character that XML does not allow")
     return escaped
 
 
 def _checked(name: str) -> str:
     if not (name.isascii() and name.isidentifier()) and _first_name(f"<{name}/>") != name:
-        raise ValueError("not a name of an element or attribute")
+        raise ValueError("invalid name of an element or attribute")
     return name
 
 
 def _first_name(document: str) -> str | None:
-    """The name of the root, or `None` if the document is not well-formed."""
+    """Returns the name of the root, or `None` if the document is not well-formed."""
     names: list[str] = []
     parser = ParserCreate("utf-8")
     parser.StartElementHandler = lambda name, _: names.append(name)

@@ -1,4 +1,4 @@
-"""A program whose hooks do what the VMI asks for, the wrong things above all."""
+"""A program whose hooks run the code in the VMI, usually code that misbehaves."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ print("printed at import, ", end="")
 
 
 def reply(vmi, subject):
-    """Python, because a test that asks for something should also show what."""
+    """Runs the VMI's Python code, so that each test shows what its hook does."""
     scope = {**globals(), "vmi": vmi, "subject": subject}
     exec(vmi.get("run", "result = None"), scope)
     return scope.get("result")
@@ -42,7 +42,7 @@ def echo(*words):
 
 
 def peak():
-    """The most memory that this process had, in bytes."""
+    """Returns the peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -1,4 +1,4 @@
-"""Runs programs that are built with the SDK, as the shim does."""
+"""Runs programs that use the SDK, as the shim does."""
 
 import contextlib
 import json
@@ -10,12 +10,12 @@ import threading
 
 SDK = pathlib.Path(__file__).resolve().parents[1]
 ROOT = SDK.parents[1]
-# Nothing here takes this long; it only keeps a test that would hang from hanging.
+# Watchdog for programs that hang. No test takes this long.
 LIMIT = 60
 
 
 def environment(**more):
-    """What a hook's process sees, without the variables by which the tests' own is set up."""
+    """Returns the environment of a hook, without the variables that configure the tests."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -25,7 +25,7 @@ def environment(**more):
 
 
 def run(command, **more):
-    """Runs a hook in argv style, to its end."""
+    """Runs a hook in argv style until it exits."""
     return subprocess.run(
         command, capture_output=True, timeout=LIMIT, env=environment(**more), check=False
     )
@@ -63,7 +63,7 @@ class Worker:
         self._timer.cancel()
         self.process.kill()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            with contextlib.suppress(BrokenPipeError):  # something was still to be written
+            with contextlib.suppress(BrokenPipeError):  # buffered input that was not read
                 stream.close()
         self.process.wait()
 
@@ -81,7 +81,7 @@ class Worker:
             "method": method,
             "params": {"vmi": vmi, **params},
         }
-        if method == "onDefineDomain" and domain == "":  # no frame is empty
+        if method == "onDefineDomain" and domain == "":  # a frame cannot be empty
             message["params"]["domain"] = domain
             self.send(message)
         elif method == "onDefineDomain":
@@ -91,7 +91,7 @@ class Worker:
         return self._id
 
     def receive(self):
-        """The next message; an attached domain as if it were inline. `None` at end-of-file."""
+        """Reads the next message, with an attached domain put inline. `None` at EOF."""
         payload = self._frame()
         if payload is None:
             return None
@@ -105,21 +105,21 @@ class Worker:
         return self.process.stdout.read(int.from_bytes(header, "big")) if header else None
 
     def call(self, vmi, *arguments, **params):
-        """One call, and its answer: `result` or `error`."""
+        """Makes a call. Returns its `result` or `error`."""
         ident = self.start_call(vmi, *arguments, **params)
         answer = self.receive()
-        assert answer is not None, f"the worker ended: {self.end()}"
+        assert answer is not None, f"the worker exited: {self.end()}"
         assert answer["id"] == ident, answer
         return answer.get("result", answer.get("error"))
 
     def wait_for_log(self, text):
-        """Reads standard error up to a line with this text."""
+        """Reads stderr up to a line with this text."""
         for line in self.process.stderr:
             if text in line.decode():
                 return
-        raise AssertionError(f"the worker ended without the line {text!r}")
+        raise AssertionError(f"the worker exited without the line {text!r}")
 
     def end(self):
-        """Says stop. Returns the exit status, what was left on standard output, and the log."""
+        """Closes stdin. Returns the exit status, the rest of stdout, and the log."""
         rest, log = self.process.communicate()
         return self.process.returncode, rest, log.decode()

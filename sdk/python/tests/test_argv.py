@@ -1,4 +1,4 @@
-"""Argv style: one process for each call, as under the Go shim and `--mode exec`."""
+"""Argv style: one process per call, as with the Go shim and `--mode exec`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ hook.run()
 
 class Argv(unittest.TestCase):
     def setUp(self):
-        """The fixture as an executable in a directory of its own, as an image has it."""
+        """Installs the fixture as an executable in an empty directory, as in an image."""
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.directory = directory.name
@@ -72,14 +72,14 @@ class Names(Argv):
             ([self.program, "--vmi", "{}"], "onDefineDomain takes --vmi JSON --domain XML"),
             ([self.program, "--domain", "<domain/>"], "onDefineDomain takes"),
             ([self.program, "--vmi", "{}", "--domain"], "--domain has no value"),
-            ([self.program, "--vmi", "{}", "--vmi", "{}"], "--vmi comes twice"),
+            ([self.program, "--vmi", "{}", "--vmi", "{}"], "--vmi is given twice"),
             (
                 [self.program, "{}", "--vmi"],
-                "argument 1 is none of --vmi, --domain, --cloud-init, --node",
+                "argument 1 is not one of --vmi, --domain, --cloud-init, --node",
             ),
-            ([self.program, "--vmi", "{}", "s3cr3t", "--domain"], "argument 3 is none of"),
-            ([self.program, "--vmi", "{}", "--node", "a"], "--node does not say which hook"),
-            ([*other, "--vmi", "{}", "--node", "a"], "--node does not say which hook"),
+            ([self.program, "--vmi", "{}", "s3cr3t", "--domain"], "argument 3 is not one of"),
+            ([self.program, "--vmi", "{}", "--node", "a"], "--node does not select a hook"),
+            ([*other, "--vmi", "{}", "--node", "a"], "--node does not select a hook"),
             ([*define, "--vmi", "{}", "--cloud-init", "{}"], "onDefineDomain takes"),
             ([*define, "--vmi", "{}", "--domain", "x", "--node", "a"], "onDefineDomain takes"),
             (
@@ -105,7 +105,7 @@ class Names(Argv):
             self.ends(
                 run([sys.executable, path, "--vmi", "{}", flag, "x"]),
                 2,
-                log="onDefineDomain is not one of its hooks",
+                log="this program has no hook onDefineDomain",
             )
 
     def test_help(self):
@@ -132,7 +132,7 @@ class Endings(Argv):
             ),
             ("1 / 0", "ZeroDivisionError: division by zero\n"),
             ("sys.exit(0)", "SystemExit: 0\n"),
-            ("result = b''", "onDefineDomain has to return a str or None, not a bytes\n"),
+            ("result = b''", "onDefineDomain must return a str or None, not a bytes\n"),
             ("result = '\\udc80'", "surrogates not allowed\n"),
         ):
             with self.subTest(code):
@@ -152,7 +152,7 @@ class Endings(Argv):
                 self.ends(ended, 1, log=f"fixture: {log}\n")
                 self.assertNotIn("s3cr3t", ended.stderr.decode())
 
-    def test_only_the_document_goes_to_standard_output(self):
+    def test_only_the_document_goes_to_stdout(self):
         for code in ("print('x')", "echo('x')", "os.write(1, b'x')"):
             self.ends(self.call(code), 0, b"<domain/>", "printed at import, ")
             self.ends(self.call(code), 0, b"<domain/>", "x")
@@ -166,7 +166,7 @@ class Endings(Argv):
         self.ends(self.call(code), 0, b"None 1 None None False")
         self.ends(self.call(code, KUBEVIRT_HOOK_CONTEXT="Boot"), 0, b"None 1 Boot None False")
 
-    def test_output_that_nobody_reads(self):
+    def test_output_to_a_closed_pipe(self):
         command = [
             self.program,
             "--vmi",
@@ -182,7 +182,7 @@ class Endings(Argv):
         process.stderr.close()
         self.assertEqual(process.wait(LIMIT), 1)
 
-    def test_sigterm_ends_it_at_once(self):
+    def test_sigterm_stops_it_at_once(self):
         code = json.dumps({"run": "print('begun', flush=True); time.sleep(3600)"})
         command = [self.program, "--vmi", code, "--domain", "<domain/>"]
         process = subprocess.Popen(
@@ -195,7 +195,7 @@ class Endings(Argv):
 
 
 class BothModes(Argv):
-    """Whatever the document and the locale: the same bytes."""
+    """Both modes return the same bytes, for any document and locale."""
 
     DOMAINS = (
         "<domain/>",
@@ -242,7 +242,7 @@ class BothModes(Argv):
                     self.assertEqual(ended.stdout, self.persistent(code, data, locale))
 
     def persistent(self, code, data, locale):
-        """What the shim makes of a worker's answer: the bytes of the member, as they stand there."""
+        """Returns the bytes that the shim reads from a worker's response."""
         vmi = json.dumps({"run": code})
         message = '{"jsonrpc":"2.0","id":1,"method":"preCloudInitIso","params":{"vmi":%s,"cloudInitData":%s}}'
         done = subprocess.run(

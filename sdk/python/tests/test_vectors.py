@@ -1,4 +1,4 @@
-"""The SDK against the test vectors of the protocol."""
+"""Runs the protocol's test vectors against the SDK."""
 
 import io
 import json
@@ -31,7 +31,7 @@ class Stream(kubevirt_hook._Channel):
 
 
 class Pieces(io.RawIOBase):
-    """Bytes that arrive so many at a time."""
+    """Bytes that arrive in pieces of a fixed size."""
 
     def __init__(self, data, piece):
         self._data, self._piece = memoryview(data), piece

@@ -1,4 +1,4 @@
-"""A worker and the mistakes that are made with one."""
+"""A worker, and typical mistakes of hooks in one."""
 
 import array
 import fcntl
@@ -31,7 +31,7 @@ class Registration(unittest.TestCase):
             hook.on_node("preVMStart"),
         ):
             self.assertIs(register(print), print, "a decorated function stays what it is")
-            with self.assertRaisesRegex(ValueError, "two functions for"):
+            with self.assertRaisesRegex(ValueError, "is already registered"):
                 register(print)
 
     def test_names_of_node_hooks_are_plain_words(self):
@@ -48,7 +48,7 @@ class Registration(unittest.TestCase):
         ):
             with (
                 self.subTest(name),
-                self.assertRaisesRegex(ValueError, "not the name of a node hook"),
+                self.assertRaisesRegex(ValueError, "invalid name of a node hook"),
             ):
                 Hook("h").on_node(name)
 
@@ -81,7 +81,7 @@ class Registration(unittest.TestCase):
             "import sys, json; before = set(sys.modules); "
             "import kubevirt_hook; print(*set(sys.modules) - before)"
         )
-        # Isolated, so that nothing of the environment's imports is counted.
+        # Isolated from the environment, whose modules would be counted.
         command = [
             sys.executable,
             "-I",
@@ -96,7 +96,7 @@ class Registration(unittest.TestCase):
 
 class Misuse(unittest.TestCase):
     def check(self, code, result=UNCHANGED, log="", **call):
-        """The answer to one call and what the log holds then; the worker goes on, and ends well."""
+        """Checks the response to one call and the log; the worker keeps serving and exits with 0."""
         with Worker(FIXTURE) as worker:
             self.assertEqual(worker.call({"run": code}, **call), result)
             self.assertEqual(worker.call({}), UNCHANGED)
@@ -124,29 +124,29 @@ class Misuse(unittest.TestCase):
             seen = worker.call({"run": code})["domain"]
         self.assertIn("PYTHONPATH=", seen)
         self.assertNotIn("KUBEVIRT_HOOK_PROTOCOL", seen)
-        # Standard output and error of the child itself.
+        # The child's own stdout and stderr.
         self.assertEqual(seen.count("pipe:"), 2, seen)
 
     def test_a_child_that_comes_back_from_the_hook_says_nothing(self):
-        self.check("os.fork()", log="fixture: a child process came back from a hook\n")
+        self.check("os.fork()", log="fixture: a forked child process returned from a hook\n")
         self.check(
             "if os.fork() == 0: hook.log.warning('from a fork'); os._exit(0)\nos.wait()",
             log="from a fork\n",
         )
 
     def test_results_of_a_wrong_type(self):
-        define = "onDefineDomain has to return a str or None, not a "
+        define = "onDefineDomain must return a str or None, not a "
         self.check("result = b'<domain/>'", FAULT, define + "bytes")
         self.check("async def later(): pass\nresult = later()", FAULT, define + "coroutine")
         cloud_init = {"method": "preCloudInitIso", "cloudInitData": {}}
         self.check(
             "result = '{}'",
             FAULT,
-            "preCloudInitIso has to return a dict or None, not a str",
+            "preCloudInitIso must return a dict or None, not a str",
             **cloud_init,
         )
         node = {"method": "preVMStart", "nodeName": "a"}
-        self.check("result = True", FAULT, "preVMStart has to return None, not a bool", **node)
+        self.check("result = True", FAULT, "preVMStart must return None, not a bool", **node)
         self.check("pass", {}, **node)
 
     def test_results_that_json_cannot_hold(self):
@@ -157,7 +157,7 @@ class Misuse(unittest.TestCase):
         self.check("result = {'UserData': float('nan')}", FAULT, "not JSON compliant", **cloud_init)
         self.check("result = {}; result['a'] = result", FAULT, "Circular reference", **cloud_init)
 
-    def test_halves_of_surrogate_pairs(self):
+    def test_lone_surrogates(self):
         self.check("result = '<domain>\\udc80</domain>'", FAULT, "surrogates not allowed")
         self.check("raise Refused('a\\udc80b')", {"code": -32000, "message": "a\\udc80b"})
         data = {"UserData": "é\udc80"}
@@ -209,7 +209,7 @@ class Signals(unittest.TestCase):
 
 class Logging(unittest.TestCase):
     def logged(self, code):
-        """The log lines that come before the answer to a call."""
+        """Returns the log lines that precede the response to a call."""
         with Worker(FIXTURE) as worker:
             ident = worker.start_call({"run": code})
             lines = []
@@ -258,8 +258,8 @@ class Logging(unittest.TestCase):
         )
         with Worker(FIXTURE) as worker:
             worker.start_call({"run": code})
-            # The answer does not fit the pipe: when that is full, it is being written. (The head of the
-            # message has a page for itself.)
+            # The response does not fit the pipe: once the pipe is full, the write is in progress.
+            # (The head of the message occupies a separate page.)
             size, filled = fcntl.fcntl(worker.process.stdout, F_GETPIPE_SZ), array.array("i", [0])
             while filled[0] <= size - mmap.PAGESIZE and worker.process.poll() is None:
                 fcntl.ioctl(worker.process.stdout, termios.FIONREAD, filled)
@@ -320,7 +320,7 @@ class Calls(unittest.TestCase):
 
     def test_calls_run_at_once(self):
         with Worker(FIXTURE, FIXTURE_CONCURRENCY="4") as worker:
-            # Nobody passes the barrier alone.
+            # The barrier opens only if all calls run at the same time.
             idents = {
                 worker.start_call(
                     {"run": "together.wait(); result = subject + vmi['n']", "n": str(n)}
@@ -353,7 +353,7 @@ class Sizes(unittest.TestCase):
             self.assertEqual(answer, {"code": -32000, "message": "the result does not fit a frame"})
             self.assertEqual(worker.call({}, longest), UNCHANGED)
         with Worker(FIXTURE, attachments=False) as worker:
-            # What JSON escapes takes more.
+            # Escaped characters take more bytes in JSON.
             answer = worker.call(
                 {"run": "result = '\\n' * (len(subject) // 2)"}, "x" * MAX_FRAME_BYTES
             )
@@ -367,7 +367,7 @@ class Sizes(unittest.TestCase):
             size = 4 << 20
             worker.call({"run": code}, "x" * size)
             once = int(worker.call(report)["domain"])
-            # As bytes and as text, on the way in and on the way out, and some room.
+            # Bytes and text, of the request and of the response, plus a margin.
             self.assertLess(once - at_rest, 6 * size)
             for _ in range(50):
                 worker.call({"run": code}, "x" * size)

@@ -1,4 +1,4 @@
-"""Changes of XML documents, with the same documents and results as the SDKs for Go and Rust."""
+"""Edits of XML documents, with the same documents and results as in the SDKs for Go and Rust."""
 
 import os
 import random
@@ -16,7 +16,7 @@ sys.path.insert(0, str(SDK))
 import kubevirt_xml
 from kubevirt_xml import XmlError, parse
 
-# Everything in it is written in a way that no serializer would write it.
+# A document in a form that no serializer would write.
 ODD = (
     "\ufeff<?xml version='1.0'  encoding=\"UTF-8\"?>\r\n<!-- head -->\n"
     "<domain  type = 'kvm'\n\txmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\" >\r\n"
@@ -26,7 +26,7 @@ ODD = (
     "</domain >\n<!-- tail -->\n"
 )
 
-# What a careful edit must not touch.
+# A document with everything that an edit must keep.
 DOMAIN = (
     "<?xml version='1.0'?>\n<!-- <os> -->\n<domain type='kvm' xmlns:q=\"a>b\" >\r\n"
     "\t<a:os xmlns:a='urn:a'/>\n\t<os   >\n\t\t<type a = 'x>y'>h&#118;m</type>\n\t</os>\n"
@@ -36,7 +36,7 @@ DOMAIN = (
 
 
 def sample():
-    """A domain as KubeVirt writes it."""
+    """Returns a domain as KubeVirt writes it."""
     return (ROOT / "crates/hookctl/src/samples/domain.xml").read_text(encoding="utf-8")
 
 
@@ -93,7 +93,7 @@ class Reading(unittest.TestCase):
         for _ in range(2):
             self.assertEqual([it.name for it in root.children()], ["b", "d", "b"])
             self.assertEqual(root.children(c="1"), [root.child("b")])
-            self.assertIsNotNone(root.text)  # now all of the content is taken apart
+            self.assertIsNotNone(root.text)  # parses all of the content
 
     def test_a_comment_is_no_element(self):
         text = "<a><!--b--><?b b?><![CDATA[<b/>]]><!--<b>--></a>"
@@ -162,7 +162,7 @@ class Changing(unittest.TestCase):
              lambda root: root.append("d")),
             ("elements before markup in a comment", "<a b='>'/><!-- </a> -->",
              "<a b='>'><c></c></a><!-- </a> -->", lambda root: root.append("c")),
-            ("a new element on a line of its own", "<a>\n\t<b/>\n</a>",
+            ("a new element on a separate line", "<a>\n\t<b/>\n</a>",
              '<a>\n\t<b/>\n\t<c d="e"></c>\n</a>', lambda root: root.ensure("c", d="e")),
             ("two new elements", "<a>\n\t<b/>\n</a>", "<a>\n\t<b/>\n\t<c></c>\n\t<d></d>\n</a>",
              lambda root: (root.append("c"), root.append("d"))),
@@ -196,7 +196,7 @@ class Changing(unittest.TestCase):
                     self.assertEqual(edited(result, change), result)
 
     def change(self, old, new, change):
-        """One piece of DOMAIN is all that changes."""
+        """Asserts that only this part of DOMAIN changes."""
         self.assertEqual(DOMAIN.count(old), 1, old)
         result = edited(DOMAIN, change)
         self.assertEqual(result, DOMAIN.replace(old, new))
@@ -274,7 +274,7 @@ class Changing(unittest.TestCase):
         root = parse("<a><b c='1'/><b c='2'/></a>").root
         second = root.child("b", c="2")
         self.assertIs(root.children("b")[1], second)
-        root.append("b")  # now all of the content is taken apart
+        root.append("b")  # parses all of the content
         self.assertIs(root.children("b")[1], second)
 
 
@@ -301,7 +301,7 @@ class Refusals(unittest.TestCase):
             ("<a b='1' b='2'/>", "line 1, column 10: duplicate attribute"),
             ("<a>\x01</a>", "line 1, column 4: not well-formed (invalid token)"),
             ("<a>\0</a>", "line 1, column 4: not well-formed (invalid token)"),
-            ("<a>\n€\ud800</a>", "line 2, column 2: half of a surrogate pair"),
+            ("<a>\n€\ud800</a>", "line 2, column 2: a lone surrogate"),
             ("<a><!-- secret", "line 1, column 4: unclosed token"),
             ("<a><![CDATA[secret]]</a>", "line 1, column 25: unclosed CDATA section"),
             ("<a/><?secret >", "line 1, column 5: unclosed token"),
@@ -314,7 +314,7 @@ class Refusals(unittest.TestCase):
                     parse(text)
                 self.assertEqual(str(refused.exception), message)
                 self.assertIsInstance(refused.exception, ValueError)
-                # Where it came from is not shown: that may quote the document.
+                # The cause is not shown, because it may quote the document.
                 self.assertIsNone(refused.exception.__cause__)
                 if refused.exception.__context__:
                     self.assertTrue(refused.exception.__suppress_context__)
@@ -326,18 +326,18 @@ class Refusals(unittest.TestCase):
         for _ in range(255):
             element = element.child("a")
         self.assertEqual(str(document), text)
-        with self.assertRaisesRegex(ValueError, "^more than 256 elements in each other$"):
+        with self.assertRaisesRegex(ValueError, "^elements nested deeper than 256$"):
             element.append("a")
         self.assertEqual(str(document), text)
         with self.assertRaises(XmlError):
             parse("<a>" * 256 + "<b/>" + "</a>" * 256 + "<!-- -->")
-        # Whoever looks for an element behind such a place is told, each time.
+        # Every search that passes the deep elements fails.
         text = f"\n<a><b/>{text}</a>"
         document = parse(text)
         self.assertIsNotNone(document.root.child("b"))
         for _ in range(2):
             with self.assertRaisesRegex(
-                XmlError, "^line 2, column 773: more than 256 elements in each other$"
+                XmlError, "^line 2, column 773: elements nested deeper than 256$"
             ):
                 document.root.child("c")
         self.assertEqual(str(document), text)
@@ -387,7 +387,7 @@ class Refusals(unittest.TestCase):
 
 
 class Sizes(unittest.TestCase):
-    """With a cost that grows with the square of the size, these would take hours."""
+    """Large inputs: with quadratic cost these tests would take hours."""
 
     def test_many_siblings(self):
         text = "<a>" + "\n <b c='1'>\n  <d/>\n </b>" * 50_000 + "\n</a>"
@@ -514,7 +514,7 @@ OTHERS = ("<!-- <b> -->", "<!-->-->", "<!---->", "<![CDATA[<b>]]>", "<![CDATA[ ]
 
 
 def generated(chance, depth=0):
-    """A well-formed document in which much is written unusually."""
+    """Returns a well-formed document with unusual but valid syntax."""
     name = chance.choice(NAMES)
     chosen = chance.sample(("a", "b", "p:a", "c"), chance.choice((0, 0, 1, 1, 2, 4)))
     attributes = [f"{it}{chance.choice(('=', ' = '))}{quoted(chance)}" for it in chosen]
@@ -549,7 +549,7 @@ def quoted(chance):
 
 
 def mutated(chance, text):
-    """The document, or one with a fault, or with a change that may be one."""
+    """Returns the document, or one with a fault, or one with a change that may be a fault."""
     for _ in range(chance.choice((0, 1, 1, 2))):
         at = chance.randrange(len(text) + 1)
         new = chance.choice(("", "", "<", ">", "/", "&", "'", '"', "=", "!", "?", "-", "a", " ", "\x01", "]]>", "-->",
@@ -574,7 +574,7 @@ def own_text(node):
 
 
 def everything(root, tree):
-    """All elements of a document, found as a tree of the same document says, and compared with it."""
+    """Finds all elements of a document, guided by a tree of it, and compares them with the tree."""
     pairs = [(root, tree.documentElement)]
     while pairs:
         element, node = pairs.pop()
@@ -608,7 +608,7 @@ def change(chance, element, node):
     if kind == "set":
         name = chance.choice(("a", "b", "p:a", "d"))
         element.set(name, value)
-        # With setAttribute p:a would take the place of a.
+        # setAttribute would replace a with p:a.
         node.setAttributeNS("urn:p" if name == "p:a" else None, name, value)
     elif kind == "text":
         element.text = value
@@ -634,7 +634,7 @@ def replace_content(node, text):
 
 
 def append(node, name, attributes):
-    """Behind the last element, as the module does."""
+    """Inserts after the last element, as the module does."""
     new = node.ownerDocument.createElement(name)
     for attribute, value in attributes.items():
         new.setAttribute(attribute, value)
@@ -643,7 +643,7 @@ def append(node, name, attributes):
 
 
 def canonical(node):
-    """A tree as values that can be compared, without the white space between elements."""
+    """Converts a tree to comparable values, without the white space between elements."""
     inside = [""]
     for child in node.childNodes:
         if child.nodeType in (Node.TEXT_NODE, Node.CDATA_SECTION_NODE):

@@ -1,4 +1,4 @@
-"""A hook with types. CI has mypy read it, against the package as it is installed."""
+"""A hook with types. CI checks it with mypy against the installed package."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ ACTIONS = {
 
 
 def follow(vector, answers):
-    """Does what `vector` says. `answers` are the actions that have a result."""
+    """Does what `vector` says. `answers` has the actions that return a result."""
     action = vector and vector["do"]
     if action == "wait":
         wait()
