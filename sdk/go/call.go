@@ -11,17 +11,17 @@ import (
 	"unicode/utf8"
 )
 
-// A Call is what a hook is told of its call, beside the documents and the context.
+// A Call has the metadata of a call.
 type Call struct {
-	// Hook is the name of the hook, "onDefineDomain" for example.
+	// Hook is the hook point, for example "onDefineDomain".
 	Hook string
-	// Attempt is 1, or 2 after a worker has died over the call or has asked for a retry.
+	// Attempt is 1, or 2 if a worker crashed during the first attempt or asked for a retry.
 	Attempt int
-	// Context is "Boot", "MigrationSource" or "MigrationTarget" where KubeVirt says so, else empty.
+	// Context is "Boot", "MigrationSource" or "MigrationTarget", or empty if KubeVirt states none.
 	Context string
 }
 
-// CallFrom is the call that a context belongs to. Of a context that is of no call it is the zero value.
+// CallFrom returns the call of a hook's context, or the zero value for any other context.
 func CallFrom(ctx context.Context) Call {
 	if invocation := invocationFrom(ctx); invocation != nil {
 		return invocation.Call
@@ -29,7 +29,7 @@ func CallFrom(ctx context.Context) Call {
 	return Call{}
 }
 
-// WithCall is a context of a call, for tests of hooks that ask for it.
+// WithCall returns a context from which CallFrom gets the call, for tests of hooks.
 func WithCall(ctx context.Context, call Call) context.Context {
 	return context.WithValue(ctx, invocationKey{}, &invocation{Call: call})
 }
@@ -41,7 +41,7 @@ func invocationFrom(ctx context.Context) *invocation {
 	return invocation
 }
 
-// An invocation is a call with everything that it takes to run and to answer it.
+// An invocation is a call with everything that is needed to run it and to respond.
 type invocation struct {
 	Call
 	id      json.RawMessage // nil where there is no protocol
@@ -50,14 +50,14 @@ type invocation struct {
 	subject []byte
 	timeout time.Duration // 0 for none
 
-	// What follows belongs to whoever holds the server's lock.
+	// The server's lock protects the following fields.
 	cancelled bool
 	cancel    context.CancelFunc
 }
 
-// run runs the hook. The result is nil if it changes nothing, and what is in the result can be sent.
+// run runs the hook and validates its result, which is nil for no change.
 //
-// A goroutine of its own survives a panic, and runtime.Goexit as well.
+// The hook gets a separate goroutine, so that neither a panic nor runtime.Goexit stops the worker.
 func (i *invocation) run(ctx context.Context) (result []byte, err error) {
 	ended := make(chan struct{})
 	go func() {
@@ -68,7 +68,7 @@ func (i *invocation) run(ctx context.Context) (result []byte, err error) {
 				err = fmt.Errorf("panic: %v\n\n%s", cause, debug.Stack())
 			}
 		}()
-		// Its own copy: a hook that changes it in place does not make it look unchanged.
+		// A copy: a hook may change it in place, and the result is compared with the original.
 		result, err = i.hook.run(context.WithValue(ctx, invocationKey{}, i), i.vmi, bytes.Clone(i.subject))
 	}()
 	<-ended
@@ -80,12 +80,12 @@ func (i *invocation) run(ctx context.Context) (result []byte, err error) {
 	case !utf8.Valid(result):
 		return nil, errors.New("the hook's result is not UTF-8")
 	case i.hook.subject == cloudInitData && !isObject(result):
-		return nil, errors.New("the hook's cloud-init data are not a JSON object")
+		return nil, errors.New("the hook's cloud-init data is not a JSON object")
 	}
 	return result, nil
 }
 
-// check says whether the documents can be used. What is missing is nil.
+// check validates the documents. A missing document is nil.
 func (i *invocation) check() error {
 	if !isObject(i.vmi) {
 		return InvalidParams("vmi is missing or not an object")
@@ -101,7 +101,7 @@ func (i *invocation) check() error {
 	return nil
 }
 
-// isObject says whether bytes are a JSON object.
+// isObject reports whether a text is a JSON object.
 func isObject(text []byte) bool {
 	text = bytes.TrimLeft(text, " \t\r\n")
 	return len(text) > 0 && text[0] == '{' && utf8.Valid(text) && json.Valid(text)

@@ -7,10 +7,10 @@ import (
 	"fmt"
 )
 
-// A VMI is a VirtualMachineInstance as the JSON that Kubernetes has for it: one object.
+// A VMI is a VirtualMachineInstance as Kubernetes JSON: one object.
 type VMI json.RawMessage
 
-// Metadata is what Kubernetes knows of every object.
+// Metadata has the common metadata of Kubernetes objects.
 type Metadata struct {
 	Name, Namespace     string
 	Annotations, Labels map[string]string
@@ -23,27 +23,27 @@ func (v VMI) Metadata() (Metadata, error) {
 	return vmi.Metadata, err
 }
 
-// Decode decodes the VMI, as json.Unmarshal does. The error is one of [InvalidParams], which names the
-// member and not its value.
+// Decode decodes the VMI, as json.Unmarshal does. It returns an error of [InvalidParams], which
+// names the field but not its value.
 func (v VMI) Decode(target any) error { return decode("vmi", v, target) }
 
-// MarshalJSON is the JSON itself.
+// MarshalJSON returns the JSON unchanged.
 func (v VMI) MarshalJSON() ([]byte, error) { return json.RawMessage(v).MarshalJSON() }
 
-// CloudInitData is KubeVirt's type of this name as JSON: one object, with the members DataSource,
+// CloudInitData is KubeVirt's CloudInitData as JSON: one object with the fields DataSource,
 // UserData, NetworkData and others.
 type CloudInitData json.RawMessage
 
-// Decode decodes the data, as json.Unmarshal does. The error is one of [InvalidParams], which names the
-// member and not its value.
+// Decode decodes the data, as json.Unmarshal does. It returns an error of [InvalidParams], which
+// names the field but not its value.
 func (d CloudInitData) Decode(target any) error { return decode("cloudInitData", d, target) }
 
-// MarshalJSON is the JSON itself.
+// MarshalJSON returns the JSON unchanged.
 func (d CloudInitData) MarshalJSON() ([]byte, error) { return json.RawMessage(d).MarshalJSON() }
 
-// With is the data with a member set to a value, as json.Marshal has it. Every byte that does not belong
-// to the member stays as it is.
-func (d CloudInitData) With(member string, value any) (CloudInitData, error) {
+// With returns the data with a field set to a value, encoded as by json.Marshal. All bytes outside
+// the field stay the same.
+func (d CloudInitData) With(field string, value any) (CloudInitData, error) {
 	text, err := marshal(value)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (d CloudInitData) With(member string, value any) (CloudInitData, error) {
 		return nil, InvalidParams("cloudInitData is not an object")
 	}
 	from, to := -1, -1
-	last := int(decoder.InputOffset()) // where a new member goes
+	last := int(decoder.InputOffset()) // position of a new field
 	added := []byte{}
 	for decoder.More() {
 		name, err := decoder.Token()
@@ -65,12 +65,12 @@ func (d CloudInitData) With(member string, value any) (CloudInitData, error) {
 			return nil, InvalidParams("cloudInitData is not JSON")
 		}
 		last, added = int(decoder.InputOffset()), []byte{','}
-		if name == member {
+		if name == field {
 			from, to = last-len(old), last
 		}
 	}
 	if from < 0 {
-		name, err := marshal(member)
+		name, err := marshal(field)
 		if err != nil {
 			return nil, err
 		}
@@ -88,20 +88,20 @@ func decode(document string, text []byte, target any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &misuse):
-		return err // the hook's own fault
+		return err // a bug in the hook
 	case errors.As(err, &mismatch):
-		return InvalidParams("%s: %s cannot be read as %s", document, mismatch.Field, mismatch.Type)
+		return InvalidParams("%s: %s cannot be decoded as %s", document, mismatch.Field, mismatch.Type)
 	}
-	return InvalidParams("%s cannot be read", document)
+	return InvalidParams("%s cannot be decoded", document)
 }
 
-// marshal is JSON in which nothing is escaped that need not be.
+// marshal encodes a value as JSON, with as few escapes as possible.
 func marshal(value any) ([]byte, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		return nil, fmt.Errorf("cannot write as JSON: %w", err)
+		return nil, fmt.Errorf("cannot encode as JSON: %w", err)
 	}
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }

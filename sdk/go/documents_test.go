@@ -25,9 +25,9 @@ func TestMetadata(t *testing.T) {
 func TestErrorsOfDecodingQuoteNothing(t *testing.T) {
 	var target struct{ Spec struct{ Cores int } }
 	for vmi, want := range map[string]string{
-		`{"spec":{"cores":"secret"}}`: "vmi: spec.cores cannot be read as int",
-		`{"spec":{"cores":12345.5}}`:  "vmi: spec.cores cannot be read as int",
-		`{"spec":secret`:              "vmi cannot be read",
+		`{"spec":{"cores":"secret"}}`: "vmi: spec.cores cannot be decoded as int",
+		`{"spec":{"cores":12345.5}}`:  "vmi: spec.cores cannot be decoded as int",
+		`{"spec":secret`:              "vmi cannot be decoded",
 	} {
 		err := VMI(vmi).Decode(&target)
 		var failure *Error
@@ -37,7 +37,7 @@ func TestErrorsOfDecodingQuoteNothing(t *testing.T) {
 	}
 	var failure *Error
 	if err := (CloudInitData("{}")).Decode(nil); err == nil || errors.As(err, &failure) {
-		t.Errorf("a target that is none is a fault of the hook: %v", err)
+		t.Errorf("an invalid target is a bug in the hook: %v", err)
 	}
 }
 
@@ -84,15 +84,15 @@ func TestDocumentsAreJSONInJSON(t *testing.T) {
 func TestOnlyHooksCanBeRegistered(t *testing.T) {
 	node := func(context.Context, VMI, string) error { return nil }
 	for name, register := range map[string]func(worker *Worker){
-		`"" is not`:                     func(worker *Worker) { worker.NodeHook("", node) },
-		`"PreVMStart" is not`:           func(worker *Worker) { worker.NodeHook("PreVMStart", node) },
-		`"$/log" is not`:                func(worker *Worker) { worker.NodeHook("$/log", node) },
-		`"initialize" is not`:           func(worker *Worker) { worker.NodeHook("initialize", node) },
-		`"onDefineDomain" is`:           func(worker *Worker) { worker.NodeHook("onDefineDomain", node) },
-		"a nil function for preVMStart": func(worker *Worker) { worker.NodeHook("preVMStart", nil) },
-		"a nil function for onDef":      func(worker *Worker) { worker.OnDefineDomain(nil) },
-		"a nil function for preCloud":   func(worker *Worker) { worker.PreCloudInitIso(nil) },
-		"a second function for postVM": func(worker *Worker) {
+		`invalid name of a node hook: ""`:               func(worker *Worker) { worker.NodeHook("", node) },
+		`invalid name of a node hook: "PreVMStart"`:     func(worker *Worker) { worker.NodeHook("PreVMStart", node) },
+		`invalid name of a node hook: "$/log"`:          func(worker *Worker) { worker.NodeHook("$/log", node) },
+		`invalid name of a node hook: "initialize"`:     func(worker *Worker) { worker.NodeHook("initialize", node) },
+		`invalid name of a node hook: "onDefineDomain"`: func(worker *Worker) { worker.NodeHook("onDefineDomain", node) },
+		"nil function for preVMStart":                   func(worker *Worker) { worker.NodeHook("preVMStart", nil) },
+		"nil function for onDefineDomain":               func(worker *Worker) { worker.OnDefineDomain(nil) },
+		"nil function for preCloudInitIso":              func(worker *Worker) { worker.PreCloudInitIso(nil) },
+		"postVMStart is already registered": func(worker *Worker) {
 			worker.NodeHook("postVMStart", node)
 			worker.NodeHook("postVMStart", node)
 		},

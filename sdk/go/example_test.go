@@ -9,7 +9,7 @@ import (
 	"sidecar-shim.example/hook/xmledit"
 )
 
-// A whole program: it sets the title of a domain from an annotation of the VM.
+// A complete program that sets the title of a domain from an annotation of the VM.
 func Example() {
 	worker := hook.Worker{Name: "title", Version: "1.0.0"}
 	worker.OnDefineDomain(setTitle)
@@ -27,7 +27,7 @@ func setTitle(ctx context.Context, vmi hook.VMI, domain []byte) ([]byte, error) 
 		return nil, nil // unchanged
 	}
 	if len(title) > 80 {
-		return nil, hook.Refuse("annotation example.com/title: %d bytes are too many, 80 are allowed", len(title))
+		return nil, hook.Refuse("annotation example.com/title: %d bytes, at most 80 are allowed", len(title))
 	}
 	document, err := xmledit.Parse(domain)
 	if err != nil {
@@ -37,7 +37,7 @@ func setTitle(ctx context.Context, vmi hook.VMI, domain []byte) ([]byte, error) 
 	return document.Bytes()
 }
 
-// A hook is a function, and is tested as one.
+// A test calls the hook's function.
 func ExampleWorker_OnDefineDomain() {
 	vmi := hook.VMI(`{"metadata": {"annotations": {"example.com/title": "R&D"}}}`)
 	domain, err := setTitle(context.Background(), vmi, []byte("<domain><name>vm1</name></domain>"))

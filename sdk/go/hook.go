@@ -1,4 +1,4 @@
-// Package hook is the SDK for KubeVirt hooks in Go, with nothing but the standard library.
+// Package hook is the SDK for KubeVirt hooks in Go. It needs only the standard library.
 //
 // A program registers functions with a [Worker] and calls [Worker.Run]:
 //
@@ -9,30 +9,29 @@
 //	}
 //
 // The same program serves both modes of sidecar-shim. With KUBEVIRT_HOOK_PROTOCOL in its
-// environment it is a worker that is started once and answers messages on standard input; without,
-// it is started for each call, as "onDefineDomain --vmi JSON --domain XML", and prints the result.
+// environment it is a worker: the shim starts it once, and it responds to messages on stdin.
+// Otherwise it runs one call, as "onDefineDomain --vmi JSON --domain XML", and prints the result.
 //
 // # Hooks
 //
-// Hooks are idempotent: KubeVirt calls onDefineDomain up to three times for one boot, each time with a
-// fresh document or with the hook's own result.
+// Hooks must be idempotent: KubeVirt calls onDefineDomain up to three times per boot, each time
+// with a fresh document or with the hook's previous result.
 //
-// The context of a call ends at its deadline, and when nobody waits for the call any more.
-// [CallFrom] says which call it is.
+// The context of a call is done at the call's deadline, or when the caller has gone. [CallFrom]
+// returns the call's metadata.
 //
 // # Errors
 //
-// What [Refuse], [Retry] and [InvalidParams] say reaches the owner of the VM. The text of any other
-// error, or of a panic, goes to standard error alone, which is the shim's log: nobody wrote it for the
-// owner, and it may quote a document. A panic ends its call, and the worker lives on; as everywhere
-// in Go it ends the process if it happens in a goroutine that the hook has started.
+// The VM's owner reads the texts of [Refuse], [Retry] and [InvalidParams]. The text of any other
+// error, or of a panic, goes to stderr only, and so to the shim's log: it was not written for the
+// owner and may quote a document. A panic fails only its call; but in a goroutine that the hook has
+// started, a panic kills the process, as everywhere in Go.
 //
-// # Log and standard output
+// # Log and stdout
 //
-// Run makes the default logger of log/slog, and so that of log, write to the shim's log.
-// slog.InfoContext and the like, given the context of a call, tie a line to the call. What a hook or
-// one of its child processes prints to standard output goes to standard error instead, where it can do
-// no harm.
+// Run makes the default loggers of log/slog and log write to the shim's log. slog.InfoContext and
+// similar functions, called with the context of a call, add the call's id. Output of a hook and its
+// child processes to stdout goes to stderr, because stdout carries the messages to the shim.
 package hook
 
 import (
@@ -45,27 +44,26 @@ import (
 	"slices"
 )
 
-// A DomainFunc changes a libvirt domain, a whole XML document. It returns the document that takes its
-// place, or nil if it changes nothing.
+// A DomainFunc changes a libvirt domain, which is a whole XML document. It returns the new
+// document, or nil for no change.
 type DomainFunc func(ctx context.Context, vmi VMI, domain []byte) ([]byte, error)
 
-// A CloudInitFunc changes cloud-init data. It returns the data that take their place, or nil if it
-// changes nothing.
+// A CloudInitFunc changes cloud-init data. It returns the new data, or nil for no change.
 type CloudInitFunc func(ctx context.Context, vmi VMI, data CloudInitData) (CloudInitData, error)
 
-// A NodeFunc does something on the node that a VM runs on.
+// A NodeFunc acts on the node of a VM.
 type NodeFunc func(ctx context.Context, vmi VMI, node string) error
 
 // A Worker is a program with hooks. Register all hooks, then call Run.
 type Worker struct {
-	// Name and Version are for people, in the log of the shim. Without a name it is the program's.
+	// Name and Version appear in the shim's log. The default name is that of the program.
 	Name, Version string
 
-	// Concurrency is how many calls may come at once, each in a goroutine of its own: 1 to 64, and
-	// 1 if it is 0. If it is more, the hooks have to be safe for that.
+	// Concurrency is the maximum number of concurrent calls, from 1 to 64; 0 means 1. If it is more
+	// than 1, the hooks must be safe for concurrent use.
 	Concurrency int
 
-	// LogLevel is the least level of lines that are logged; nil is slog.LevelInfo.
+	// LogLevel is the minimum level of log lines; nil means slog.LevelInfo.
 	LogLevel slog.Leveler
 
 	hooks map[string]registered
@@ -73,14 +71,12 @@ type Worker struct {
 
 // registered is a hook of any kind.
 type registered struct {
-	// The member of the call's params that holds what the hook is about: besides the VMI there is
-	// one for each kind.
 	subject subject
-	// nil for nothing to change. What is given to it is its own.
+	// run returns nil for no change. It may change its arguments.
 	run func(ctx context.Context, vmi VMI, subject []byte) ([]byte, error)
 }
 
-// A subject is what a hook is about besides the VMI, by its name in the params of a call.
+// A subject is the document of a hook other than the VMI, by its name in the params of a call.
 type subject string
 
 const (
@@ -93,11 +89,11 @@ const (
 	onDefineDomain  = "onDefineDomain"
 	preCloudInitIso = "preCloudInitIso"
 
-	// maxConcurrency is what the shim sends at most to one worker.
+	// maxConcurrency is the shim's limit on concurrent calls per worker.
 	maxConcurrency = 64
 )
 
-// hookName is what the protocol takes for the name of a hook.
+// hookName matches the names that the protocol allows for hooks.
 var hookName = regexp.MustCompile(`^[a-z][A-Za-z0-9]{0,62}$`)
 
 // OnDefineDomain registers the function that changes domains.
@@ -113,12 +109,12 @@ func (w *Worker) PreCloudInitIso(hook CloudInitFunc) {
 	})
 }
 
-// NodeHook registers a function for a hook point of nodes: "preVMStart", "postVMStart", "preVMStop",
-// "postVMStop", "preMigrationSource", "preMigrationTarget", "postMigrationTarget", or any that KubeVirt
-// may add.
+// NodeHook registers a function for a hook point of nodes: "preVMStart", "postVMStart",
+// "preVMStop", "postVMStop", "preMigrationSource", "preMigrationTarget", "postMigrationTarget", or
+// one that a later KubeVirt adds.
 func (w *Worker) NodeHook(name string, hook NodeFunc) {
 	if !hookName.MatchString(name) || slices.Contains([]string{onDefineDomain, preCloudInitIso, "initialize"}, name) {
-		panic(fmt.Sprintf("hook: %q is not the name of a node hook", name))
+		panic(fmt.Sprintf("hook: invalid name of a node hook: %q", name))
 	}
 	w.register(name, hook == nil, registered{
 		nodeName,
@@ -130,10 +126,10 @@ func (w *Worker) NodeHook(name string, hook NodeFunc) {
 
 func (w *Worker) register(name string, missing bool, hook registered) {
 	if missing {
-		panic("hook: a nil function for " + name)
+		panic("hook: nil function for " + name)
 	}
 	if _, twice := w.hooks[name]; twice {
-		panic("hook: a second function for " + name)
+		panic("hook: " + name + " is already registered")
 	}
 	if w.hooks == nil {
 		w.hooks = make(map[string]registered)
@@ -141,24 +137,24 @@ func (w *Worker) register(name string, missing bool, hook registered) {
 	w.hooks[name] = hook
 }
 
-// protocolVariable says, by being set, that the program is to be a worker.
+// protocolVariable is set in the environment of workers.
 const protocolVariable = "KUBEVIRT_HOOK_PROTOCOL"
 
-// Run serves the hooks and ends the process. It does not return.
+// Run serves the hooks and exits the process. It does not return.
 //
-// As a worker it ends at the end of standard input, with exit status 0, and with 1 when it cannot go
-// on. For a single call the status is 0, or 1 if the hook failed, or 2 if the command line cannot be
-// used. Standard error says why.
+// A worker exits with status 0 at the end of stdin, or with 1 after a fatal error. A single call
+// exits with 0, with 1 if the hook failed, or with 2 if the command line is invalid. The reason
+// goes to stderr.
 func (w *Worker) Run() {
 	if len(w.hooks) == 0 || w.Concurrency < 0 || w.Concurrency > maxConcurrency {
-		panic(fmt.Sprintf("hook: a worker with %d hooks and a concurrency of %d", len(w.hooks), w.Concurrency))
+		panic(fmt.Sprintf("hook: invalid worker with %d hooks and concurrency %d", len(w.hooks), w.Concurrency))
 	}
-	// Removed, so that no program that a hook starts takes itself for a worker.
+	// Removed, so that programs started by a hook do not act as workers.
 	_, persistent := os.LookupEnv(protocolVariable)
 	os.Unsetenv(protocolVariable)
 	output, err := takeStdout()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: cannot take standard output: %v\n", w.name(), err)
+		fmt.Fprintf(os.Stderr, "%s: cannot redirect stdout: %v\n", w.name(), err)
 		os.Exit(1)
 	}
 	if persistent {
@@ -174,7 +170,7 @@ func (w *Worker) name() string {
 	return w.Name
 }
 
-// hookNames are the names of the hooks, in order.
+// hookNames returns the names of the hooks, sorted.
 func (w *Worker) hookNames() []string {
 	names := make([]string, 0, len(w.hooks))
 	for name := range w.hooks {

@@ -9,15 +9,15 @@ import (
 	"sync"
 )
 
-// maxLogLine is where the shim cuts a line of its log.
+// maxLogLine is the length at which the shim truncates log lines.
 const maxLogLine = 8 << 10
 
-// A logHandler makes a line of each record, "message key=value", and gives it to the mode's log.
+// A logHandler formats each record as a line, "message key=value", and passes it to write.
 type logHandler struct {
 	level slog.Leveler
 	write func(ctx context.Context, level, line string)
 
-	// The text of attributes is made by a handler of the standard library, which writes here.
+	// A handler of the standard library formats the attributes into the buffer.
 	lock   *sync.Mutex
 	buffer *bytes.Buffer
 	text   slog.Handler
@@ -28,7 +28,7 @@ func newLogHandler(level slog.Leveler, write func(ctx context.Context, level, li
 		level = slog.LevelInfo
 	}
 	buffer := new(bytes.Buffer)
-	// Which level is written is not its affair.
+	// The level is checked in Enabled.
 	everything := &slog.HandlerOptions{Level: slog.Level(math.MinInt)}
 	return &logHandler{level, write, new(sync.Mutex), buffer, slog.NewTextHandler(buffer, everything)}
 }
@@ -38,7 +38,7 @@ func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
-	// Without a time a line begins with level and message. What follows is wanted.
+	// Without a time a line begins with level and message, which are cut off below.
 	bare := slog.Record{Level: slog.LevelInfo}
 	record.Attrs(func(attr slog.Attr) bool {
 		bare.AddAttrs(attr)
@@ -72,7 +72,7 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 	return &with
 }
 
-// levelName is the protocol's name for a level.
+// levelName returns the protocol's name for a level.
 func levelName(level slog.Level) string {
 	switch {
 	case level < slog.LevelInfo:
@@ -85,9 +85,9 @@ func levelName(level slog.Level) string {
 	return "error"
 }
 
-// writeLog sends a line to the log of the shim, tied to the call that the context is of.
+// writeLog sends a line to the shim's log, with the id of the context's call.
 func (s *server) writeLog(ctx context.Context, level, line string) {
-	text, _ := marshal(line) // of a string it cannot fail
+	text, _ := marshal(line) // cannot fail for a string
 	var message bytes.Buffer
 	message.WriteString(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"` + level + `","message":`)
 	message.Write(text)

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// programVariable makes the test binary one of the programs, in place of the tests.
+// programVariable makes the test binary run one of the programs instead of the tests.
 const programVariable = "HOOK_TEST_PROGRAM"
 
-// limit is longer than anything here takes; it keeps a test that would hang from hanging.
+// limit is a watchdog for programs that hang. No test takes this long.
 const limit = time.Minute
 
-// programs are hooks for the tests to start.
+// programs are the hooks that the tests start.
 var programs = map[string]func(argument string){
 	"vectors": func(concurrency string) { vectorWorker(concurrency).Run() },
-	"tells":   func(string) { tellingWorker().Run() },
+	"reports": func(string) { reportingWorker().Run() },
 	"empty":   func(string) { new(Worker).Run() },
 }
 
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program is a command that runs one of the programs.
+// program returns a command that runs one of the programs.
 func program(t *testing.T, name, argument string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -45,13 +45,13 @@ func program(t *testing.T, name, argument string, args ...string) *exec.Cmd {
 	return command
 }
 
-// asWorker lets a command start as a worker.
+// asWorker makes a command start as a worker.
 func asWorker(command *exec.Cmd) *exec.Cmd {
 	command.Env = append(command.Env, protocolVariable+"=1")
 	return command
 }
 
-// startPiped starts a worker, and returns its pipes and what will be its standard error.
+// startPiped starts a worker, and returns its pipes and a buffer for its stderr.
 func startPiped(t *testing.T, worker *exec.Cmd) (io.WriteCloser, io.ReadCloser, *bytes.Buffer) {
 	t.Helper()
 	stderr := new(bytes.Buffer)
@@ -70,7 +70,7 @@ func startPiped(t *testing.T, worker *exec.Cmd) (io.WriteCloser, io.ReadCloser, 
 	return stdin, stdout, stderr
 }
 
-// vectorWorker is the worker that protocol/vectors/README.md describes.
+// vectorWorker returns the worker that protocol/vectors/README.md describes.
 func vectorWorker(concurrency string) *Worker {
 	worker := &Worker{Name: "vectors", Version: "1.0.0", LogLevel: slog.LevelDebug}
 	worker.Concurrency, _ = strconv.Atoi(concurrency)
@@ -87,7 +87,7 @@ func vectorWorker(concurrency string) *Worker {
 	return worker
 }
 
-// A vector is what a VMI tells the vector worker to do.
+// A vector is an instruction to the vector worker, in its VMI.
 type vector struct {
 	Do, Text, Level string
 	Bytes           int
@@ -148,7 +148,7 @@ func behave(ctx context.Context, vmi VMI, document []byte, node string, answer f
 	return nil, fmt.Errorf("no such vector: %s", do.Do)
 }
 
-// vectorFiles are the names of the vectors in a directory, without ".json".
+// vectorFiles returns the names of the vectors in a directory, without ".json".
 func vectorFiles(t *testing.T, directory string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("../../protocol/vectors", directory, "*.json"))
@@ -161,7 +161,7 @@ func vectorFiles(t *testing.T, directory string) []string {
 	return files
 }
 
-// readFile is the content of a file.
+// readFile returns the content of a file.
 func readFile(t *testing.T, path string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -171,7 +171,7 @@ func readFile(t *testing.T, path string) []byte {
 	return content
 }
 
-// readUpTo reads from what a program writes.
+// readUpTo reads a program's output.
 func readUpTo(t *testing.T, from io.Reader, bytes int) []byte {
 	t.Helper()
 	data := make([]byte, bytes)

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// A message is what the shim sends. Its objects are maps, because encoding/json does not mind the case
-// of the members of a struct, and the protocol does.
+// A message is a message from the shim. Its objects are decoded into maps: for structs,
+// encoding/json ignores the case of field names, but the protocol does not.
 type message struct {
 	id       json.RawMessage // nil in a notification
 	method   string
@@ -21,44 +21,44 @@ type message struct {
 	attached map[string][]byte
 }
 
-// readMessage returns the next message with its attachments, or io.EOF where the input ends between
-// two. After any other error there is no way back into step.
+// readMessage returns the next message with its attachments, or io.EOF if the input ends between
+// two messages. After any other error the stream cannot be resynchronized.
 func readMessage(input io.Reader) (*message, error) {
 	frame, err := readFrame(input)
 	if err != nil {
 		return nil, err
 	}
 	if !utf8.Valid(frame) {
-		return nil, errors.New("a message that is not UTF-8")
+		return nil, errors.New("a message is not UTF-8")
 	}
 	members, err := object(frame)
 	if err != nil {
-		// Not the decoder's own text, which may quote the message.
-		return nil, errors.New("a message that is not a JSON object")
+		// Without the decoder's text, which may quote the message.
+		return nil, errors.New("a message is not a JSON object")
 	}
 	message := &message{id: members["id"], params: members["params"]}
 	message.method, _ = text(members["method"])
 	var names []string
 	if list := members["attachments"]; list != nil {
 		if json.Unmarshal(list, &names) != nil {
-			return nil, errors.New("a message with attachments that are not an array of names")
+			return nil, errors.New(`"attachments" is not an array of names`)
 		}
 	}
 	message.attached = make(map[string][]byte, len(names))
 	for _, name := range names {
 		attached, err := readFrame(input)
 		if errors.Is(err, io.EOF) {
-			return nil, errors.New("standard input ended before an attachment")
+			return nil, errors.New("stdin ended before an attachment")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("an attachment: %w", err)
+			return nil, fmt.Errorf("attachment: %w", err)
 		}
 		message.attached[name] = attached
 	}
 	return message, nil
 }
 
-// call is the call that a message asks for.
+// call converts a request to the call of a hook.
 func (m *message) call(hook registered) (*invocation, error) {
 	params, err := object(m.params)
 	if err != nil {
@@ -79,7 +79,7 @@ func (m *message) call(hook registered) (*invocation, error) {
 		}
 	}
 	call.Hook, call.Attempt = m.method, 1
-	// Every member of it may be missing.
+	// All fields of the invocation are optional.
 	invocation, _ := object(params["invocation"])
 	if attempt, ok := number(invocation["attempt"]); ok {
 		call.Attempt = int(attempt)
@@ -91,7 +91,7 @@ func (m *message) call(hook registered) (*invocation, error) {
 	return call, call.check()
 }
 
-// response is a message that answers a request with a member "result" or "error".
+// response returns the response to a request. The member is "result" or "error".
 func response(id json.RawMessage, member string, value []byte, attachments ...string) []byte {
 	var text bytes.Buffer
 	text.Grow(len(value) + 100)
@@ -104,12 +104,12 @@ func response(id json.RawMessage, member string, value []byte, attachments ...st
 	return text.Bytes()
 }
 
-// errorResponse is a message that answers a request with an error, and with data that belong to it.
+// errorResponse returns the error response to a request, with optional data.
 func errorResponse(id json.RawMessage, err *Error, data any) []byte {
 	if err.Retryable {
 		data = map[string]bool{"retryable": true}
 	}
-	value, _ := marshal(struct { // of such members it cannot fail
+	value, _ := marshal(struct { // cannot fail for these types
 		Code    int    `json:"code"`
 		Message string `json:"message"`
 		Data    any    `json:"data,omitempty"`
@@ -117,7 +117,7 @@ func errorResponse(id json.RawMessage, err *Error, data any) []byte {
 	return response(id, "error", value)
 }
 
-// object is the members of a JSON object.
+// object decodes a JSON object to its fields.
 func object(value []byte) (map[string]json.RawMessage, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(value, &members); err != nil {
@@ -129,7 +129,7 @@ func object(value []byte) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-// text is the text of a JSON string.
+// text decodes a JSON string.
 func text(value json.RawMessage) (string, bool) {
 	var text *string
 	if json.Unmarshal(value, &text) != nil || text == nil {
@@ -138,7 +138,7 @@ func text(value json.RawMessage) (string, bool) {
 	return *text, true
 }
 
-// number is the number of a JSON integer.
+// number decodes a JSON integer.
 func number(value json.RawMessage) (int64, bool) {
 	var number *int64
 	if json.Unmarshal(value, &number) != nil || number == nil {

@@ -12,19 +12,19 @@ import (
 	"strings"
 )
 
-// contextVariable holds what a worker finds in invocation.context.
+// contextVariable holds the context of the call, which workers get in invocation.context.
 const contextVariable = "KUBEVIRT_HOOK_CONTEXT"
 
 const vmiFlag = "--vmi"
 
-// subjectFlags say what a hook is about on a command line, and what stands behind the flag.
+// subjectFlags are the flags of the documents on a command line, with their placeholders.
 var subjectFlags = map[subject]struct{ flag, value string }{
 	domain:        {"--domain", "XML"},
 	cloudInitData: {"--cloud-init", "JSON"},
 	nodeName:      {"--node", "NAME"},
 }
 
-// runOnce runs one hook, as the command line says, up to the exit status.
+// runOnce runs the call on the command line. It returns the exit status.
 func (w *Worker) runOnce(args []string, output io.Writer) int {
 	if len(args) == 2 && (args[1] == "-h" || args[1] == "--help") {
 		fmt.Fprint(output, w.usage())
@@ -50,14 +50,14 @@ func (w *Worker) runOnce(args []string, output io.Writer) int {
 	return 0
 }
 
-// once runs a hook, and returns what is to be printed: what it got, if it changes nothing.
+// once runs a hook and returns the output: the new document, or the old one if it is unchanged.
 func (i *invocation) once() ([]byte, error) {
 	if err := i.check(); err != nil {
 		return nil, err
 	}
 	result, err := i.run(context.Background())
 	if err != nil || i.hook.subject == nodeName {
-		return nil, err // of a node hook the exit status is the answer
+		return nil, err // a node hook's result is its exit status
 	}
 	if result == nil {
 		result = i.subject
@@ -65,7 +65,7 @@ func (i *invocation) once() ([]byte, error) {
 	return result, nil
 }
 
-// parse reads a command line. Its errors do not quote what may be a document.
+// parse parses a command line. Its errors do not quote arguments that may be documents.
 func (w *Worker) parse(args []string) (*invocation, error) {
 	given, err := readFlags(args)
 	if err != nil {
@@ -77,7 +77,7 @@ func (w *Worker) parse(args []string) (*invocation, error) {
 	}
 	hook, found := w.hooks[name]
 	if !found {
-		return nil, fmt.Errorf("%s is not one of its hooks", name)
+		return nil, fmt.Errorf("this program has no hook %s", name)
 	}
 	subject := subjectFlags[hook.subject]
 	text, found := given[subject.flag]
@@ -93,17 +93,17 @@ func (w *Worker) parse(args []string) (*invocation, error) {
 	}, nil
 }
 
-// readFlags takes the arguments behind the program's name apart, which are pairs.
+// readFlags parses the arguments, which are pairs of flag and value.
 func readFlags(args []string) (map[string]string, error) {
 	known := []string{vmiFlag, subjectFlags[domain].flag, subjectFlags[cloudInitData].flag, subjectFlags[nodeName].flag}
 	given := make(map[string]string)
 	for at := 1; at < len(args); at += 2 {
 		flag := args[at]
 		if !slices.Contains(known, flag) {
-			return nil, fmt.Errorf("argument %d is none of %s", at, strings.Join(known, ", "))
+			return nil, fmt.Errorf("argument %d is not one of %s", at, strings.Join(known, ", "))
 		}
 		if _, twice := given[flag]; twice {
-			return nil, fmt.Errorf("%s comes twice", flag)
+			return nil, fmt.Errorf("%s is given twice", flag)
 		}
 		if at+1 == len(args) {
 			return nil, fmt.Errorf("%s has no value", flag)
@@ -113,7 +113,7 @@ func readFlags(args []string) (map[string]string, error) {
 	return given, nil
 }
 
-// choose finds the hook by the name that the program was started with, or else by the flags.
+// choose selects the hook by the program's file name or, without a match, by the flags.
 func (w *Worker) choose(program string, given map[string]string) (string, error) {
 	if _, found := w.hooks[program]; found || program == onDefineDomain || program == preCloudInitIso {
 		return program, nil
@@ -124,16 +124,16 @@ func (w *Worker) choose(program string, given map[string]string) (string, error)
 	}
 	switch {
 	case has(nodeName):
-		return "", errors.New("--node does not say which hook: start it by the hook's name, by a link to it")
+		return "", errors.New("--node does not select a hook: start this program through a link named after the hook")
 	case has(domain):
 		return onDefineDomain, nil
 	case has(cloudInitData):
 		return preCloudInitIso, nil
 	}
-	return "", errors.New("no flag says which hook to run")
+	return "", errors.New("no flag selects a hook")
 }
 
-// usage is a line for each hook.
+// usage returns the usage, with a line for each hook.
 func (w *Worker) usage() string {
 	var lines []string
 	for _, name := range w.hookNames() {

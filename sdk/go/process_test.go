@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// tellingWorker tells what a hook's process is like. Its node hook is in need of a name that starts it.
-func tellingWorker() *Worker {
-	worker := &Worker{Name: "tells"}
+// reportingWorker reports the streams and the environment of a hook's process.
+func reportingWorker() *Worker {
+	worker := &Worker{Name: "reports"}
 	worker.OnDefineDomain(func(ctx context.Context, _ VMI, domain []byte) ([]byte, error) {
 		if string(domain) == "log" {
 			log.Print("of the package log")
@@ -32,9 +32,9 @@ func tellingWorker() *Worker {
 			return nil, err
 		}
 		if rest, err := io.ReadAll(os.Stdin); err != nil || len(rest) > 0 {
-			return nil, fmt.Errorf("%q is on standard input, %v", rest, err)
+			return nil, fmt.Errorf("stdin has %q, %v", rest, err)
 		}
-		return []byte("told"), nil
+		return []byte("reported"), nil
 	})
 	worker.NodeHook("preVMStart", func(_ context.Context, vmi VMI, node string) error {
 		metadata, err := vmi.Metadata()
@@ -47,7 +47,7 @@ func tellingWorker() *Worker {
 }
 
 func TestAHookHasNothingOfTheProtocol(t *testing.T) {
-	worker := asWorker(program(t, "tells", ""))
+	worker := asWorker(program(t, "reports", ""))
 	input, toWorker := pipe(t)
 	fromWorker, output := pipe(t)
 	var stderr bytes.Buffer
@@ -62,7 +62,7 @@ func TestAHookHasNothingOfTheProtocol(t *testing.T) {
 		t.Fatalf("%v: %s", err, stderr.String())
 	}
 	frame, err := readFrame(fromWorker)
-	if want := `{"jsonrpc":"2.0","id":2,"result":{"domain":"told"}}`; err != nil || string(frame) != want {
+	if want := `{"jsonrpc":"2.0","id":2,"result":{"domain":"reported"}}`; err != nil || string(frame) != want {
 		t.Errorf("%s, %v", frame, err)
 	}
 	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
@@ -76,7 +76,7 @@ func TestAHookHasNothingOfTheProtocol(t *testing.T) {
 	}
 }
 
-// pipe is a pipe that is closed at the end of the test.
+// pipe returns a pipe that is closed at the end of the test.
 func pipe(t *testing.T) (reader, writer *os.File) {
 	t.Helper()
 	reader, writer, err := os.Pipe()
@@ -87,7 +87,7 @@ func pipe(t *testing.T) (reader, writer *os.File) {
 	return reader, writer
 }
 
-// target is what the kernel calls an open file.
+// target returns the kernel's name of an open file.
 func target(t *testing.T, file *os.File) string {
 	t.Helper()
 	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
@@ -98,7 +98,7 @@ func target(t *testing.T, file *os.File) string {
 }
 
 func TestLogLinesOfAWorker(t *testing.T) {
-	worker := asWorker(program(t, "tells", ""))
+	worker := asWorker(program(t, "reports", ""))
 	var input bytes.Buffer
 	call := `{"jsonrpc":"2.0","id":2,"method":"onDefineDomain","params":{"vmi":{},"domain":"log"}}`
 	if err := writeFrames(&input, []byte(call), nil); err != nil {
@@ -126,10 +126,10 @@ func TestArgvStyle(t *testing.T) {
 	vector := func(do string) string { return `{"vector":` + do + `}` }
 	data := " {\n \"UserData\" : \"<&>\" , \"Z\":1.0 }\n"
 	for name, test := range map[string]struct {
-		program, started string // which program, and the name that it is started with
+		program, started string // the program, and the file name that starts it
 		args             []string
 		status           int
-		stdout, stderr   string // all of the one, a part of the other
+		stdout, stderr   string // all of stdout, part of stderr
 		hookContext      string
 	}{
 		"unchanged prints the very bytes": {
@@ -146,11 +146,11 @@ func TestArgvStyle(t *testing.T) {
 		"a print": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"print","text":"printed"}`), "--domain", "<domain/>"}, 0, "<domain/>", "printed\n", ""},
 		"a log line": {
-			"tells", "onDefineDomain", []string{"--vmi", vmi, "--domain", "log"}, 0, "log", "INFO: of the package log\nWARNING: of slog a=1\n", ""},
+			"reports", "onDefineDomain", []string{"--vmi", vmi, "--domain", "log"}, 0, "log", "INFO: of the package log\nWARNING: of slog a=1\n", ""},
 		"a node hook by its name": {
-			"tells", "preVMStart", []string{"--vmi", vmi, "--node", "node-a"}, 0, "", "", ""},
+			"reports", "preVMStart", []string{"--vmi", vmi, "--node", "node-a"}, 0, "", "", ""},
 		"a node hook that refuses": {
-			"tells", "preVMStart", []string{"--vmi", vmi, "--node", "node-b"}, 1, "", "tells: vm1 on node-b: ", ""},
+			"reports", "preVMStart", []string{"--vmi", vmi, "--node", "node-b"}, 1, "", "reports: vm1 on node-b: ", ""},
 		"a refusal": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"refuse","text":"disk vda is not allowed"}`), "--domain", "<domain/>"}, 1, "",
 			"vectors: disk vda is not allowed\n", ""},
@@ -160,36 +160,36 @@ func TestArgvStyle(t *testing.T) {
 		"the context": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"invocation"}`), "--domain", "<domain/>"}, 1, "",
 			"attempt 1, context MigrationTarget, node none\n", "MigrationTarget"},
-		"a VMI that is no object": {
+		"a VMI that is not an object": {
 			"vectors", "hooks", []string{"--vmi", `"secret"`, "--domain", "<domain/>"}, 1, "", "vectors: vmi is missing or not an object\n", ""},
 		"a domain that is not UTF-8": {
 			"vectors", "hooks", []string{"--vmi", vmi, "--domain", "secret\xff"}, 1, "", "vectors: domain is not UTF-8\n", ""},
-		"cloud-init data that are no object": {
+		"cloud-init data that is not an object": {
 			"vectors", "hooks", []string{"--vmi", vmi, "--cloud-init", "[]"}, 1, "", "vectors: cloudInitData is missing or not an object\n", ""},
 		"help": {
 			"vectors", "hooks", []string{"--help"}, 0, "usage: onDefineDomain --vmi JSON --domain XML\n" +
 				"       preCloudInitIso --vmi JSON --cloud-init JSON\n       preVMStart --vmi JSON --node NAME\n" +
 				"       or as a worker of sidecar-shim --mode persistent\n", "", ""},
 		"no arguments": {
-			"vectors", "hooks", nil, 2, "", "vectors: no flag says which hook to run\nusage: ", ""},
+			"vectors", "hooks", nil, 2, "", "vectors: no flag selects a hook\nusage: ", ""},
 		"the name without arguments": {
 			"vectors", "onDefineDomain", nil, 2, "", "vectors: onDefineDomain takes --vmi JSON --domain XML\n", ""},
 		"a node hook by its flag": {
-			"tells", "hooks", []string{"--vmi", vmi, "--node", "node-a"}, 2, "", "tells: --node does not say which hook: ", ""},
-		"a hook that is not there": {
-			"tells", "hooks", []string{"--vmi", vmi, "--cloud-init", "{}"}, 2, "", "tells: preCloudInitIso is not one of its hooks\n", ""},
-		"a name that is not there": {
-			"tells", "preCloudInitIso", []string{"--vmi", vmi, "--domain", "<domain/>"}, 2, "", "tells: preCloudInitIso is not one of its hooks\n", ""},
+			"reports", "hooks", []string{"--vmi", vmi, "--node", "node-a"}, 2, "", "reports: --node does not select a hook: ", ""},
+		"a hook that is not registered": {
+			"reports", "hooks", []string{"--vmi", vmi, "--cloud-init", "{}"}, 2, "", "reports: this program has no hook preCloudInitIso\n", ""},
+		"a name that is not registered": {
+			"reports", "preCloudInitIso", []string{"--vmi", vmi, "--domain", "<domain/>"}, 2, "", "reports: this program has no hook preCloudInitIso\n", ""},
 		"another hook's flag": {
-			"tells", "preVMStart", []string{"--vmi", vmi, "--domain", "secret"}, 2, "", "tells: preVMStart takes --vmi JSON --node NAME\n", ""},
+			"reports", "preVMStart", []string{"--vmi", vmi, "--domain", "secret"}, 2, "", "reports: preVMStart takes --vmi JSON --node NAME\n", ""},
 		"a flag too many": {
-			"vectors", "hooks", []string{"--vmi", vmi, "--domain", "secret", "--node", "a"}, 2, "", "vectors: --node does not say", ""},
+			"vectors", "hooks", []string{"--vmi", vmi, "--domain", "secret", "--node", "a"}, 2, "", "vectors: --node does not select", ""},
 		"a flag twice": {
-			"vectors", "hooks", []string{"--vmi", vmi, "--vmi", "secret"}, 2, "", "vectors: --vmi comes twice\n", ""},
+			"vectors", "hooks", []string{"--vmi", vmi, "--vmi", "secret"}, 2, "", "vectors: --vmi is given twice\n", ""},
 		"a flag without a value": {
 			"vectors", "hooks", []string{"--vmi", vmi, "--domain"}, 2, "", "vectors: --domain has no value\n", ""},
 		"no flag": {
-			"vectors", "hooks", []string{"--vmi", vmi, "secret", "<domain/>"}, 2, "", "vectors: argument 3 is none of --vmi, --domain, ", ""},
+			"vectors", "hooks", []string{"--vmi", vmi, "secret", "<domain/>"}, 2, "", "vectors: argument 3 is not one of --vmi, --domain, ", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -221,7 +221,7 @@ func TestArgvStyle(t *testing.T) {
 
 func TestAWorkerWithoutHooksPanics(t *testing.T) {
 	output, err := asWorker(program(t, "empty", "")).CombinedOutput()
-	if want := "panic: hook: a worker with 0 hooks and a concurrency of 0"; err == nil || !strings.Contains(string(output), want) {
+	if want := "panic: hook: invalid worker with 0 hooks and concurrency 0"; err == nil || !strings.Contains(string(output), want) {
 		t.Errorf("%v: %s", err, output)
 	}
 }

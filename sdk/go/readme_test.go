@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The program of README.md is built as a reader would build it, and started.
+// TestTheProgramOfTheReadmeWorks builds the program of README.md as a reader would, and runs it.
 func TestTheProgramOfTheReadmeWorks(t *testing.T) {
 	readme := string(readFile(t, "README.md"))
 	program := regexp.MustCompile("(?s)```go\n(package main\n.*?)```").FindStringSubmatch(readme)

@@ -14,23 +14,23 @@ import (
 	"sync"
 )
 
-// protocolVersion is the version of the worker protocol that is spoken here.
+// protocolVersion is the supported version of the worker protocol.
 const protocolVersion = 1
 
-// A server speaks the worker protocol. One goroutine reads; every request is answered in one of its own,
-// so that the reader can always take a cancellation.
+// A server speaks the worker protocol. One goroutine reads. Each request runs in another goroutine,
+// so that the reader can receive its cancellation.
 type server struct {
 	worker *Worker
-	log    io.Writer // standard error
+	log    io.Writer // stderr
 	slots  chan struct{}
-	failed chan error // the first write that went wrong
+	failed chan error // the first write error
 
-	writing sync.Mutex // frames of two messages do not mix
+	writing sync.Mutex // keeps the frames of a message together
 	output  io.Writer
 
 	lock    sync.Mutex
-	attach  bool                   // the shim takes attachments
-	running map[string]*invocation // by the text of its id
+	attach  bool                   // whether the shim accepts attachments
+	running map[string]*invocation // by the JSON of its id
 }
 
 func newServer(worker *Worker, output, log io.Writer) *server {
@@ -44,11 +44,11 @@ func newServer(worker *Worker, output, log io.Writer) *server {
 	}
 }
 
-// serve is the whole life of a worker, up to its exit status.
+// serve runs the worker until it exits, and returns the exit status.
 func (w *Worker) serve(output io.Writer) int {
 	input, err := takeStdin()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: cannot take standard input: %v\n", w.name(), err)
+		fmt.Fprintf(os.Stderr, "%s: cannot redirect stdin: %v\n", w.name(), err)
 		return 1
 	}
 	server := newServer(w, output, os.Stderr)
@@ -60,7 +60,7 @@ func (w *Worker) serve(output io.Writer) int {
 	return 0
 }
 
-// serve answers until the end of the input. An error means that there is no way back.
+// serve responds to requests until the end of the input, or until a fatal error.
 func (s *server) serve(input io.Reader) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.read(bufio.NewReaderSize(input, stepSize)) }()
@@ -72,7 +72,7 @@ func (s *server) serve(input io.Reader) error {
 	}
 }
 
-// read reads requests up to the end of the input, and waits until they are answered.
+// read reads requests until the end of the input, and waits until all have a response.
 func (s *server) read(input io.Reader) error {
 	var answering sync.WaitGroup
 	for {
@@ -87,9 +87,9 @@ func (s *server) read(input io.Reader) error {
 		case message.id == nil && message.method == "$/cancelRequest":
 			s.cancel(message.params)
 		case message.id == nil || message.method == "":
-			// A notification that means nothing here, or an answer to nothing.
+			// An unknown notification, or a response, although workers send no requests.
 		default:
-			// The shim does not send more than was declared, so this does not wait.
+			// Does not block, unless the shim sends more calls than this worker's concurrency.
 			s.slots <- struct{}{}
 			answering.Add(1)
 			answer := s.accept(message)
@@ -109,8 +109,8 @@ func (s *server) read(input io.Reader) error {
 	}
 }
 
-// accept returns what answers a request. What follows it in the input, such as its cancellation, is not
-// read before this returns.
+// accept returns the function that responds to a request. It registers the call before the reader
+// continues, so that a cancellation finds the call.
 func (s *server) accept(request *message) (answer func()) {
 	if request.method == "initialize" {
 		return func() { s.initialize(request) }
@@ -121,8 +121,8 @@ func (s *server) accept(request *message) (answer func()) {
 	}
 	call, err := request.call(hook)
 	if err != nil {
-		told, _ := told(context.Background(), err)
-		return func() { s.refuse(request.id, told, nil) }
+		shown, _ := callerError(context.Background(), err)
+		return func() { s.refuse(request.id, shown, nil) }
 	}
 	var ctx context.Context
 	if call.timeout > 0 {
@@ -136,7 +136,7 @@ func (s *server) accept(request *message) (answer func()) {
 	return func() { s.answer(ctx, call) }
 }
 
-// initialize answers with what the worker is and can.
+// initialize responds with the worker's name, version, hooks and capabilities.
 func (s *server) initialize(request *message) {
 	params, err := object(request.params)
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *server) initialize(request *message) {
 		return
 	}
 	var versions []json.RawMessage
-	_ = json.Unmarshal(params["protocolVersions"], &versions) // of anything else there are none
+	_ = json.Unmarshal(params["protocolVersions"], &versions) // anything else counts as no versions
 	ours := func(version json.RawMessage) bool {
 		number, ok := number(version)
 		return ok && number == protocolVersion
@@ -153,7 +153,7 @@ func (s *server) initialize(request *message) {
 		s.refuse(request.id, errNoVersion, map[string][]int{"protocolVersions": {protocolVersion}})
 		return
 	}
-	capabilities, _ := object(params["capabilities"]) // left out, there are none
+	capabilities, _ := object(params["capabilities"]) // optional
 	s.lock.Lock()
 	s.attach = string(capabilities["attachments"]) == "true"
 	s.lock.Unlock()
@@ -167,7 +167,7 @@ func (s *server) initialize(request *message) {
 		Cancel      bool `json:"cancel"`
 		Concurrency int  `json:"concurrency"`
 	}
-	value, _ := marshal(struct { // of such members it cannot fail
+	value, _ := marshal(struct { // cannot fail for these types
 		Version      int        `json:"protocolVersion"`
 		Worker       worker     `json:"worker"`
 		Hooks        []string   `json:"hooks"`
@@ -181,7 +181,7 @@ func (s *server) initialize(request *message) {
 	s.write(request.id, response(request.id, "result", value), nil)
 }
 
-// cancel ends the context of a call, if it still runs.
+// cancel cancels the context of a call that still runs.
 func (s *server) cancel(params json.RawMessage) {
 	members, _ := object(params)
 	s.lock.Lock()
@@ -192,7 +192,7 @@ func (s *server) cancel(params json.RawMessage) {
 	}
 }
 
-// answer runs a hook, and answers its call.
+// answer runs a hook and responds to its call.
 func (s *server) answer(ctx context.Context, call *invocation) {
 	result, err := call.run(ctx)
 	s.lock.Lock()
@@ -204,11 +204,11 @@ func (s *server) answer(ctx context.Context, call *invocation) {
 	case cancelled:
 		s.refuse(call.id, errCancelled, nil)
 	case err != nil:
-		told, all := told(ctx, err)
-		if !all {
+		shown, complete := callerError(ctx, err)
+		if !complete {
 			s.worker.logFault(s.log, call, err)
 		}
-		s.refuse(call.id, told, nil)
+		s.refuse(call.id, shown, nil)
 	default:
 		value, attached := call.value(result, attach)
 		if attached == nil {
@@ -219,7 +219,7 @@ func (s *server) answer(ctx context.Context, call *invocation) {
 	}
 }
 
-// value is the result of a call as JSON, and what is attached to it.
+// value returns the result of a call as JSON, and its attachment.
 func (i *invocation) value(result []byte, attach bool) (value, attached []byte) {
 	switch {
 	case i.hook.subject == nodeName:
@@ -231,23 +231,23 @@ func (i *invocation) value(result []byte, attach bool) (value, attached []byte) 
 	case attach && len(result) > 0:
 		return []byte("{}"), result
 	}
-	text, _ := marshal(string(result)) // of a string it cannot fail
+	text, _ := marshal(string(result)) // cannot fail for a string
 	return slices.Concat([]byte(`{"domain":`), text, []byte(`}`)), nil
 }
 
-// logFault writes down what the owner of a VM is not told.
+// logFault logs an error that is kept from the VM's owner.
 func (w *Worker) logFault(log io.Writer, call *invocation, err error) {
-	// One write, so that lines of several calls do not mix.
+	// One write, which keeps the lines of a call together.
 	text := fmt.Sprintf("%s: %s: %+v", w.name(), call.Hook, err)
 	fmt.Fprintln(log, strings.TrimRight(text, "\n"))
 }
 
-// refuse answers a request with an error.
+// refuse sends an error response.
 func (s *server) refuse(id json.RawMessage, err *Error, data any) {
 	s.write(id, errorResponse(id, err, data), nil)
 }
 
-// write writes an answer, or an error if it does not fit.
+// write sends a response, or an error if it does not fit a frame.
 func (s *server) write(id json.RawMessage, message, attached []byte) {
 	if len(message) > maxFrame || len(attached) > maxFrame {
 		message, attached = errorResponse(id, errTooLarge, nil), nil
@@ -255,14 +255,14 @@ func (s *server) write(id json.RawMessage, message, attached []byte) {
 	s.send(message, attached)
 }
 
-// send writes one message. That the shim is gone ends the worker, not only a call.
+// send writes one message. A write error stops the worker, because the shim has gone.
 func (s *server) send(message, attached []byte) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := writeFrames(s.output, message, attached); err != nil {
 		select {
-		case s.failed <- fmt.Errorf("cannot write to standard output: %w", err):
-		default: // it ends already
+		case s.failed <- fmt.Errorf("cannot write to stdout: %w", err):
+		default: // the worker is stopping already
 		}
 	}
 }

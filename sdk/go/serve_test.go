@@ -27,7 +27,7 @@ func TestACallEndsAtItsDeadline(t *testing.T) {
 	})
 	shim := start(t, &worker)
 	shim.define(2, "{}", `{"deadlineMs":30,"attempt":1}`, "<domain/>")
-	shim.hearsError(2, errDeadline)
+	shim.expectError(2, errDeadline)
 	if left := <-left; left <= 0 || left > 30*time.Millisecond {
 		t.Errorf("%v until the deadline", left)
 	}
@@ -47,7 +47,7 @@ func TestADeadlineThatIsFarAwayIsOne(t *testing.T) {
 	})
 	shim := start(t, &worker)
 	shim.send(`{"jsonrpc":"2.0","id":2,"method":"preVMStart","params":{"vmi":{},"nodeName":"a","invocation":{"deadlineMs":9007199254740991}}}`)
-	shim.hears(`{"jsonrpc":"2.0","id":2,"result":{}}`)
+	shim.expect(`{"jsonrpc":"2.0","id":2,"result":{}}`)
 	shim.end()
 }
 
@@ -61,7 +61,7 @@ func TestAsManyCallsRunAtOnceAsDeclared(t *testing.T) {
 		return nil, ctx.Err()
 	})
 	shim := start(t, &worker)
-	for id := 2; id < 2+calls+1; id++ { // one more than was declared
+	for id := 2; id < 2+calls+1; id++ { // one more than the concurrency
 		go shim.define(id, "{}", "{}", fmt.Sprint(id))
 		if id < 2+calls {
 			if domain := <-running; domain != fmt.Sprint(id) {
@@ -72,29 +72,29 @@ func TestAsManyCallsRunAtOnceAsDeclared(t *testing.T) {
 	select {
 	case domain := <-running:
 		t.Fatalf("%s runs as well", domain)
-	case <-time.After(10 * time.Millisecond): // it could pass by mistake, but not fail
+	case <-time.After(10 * time.Millisecond): // too short a wait cannot make the test fail
 	}
-	// Whatever is cancelled makes room.
+	// A cancelled call makes room for the next one.
 	shim.server.cancel([]byte(`{"id":3}`))
-	shim.hearsError(3, errCancelled)
+	shim.expectError(3, errCancelled)
 	if domain := <-running; domain != "5" {
 		t.Errorf("%s runs, not 5", domain)
 	}
 	for _, id := range []int{5, 2, 4} {
 		shim.send(fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}`, id))
-		shim.hearsError(id, errCancelled)
+		shim.expectError(id, errCancelled)
 	}
 	shim.end()
 }
 
 func TestAnswersDoNotMix(t *testing.T) {
-	const calls, size = 16, stepSize + 1 // too long to be written in one piece
+	const calls, size = 16, stepSize + 1 // too long for one write
 	worker := Worker{Concurrency: calls}
 	var all sync.WaitGroup
 	all.Add(calls)
 	worker.OnDefineDomain(func(_ context.Context, _ VMI, domain []byte) ([]byte, error) {
 		all.Done()
-		all.Wait() // so that all of them are answered at once
+		all.Wait() // so that all of them write at the same time
 		return bytes.Repeat(domain, size), nil
 	})
 	shim := start(t, &worker)
@@ -115,7 +115,7 @@ func TestAnswersDoNotMix(t *testing.T) {
 	shim.end()
 }
 
-func TestWhateverAHookDoesTheWorkerLivesOn(t *testing.T) {
+func TestAWorkerSurvivesEveryFaultOfAHook(t *testing.T) {
 	var worker Worker
 	behaviours := map[string]func() ([]byte, error){
 		"panic":   func() ([]byte, error) { var m map[string]int; m["a"] = 1; return nil, nil },
@@ -123,7 +123,7 @@ func TestWhateverAHookDoesTheWorkerLivesOn(t *testing.T) {
 		"error":   func() ([]byte, error) { return nil, errors.New("a plain error") },
 		"bytes":   func() ([]byte, error) { return []byte("\xff"), nil },
 		"result":  func() ([]byte, error) { return []byte("result"), errors.New("an error beside a result") },
-		"timeout": func() ([]byte, error) { return nil, context.DeadlineExceeded }, // not the call's
+		"timeout": func() ([]byte, error) { return nil, context.DeadlineExceeded }, // not the call's own
 		"nothing": func() ([]byte, error) { return nil, nil },
 	}
 	worker.OnDefineDomain(func(_ context.Context, _ VMI, domain []byte) ([]byte, error) {
@@ -136,22 +136,22 @@ func TestWhateverAHookDoesTheWorkerLivesOn(t *testing.T) {
 	for id, behaviour := range []string{2: "panic", 3: "goexit", 4: "error", 5: "bytes", 6: "result", 9: "timeout"} {
 		if behaviour != "" {
 			shim.define(id, "{}", "{}", behaviour)
-			shim.hearsError(id, errFault)
+			shim.expectError(id, errFault)
 		}
 	}
 	shim.send(`{"jsonrpc":"2.0","id":7,"method":"preCloudInitIso","params":{"vmi":{},"cloudInitData":{}}}`)
-	shim.hearsError(7, errFault)
+	shim.expectError(7, errFault)
 	shim.define(8, "{}", "{}", "nothing")
-	shim.hears(`{"jsonrpc":"2.0","id":8,"result":{"unchanged":true}}`)
+	shim.expect(`{"jsonrpc":"2.0","id":8,"result":{"unchanged":true}}`)
 	shim.end()
 	for _, want := range []string{
 		"onDefineDomain: panic: assignment to entry in nil map\n\ngoroutine ",
-		"serve_test.go:", // the trace says where
+		"serve_test.go:", // from the stack trace
 		"the hook called runtime.Goexit\n",
 		"onDefineDomain: a plain error\n",
 		"onDefineDomain: the hook's result is not UTF-8\n",
 		"onDefineDomain: an error beside a result\n",
-		"preCloudInitIso: the hook's cloud-init data are not a JSON object\n",
+		"preCloudInitIso: the hook's cloud-init data is not a JSON object\n",
 	} {
 		if !strings.Contains(shim.log.String(), want) {
 			t.Errorf("the log is without %q:\n%s", want, shim.log.String())
@@ -166,10 +166,10 @@ func TestARefusalMayBeWrapped(t *testing.T) {
 	})
 	shim := start(t, &worker)
 	shim.define(2, "{}", "{}", "<domain/>")
-	shim.hears(`{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"disk vda: the pool ssd is full: permission denied","data":{"retryable":true}}}`)
+	shim.expect(`{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"disk vda: the pool ssd is full: permission denied","data":{"retryable":true}}}`)
 	shim.end()
 	if log := shim.log.String(); log != "" {
-		t.Errorf("what the owner is told is in the log too: %q", log)
+		t.Errorf("an error for the owner is in the log too: %q", log)
 	}
 }
 
@@ -214,19 +214,19 @@ func TestAMessageWithUnusableAttachmentsEndsTheWorker(t *testing.T) {
 	}
 }
 
-func TestAWorkerEndsWhenNobodyReadsItsAnswers(t *testing.T) {
+func TestAWorkerExitsWhenItsOutputIsClosed(t *testing.T) {
 	worker := asWorker(program(t, "vectors", "1"))
 	stdin, stdout, stderr := startPiped(t, worker)
 	stdout.Close()
-	// Its input stays open: the failure alone ends it.
+	// Its input stays open: it must exit because of the failure.
 	if err := writeFrames(stdin, []byte(`{"jsonrpc":"2.0","id":1,"method":"later"}`), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := worker.Wait(); worker.ProcessState.ExitCode() != 1 {
 		t.Error(err)
 	}
-	if text := stderr.String(); !strings.HasPrefix(text, "vectors: cannot write to standard output: ") {
-		t.Errorf("standard error is %q", text)
+	if text := stderr.String(); !strings.HasPrefix(text, "vectors: cannot write to stdout: ") {
+		t.Errorf("stderr is %q", text)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestMemoryIsLinear(t *testing.T) {
 		domain[0]++
 		return domain, nil
 	})
-	// How many bytes are allocated for a call with a domain of so many bytes, attached or not.
+	// Returns the bytes allocated for a call with a domain of this size, attached or not.
 	allocated := func(size int, attachments bool) uint64 {
 		input, toWorker := io.Pipe()
 		fromWorker, output := io.Pipe()
@@ -288,9 +288,9 @@ func TestLogLinesHaveLevelAttributesAndCall(t *testing.T) {
 	})
 	shim = start(t, &worker)
 	shim.send(`{"jsonrpc":"2.0","id":7,"method":"preVMStart","params":{"vmi":{},"nodeName":"a"}}`)
-	shim.hears(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"warning","message":"full <90%> vm=\"a b\" disk.name=vda disk.size.GiB=7","id":7}}`)
-	shim.hears(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"info","message":"of no call"}}`)
-	shim.hears(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"error","message":"` + strings.Repeat("é", maxLogLine/2) + `","id":7}}`)
-	shim.hears(`{"jsonrpc":"2.0","id":7,"result":{}}`)
+	shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"warning","message":"full <90%> vm=\"a b\" disk.name=vda disk.size.GiB=7","id":7}}`)
+	shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"info","message":"of no call"}}`)
+	shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"error","message":"` + strings.Repeat("é", maxLogLine/2) + `","id":7}}`)
+	shim.expect(`{"jsonrpc":"2.0","id":7,"result":{}}`)
 	shim.end()
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A shim is the other side of a worker that runs in the test's own process.
+// A shim is the peer of a worker that runs in the test's process.
 type shim struct {
 	t      *testing.T
 	server *server
@@ -20,7 +20,7 @@ type shim struct {
 	ended  chan error
 }
 
-// start starts a worker, and initializes it.
+// start starts a worker and initializes it.
 func start(t *testing.T, worker *Worker) *shim {
 	t.Helper()
 	input, toWorker := io.Pipe()
@@ -33,7 +33,7 @@ func start(t *testing.T, worker *Worker) *shim {
 	return shim
 }
 
-// send writes a message, and what is attached to it.
+// send writes a message and its attachments.
 func (s *shim) send(message string, attached ...string) {
 	s.t.Helper()
 	for _, frame := range append([]string{message}, attached...) {
@@ -50,7 +50,7 @@ func (s *shim) define(id int, vmi, invocation, domain string) {
 		id, vmi, invocation), domain)
 }
 
-// receive reads a message, and what is attached to it.
+// receive reads a message and its attachments.
 func (s *shim) receive() (message, attached string) {
 	s.t.Helper()
 	timer := time.AfterFunc(limit, func() { s.output.CloseWithError(fmt.Errorf("nothing in %v", limit)) })
@@ -69,21 +69,21 @@ func (s *shim) receive() (message, attached string) {
 	return string(frame), attached
 }
 
-// hears expects a message without attachments.
-func (s *shim) hears(want string) {
+// expect expects a message without attachments.
+func (s *shim) expect(want string) {
 	s.t.Helper()
 	if got, attached := s.receive(); got != want || attached != "" {
 		s.t.Errorf("got  %s, %q\nwant %s", got, attached, want)
 	}
 }
 
-// hearsError expects the answer to a call to be an error.
-func (s *shim) hearsError(id int, failure *Error) {
+// expectError expects an error response to a call.
+func (s *shim) expectError(id int, failure *Error) {
 	s.t.Helper()
-	s.hears(string(errorResponse(json.RawMessage(fmt.Sprint(id)), failure, nil)))
+	s.expect(string(errorResponse(json.RawMessage(fmt.Sprint(id)), failure, nil)))
 }
 
-// end closes the worker's input, and waits until it has ended.
+// end closes the worker's input and waits for its exit.
 func (s *shim) end() {
 	s.t.Helper()
 	s.input.Close()

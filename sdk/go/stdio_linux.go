@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// takeStdin returns standard input as a descriptor of its own. Descriptor 0 becomes empty: nobody else
-// reads what the shim writes.
+// takeStdin returns stdin as a new descriptor. Descriptor 0 becomes empty, so that only the worker
+// reads messages from the shim.
 func takeStdin() (*os.File, error) {
 	empty, err := os.Open(os.DevNull)
 	if err != nil {
@@ -16,14 +16,14 @@ func takeStdin() (*os.File, error) {
 	return take(os.Stdin, empty)
 }
 
-// takeStdout returns standard output as a descriptor of its own. Descriptor 1 becomes standard error: what
-// the hook or its child processes print is no part of what is answered.
+// takeStdout returns stdout as a new descriptor. Descriptor 1 becomes stderr, so that output of the
+// hook and its child processes does not mix with messages to the shim.
 func takeStdout() (*os.File, error) {
 	return take(os.Stdout, os.Stderr)
 }
 
-// take returns a standard descriptor's file under another number, which no child process inherits, and
-// puts another file in its place.
+// take duplicates a standard stream to a new descriptor, which child processes do not inherit, and
+// replaces the stream.
 func take(standard, instead *os.File) (*os.File, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -32,7 +32,7 @@ func take(standard, instead *os.File) (*os.File, error) {
 		return nil, os.NewSyscallError("dup", err)
 	}
 	syscall.CloseOnExec(taken)
-	// Not dup2, which arm64 does not have.
+	// dup2 does not exist on arm64.
 	if err := syscall.Dup3(int(instead.Fd()), int(standard.Fd()), 0); err != nil {
 		return nil, os.NewSyscallError("dup3", err)
 	}

@@ -4,11 +4,11 @@ package hook
 
 import "os"
 
-// takeStdin returns standard input.
+// takeStdin returns stdin.
 func takeStdin() (*os.File, error) { return os.Stdin, nil }
 
-// takeStdout returns standard output, and makes standard error of what the hook prints. That is enough to
-// try a hook where it is written; KubeVirt runs on Linux.
+// takeStdout returns stdout, and redirects output of the hook to stderr. Output of child processes
+// is not redirected: this is only for trying a hook during development; KubeVirt runs on Linux.
 func takeStdout() (*os.File, error) {
 	output := os.Stdout
 	os.Stdout = os.Stderr

@@ -44,7 +44,7 @@ func TestFrameVectors(t *testing.T) {
 					}
 				}
 				_, err := readFrame(input)
-				faults := map[string]string{"length": "is not the length of a frame", "torn": "standard input ended"}
+				faults := map[string]string{"length": "invalid frame length", "torn": "stdin ended"}
 				switch {
 				case expected.Fault == nil && err != io.EOF:
 					t.Errorf("%v, not the end", err)
@@ -72,7 +72,7 @@ func TestSessionVectors(t *testing.T) {
 	}
 }
 
-// A session is a whole run of the vector worker.
+// A session is a complete run of the vector worker.
 type session struct {
 	Concurrency   json.Number
 	Steps         []struct{ Write, Await int }
@@ -81,7 +81,7 @@ type session struct {
 	input, output []byte
 }
 
-// play writes the input in pieces of so many bytes, and compares what comes back.
+// play writes the input in pieces of this size, and compares the output.
 func (s *session) play(t *testing.T, piece int) {
 	worker := asWorker(program(t, "vectors", s.Concurrency.String()))
 	stdin, stdout, stderr := startPiped(t, worker)
@@ -89,7 +89,7 @@ func (s *session) play(t *testing.T, piece int) {
 	for _, step := range s.Steps {
 		for written < step.Write {
 			end := min(written+piece, step.Write)
-			// A worker that gives up does not read to the end.
+			// A worker that exits after a fault does not read to the end.
 			if _, err := stdin.Write(s.input[written:end]); err != nil && s.Exit == "success" {
 				t.Fatal(err)
 			}
@@ -111,11 +111,11 @@ func (s *session) play(t *testing.T, piece int) {
 		t.Errorf("%v, not %s", err, s.Exit)
 	}
 	if s.Exit == "failure" && !strings.HasPrefix(stderr.String(), "vectors: ") {
-		t.Errorf("no reason on standard error: %q", stderr.String())
+		t.Errorf("no reason on stderr: %q", stderr.String())
 	}
 	for _, text := range s.Stderr {
 		if !strings.Contains(stderr.String(), text) {
-			t.Errorf("standard error is without %q: %q", text, stderr.String())
+			t.Errorf("stderr is without %q: %q", text, stderr.String())
 		}
 	}
 }

@@ -8,26 +8,26 @@ import (
 
 // An Element is one element of a Document.
 //
-// Child, Children, Attr and Text may be called on a nil *Element, which has no children, no
-// attributes and no text: root.Child("os").Child("smbios").Attr("mode") needs no check between.
+// Child, Children, Attr and Text may be called on a nil *Element, which has no children, attributes
+// or text. So root.Child("os").Child("smbios").Attr("mode") needs no checks in between.
 type Element struct {
 	document   *Document
 	name       string
-	start, end []byte // the tags as they are written; of <a/> end is empty
+	start, end []byte // the tags in their written form; the end of <a/> is empty
 	attrs      []xml.Attr
 	nodes      []node
 }
 
-// A node is a child element, or bytes between child elements: a text, a comment, …
+// A node is a child element, or the bytes of a text, a comment, … between child elements.
 type node struct {
 	element *Element
 	raw     []byte
 }
 
-// Name is the element's name as it is written, with its prefix.
+// Name returns the element's name as written, with its prefix.
 func (e *Element) Name() string { return e.name }
 
-// Attr is an attribute's value, and whether the attribute is there.
+// Attr returns an attribute's value, and whether the attribute exists.
 func (e *Element) Attr(name string) (value string, ok bool) {
 	if e != nil {
 		for _, attr := range e.attrs {
@@ -39,7 +39,8 @@ func (e *Element) Attr(name string) (value string, ok bool) {
 	return "", false
 }
 
-// Text is the element's own text: without its child elements, comments and references resolved.
+// Text returns the element's own text, without child elements and comments, with references
+// resolved.
 func (e *Element) Text() string {
 	var text strings.Builder
 	if e != nil {
@@ -50,7 +51,8 @@ func (e *Element) Text() string {
 	return text.String()
 }
 
-// Children are the child elements with a name and attributes, which are pairs of name and value.
+// Children returns the child elements with this name and these attributes, which are pairs of name
+// and value.
 func (e *Element) Children(name string, attrs ...string) []*Element {
 	var found []*Element
 	if e != nil {
@@ -63,8 +65,8 @@ func (e *Element) Children(name string, attrs ...string) []*Element {
 	return found
 }
 
-// Child is the first child element with a name and attributes, which are pairs of name and value, or
-// nil.
+// Child returns the first child element with this name and these attributes, which are pairs of
+// name and value. It returns nil if there is none.
 func (e *Element) Child(name string, attrs ...string) *Element {
 	if e != nil {
 		for _, node := range e.nodes {
@@ -76,7 +78,7 @@ func (e *Element) Child(name string, attrs ...string) *Element {
 	return nil
 }
 
-// Ensure is Child, and appends such an element if there is none.
+// Ensure is like Child, but appends such an element if there is none.
 func (e *Element) Ensure(name string, attrs ...string) *Element {
 	if child := e.Child(name, attrs...); child != nil {
 		return child
@@ -84,10 +86,11 @@ func (e *Element) Ensure(name string, attrs ...string) *Element {
 	return e.Append(name, attrs...)
 }
 
-// Append adds an element behind the last child element, on a line of its own if that has one.
+// Append adds an element after the last child element, on a new line if that one is on its own
+// line.
 func (e *Element) Append(name string, attrs ...string) *Element {
 	if !isName(name) {
-		e.document.fail("<%s>: an element with an invalid name", e.name)
+		e.document.fail("<%s>: the name of a new child element is invalid", e.name)
 	}
 	child := &Element{document: e.document, name: name}
 	child.start, child.end = []byte("<"+name+">"), []byte("</"+name+">")
@@ -110,8 +113,8 @@ func (e *Element) Append(name string, attrs ...string) *Element {
 	return child
 }
 
-// Remove takes out a child element, with the white space before it. It does nothing if child is no
-// child of the element.
+// Remove removes a child element and the white space before it. It does nothing if child is not a
+// child of this element.
 func (e *Element) Remove(child *Element) {
 	for i, node := range e.nodes {
 		if node.element == nil || node.element != child {
@@ -126,26 +129,26 @@ func (e *Element) Remove(child *Element) {
 	}
 }
 
-// SetText makes text the only content of the element. An element that has just this text stays as it
-// is written.
+// SetText replaces the content of the element. It changes nothing if the content is already this
+// text.
 func (e *Element) SetText(text string) {
 	if e.onlyText() && e.Text() == text {
 		return
 	}
 	if !isText(text) {
-		e.document.fail("<%s>: a text with a character that XML cannot hold", e.name)
+		e.document.fail("<%s>: the text has a character that XML does not allow", e.name)
 	}
 	e.open()
 	e.nodes = []node{{raw: []byte(textEscaper.Replace(text))}}
 }
 
-// SetAttr sets an attribute. One that has this value already stays as it is written.
+// SetAttr sets an attribute. It changes nothing if the attribute already has this value.
 func (e *Element) SetAttr(name, value string) {
 	if old, ok := e.Attr(name); ok && old == value {
 		return
 	}
 	if !isName(name) || !isText(value) {
-		e.document.fail("<%s>: an attribute with an invalid name or a character that XML cannot hold", e.name)
+		e.document.fail("<%s>: an attribute has an invalid name or a character that XML does not allow", e.name)
 		return
 	}
 	quoted := `"` + attrEscaper.Replace(value) + `"`
@@ -167,7 +170,7 @@ func (e *Element) SetAttr(name, value string) {
 	e.attrs = append(e.attrs, xml.Attr{Name: xml.Name{Space: prefix, Local: local}, Value: value})
 }
 
-// open makes <a></a> of <a/>.
+// open turns <a/> into <a></a>.
 func (e *Element) open() {
 	if len(e.end) == 0 {
 		tag := bytes.TrimRight(bytes.TrimSuffix(e.start, []byte("/>")), space)
@@ -188,7 +191,8 @@ func (e *Element) is(name string, attrs []string) bool {
 	return true
 }
 
-// onlyText says that nothing but text is in the element: no child element, comment or instruction.
+// onlyText reports whether the element contains only text: no child element, comment or
+// instruction.
 func (e *Element) onlyText() bool {
 	for _, node := range e.nodes {
 		if node.element != nil || bytes.HasPrefix(node.raw, []byte("<!--")) || bytes.HasPrefix(node.raw, []byte("<?")) {
@@ -231,7 +235,7 @@ func (n node) text() string {
 	if !bytes.ContainsAny(n.raw, "<&\r") {
 		return string(n.raw)
 	}
-	token, _ := xml.NewDecoder(bytes.NewReader(n.raw)).RawToken() // it was read before
-	text, _ := token.(xml.CharData)                               // not a comment
+	token, _ := xml.NewDecoder(bytes.NewReader(n.raw)).RawToken() // was parsed before
+	text, _ := token.(xml.CharData)                               // empty for a comment
 	return string(text)
 }

@@ -9,15 +9,16 @@ import (
 
 var (
 	textEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "\r", "&#13;")
-	// A parser makes spaces of the white space in an attribute, unless it is escaped.
+	// Parsers normalize unescaped white space in attributes to spaces.
 	attrEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;",
 		"\t", "&#9;", "\n", "&#10;", "\r", "&#13;")
 )
 
-// valueAt is where the value of attribute number n stands in a well-formed start tag, with its quotes.
+// valueAt returns the range of the value of attribute number n in a well-formed start tag, with its
+// quotes.
 func valueAt(tag []byte, n int) (from, to int) {
 	for ; ; n-- {
-		// No quotes and no = stand in a tag outside of attributes.
+		// In a tag, quotes occur only around values.
 		from = to + bytes.IndexAny(tag[to:], `"'`)
 		to = from + 1 + bytes.IndexByte(tag[from+1:], tag[from]) + 1
 		if n == 0 {
@@ -26,19 +27,19 @@ func valueAt(tag []byte, n int) (from, to int) {
 	}
 }
 
-// splice is a new slice in which text stands in place of old[from:to].
+// splice returns a new slice with text in place of old[from:to].
 func splice(old []byte, from, to int, text string) []byte {
 	return slices.Concat(old[:from], []byte(text), old[to:])
 }
 
-// isText says that XML can hold a text.
+// isText reports whether XML allows all characters of a text.
 func isText(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool {
 		return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff
 	}) && strings.ToValidUTF8(text, "") == text
 }
 
-// isName says that an element or attribute can have a name, by asking the parser.
+// isName reports whether the parser accepts a name for elements and attributes.
 func isName(name string) bool {
 	decoder := xml.NewDecoder(strings.NewReader("<" + name + "/>"))
 	token, err := decoder.RawToken()

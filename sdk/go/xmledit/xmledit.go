@@ -1,7 +1,7 @@
-// Package xmledit changes XML documents and leaves every byte alone that it was not asked to change.
+// Package xmledit edits XML documents and keeps every byte that is not edited.
 //
-// Writing a document that was read with encoding/xml loses white space, the order and quotes of
-// attributes, comments, and moves namespace declarations. Here an element that is not changed is
+// A document that is decoded and encoded with encoding/xml loses white space, comments, and the
+// order and quotes of attributes, and its namespace declarations move. Here an unchanged element is
 // written as it was read:
 //
 //	document, err := xmledit.Parse(domain)
@@ -11,7 +11,7 @@
 //	document.Root().Ensure("os").Ensure("smbios").SetAttr("mode", "sysinfo")
 //	return document.Bytes()
 //
-// Names are compared as they are written, with their prefix: "qemu:commandline".
+// Names are compared as written, with their prefix: "qemu:commandline".
 package xmledit
 
 import (
@@ -23,24 +23,23 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep elements may lie in each other: libxml2, with which libvirt reads, takes no
-// more.
+// maxDepth is the maximum nesting depth of elements: the limit of libxml2, which libvirt uses.
 const maxDepth = 256
 
-// space is what XML takes for white space.
+// space has the characters that are white space in XML.
 const space = " \t\r\n"
 
-// A Document is a well-formed XML document. It is not safe for use by several goroutines at once.
+// A Document is a well-formed XML document. It is not safe for concurrent use.
 type Document struct {
-	before, after []byte // what stands around the root: declaration, comments, white space
+	before, after []byte // around the root: declaration, comments, white space
 	root          *Element
-	err           error // the first text that XML cannot hold
+	err           error // the first edit that XML does not allow
 }
 
-// Parse reads a document. It has to be well-formed, in UTF-8, and without a document type. An error
-// tells a position and names of elements, but nothing else of the document.
+// Parse parses a document, which must be well-formed, in UTF-8, and without a document type. Errors
+// have a position and names of elements, and quote nothing else of the document.
 //
-// The document's bytes must not be changed as long as the result is used.
+// The document's bytes must not change while the result is in use.
 func Parse(document []byte) (*Document, error) {
 	if !utf8.Valid(document) {
 		return nil, errors.New("not UTF-8")
@@ -53,12 +52,12 @@ func Parse(document []byte) (*Document, error) {
 	return parser.result, nil
 }
 
-// Root is the document's outermost element.
+// Root returns the document's outermost element.
 func (d *Document) Root() *Element { return d.root }
 
-// Bytes is the document with its changes. Without any, it equals what was parsed.
+// Bytes returns the document with its changes. Without changes, it equals the parsed document.
 //
-// An error says which element was given a text or a name that XML cannot hold.
+// The error names the first element that got a text or a name that XML does not allow.
 func (d *Document) Bytes() ([]byte, error) {
 	if d.err != nil {
 		return nil, d.err
@@ -68,14 +67,14 @@ func (d *Document) Bytes() ([]byte, error) {
 	return append(d.root.appendTo(out), d.after...), nil
 }
 
-// fail keeps the first error, so that a chain of changes needs one check at its end.
+// fail keeps the first error, so that a chain of changes needs only one check, in Bytes.
 func (d *Document) fail(format string, args ...any) {
 	if d.err == nil {
 		d.err = fmt.Errorf(format, args...)
 	}
 }
 
-// A parser takes a document apart at the offsets that the decoder tells.
+// A parser splits a document at the decoder's offsets.
 type parser struct {
 	decoder *xml.Decoder
 	bytes   []byte
@@ -92,7 +91,7 @@ func (p *parser) parse() error {
 			break
 		}
 		if err != nil {
-			// Not the decoder's own text, which may quote the document.
+			// Without the decoder's text, which may quote the document.
 			return errors.New("not well-formed")
 		}
 		raw := p.bytes[start:p.decoder.InputOffset()]
@@ -104,7 +103,7 @@ func (p *parser) parse() error {
 	case len(p.open) > 0:
 		return fmt.Errorf("the document ends inside <%s>", p.open[len(p.open)-1].name)
 	case p.result == nil:
-		return errors.New("there is no element")
+		return errors.New("the document has no element")
 	}
 	return nil
 }
@@ -120,14 +119,14 @@ func (p *parser) take(token xml.Token, raw []byte) error {
 		return errors.New("a document type")
 	case xml.ProcInst:
 		if token.Target == "xml" && len(withoutMark(before)) > 0 {
-			return errors.New("an XML declaration that is not at the beginning")
+			return errors.New("an XML declaration is not at the beginning")
 		}
 	case xml.CharData:
 		text := raw
 		if len(before) == 0 {
 			text = withoutMark(raw)
 		}
-		// The decoder does not mind text outside of the root.
+		// The decoder accepts text outside of the root.
 		if len(p.open) == 0 && len(bytes.Trim(text, space)) > 0 {
 			return errors.New("text outside of the root element")
 		}
@@ -140,7 +139,7 @@ func (p *parser) start(token xml.StartElement, before, raw []byte) error {
 	element := &Element{name: written(token.Name), start: raw, attrs: token.Attr}
 	switch {
 	case len(p.open) == maxDepth:
-		return fmt.Errorf("more than %d elements in each other", maxDepth)
+		return fmt.Errorf("elements nested deeper than %d", maxDepth)
 	case len(p.open) > 0:
 		element.document = p.result
 		parent := p.open[len(p.open)-1]
@@ -158,13 +157,13 @@ func (p *parser) start(token xml.StartElement, before, raw []byte) error {
 func (p *parser) end(token xml.EndElement, raw []byte) error {
 	name := written(token.Name)
 	if len(p.open) == 0 {
-		return fmt.Errorf("</%s> without its beginning", name)
+		return fmt.Errorf("</%s> without a start tag", name)
 	}
 	element := p.open[len(p.open)-1]
 	if name != element.name {
-		return fmt.Errorf("<%s> ends with </%s>", element.name, name)
+		return fmt.Errorf("<%s> is closed with </%s>", element.name, name)
 	}
-	element.end = raw // of <a/> the end tag is empty
+	element.end = raw // empty for <a/>
 	p.open = p.open[:len(p.open)-1]
 	if len(p.open) == 0 {
 		p.result.after = p.bytes[p.decoder.InputOffset():]
@@ -172,7 +171,8 @@ func (p *parser) end(token xml.EndElement, raw []byte) error {
 	return nil
 }
 
-// keep puts bytes that are no element where they stand. Those outside of the root are there already.
+// keep adds bytes other than an element's to the current element. The Document has those around the
+// root already.
 func (p *parser) keep(raw []byte) {
 	if len(p.open) > 0 {
 		parent := p.open[len(p.open)-1]
@@ -180,10 +180,10 @@ func (p *parser) keep(raw []byte) {
 	}
 }
 
-// withoutMark is the beginning of a document without a byte order mark.
+// withoutMark removes a byte order mark.
 func withoutMark(beginning []byte) []byte { return bytes.TrimPrefix(beginning, []byte("\ufeff")) }
 
-// written is a name as it stands in the document.
+// written returns a name as written in the document.
 func written(name xml.Name) string {
 	if name.Space == "" {
 		return name.Local

@@ -9,7 +9,7 @@ import (
 	"sidecar-shim.example/hook/xmledit"
 )
 
-// odd is a document in which everything is written in a way that encoding/xml would not write.
+// odd is a document in a form that encoding/xml would not write.
 const odd = "\ufeff<?xml version='1.0'  encoding=\"UTF-8\"?>\r\n<!-- head -->\n" +
 	"<domain  type = 'kvm'\n\txmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\" >\r\n" +
 	"  <name>a &amp; b &#x20AC;</name><!-- in --><empty /><also></also >\n" +
@@ -66,7 +66,7 @@ func TestChangesTouchNothingElse(t *testing.T) {
 			func(root *xmledit.Element) { root.SetAttr("p:two", "2"); root.SetAttr("p:two", "2") }},
 		"an attribute of an empty element": {"<a />", "<a b=\"c\" />",
 			func(root *xmledit.Element) { root.SetAttr("b", "c") }},
-		"a new element on a line of its own": {"<a>\n\t<b/>\n</a>", "<a>\n\t<b/>\n\t<c d=\"e\"></c>\n</a>",
+		"a new element on a separate line": {"<a>\n\t<b/>\n</a>", "<a>\n\t<b/>\n\t<c d=\"e\"></c>\n</a>",
 			func(root *xmledit.Element) { root.Ensure("c", "d", "e") }},
 		"two new elements": {"<a>\n\t<b/>\n</a>", "<a>\n\t<b/>\n\t<c></c>\n\t<d></d>\n</a>",
 			func(root *xmledit.Element) { root.Append("c"); root.Append("d") }},
@@ -102,24 +102,24 @@ func TestChangesTouchNothingElse(t *testing.T) {
 func TestBrokenDocumentsAreRefusedWithAPosition(t *testing.T) {
 	deep := strings.Repeat("<a>", 257) + strings.Repeat("</a>", 257)
 	for document, want := range map[string]string{
-		"":                             "line 1, column 1: there is no element",
-		"<!-- secret -->":              "there is no element",
-		"<a>\n<b></a>":                 "line 2, column 8: <b> ends with </a>",
+		"":                             "line 1, column 1: the document has no element",
+		"<!-- secret -->":              "the document has no element",
+		"<a>\n<b></a>":                 "line 2, column 8: <b> is closed with </a>",
 		"<a><b>":                       "the document ends inside <b>",
-		"<a></a></a>":                  "</a> without its beginning",
+		"<a></a></a>":                  "</a> without a start tag",
 		"<a/><b/>":                     "a second root element, <b>",
 		"<a/>secret":                   "text outside of the root element",
 		"secret<a/>":                   "text outside of the root element",
 		"<a/>\ufeff":                   "text outside of the root element",
 		"<!DOCTYPE secret><a/>":        "a document type",
-		" <?xml version='1.0'?><a/>":   "an XML declaration that is not at the beginning",
+		" <?xml version='1.0'?><a/>":   "an XML declaration is not at the beginning",
 		"<a>&secret;</a>":              "line 1, column 12: not well-formed",
 		"<a b=secret/>":                "not well-formed",
 		"<a b='<secret'/>":             "not well-formed",
 		"<a>\x01</a>":                  "not well-formed",
 		"<a>\xff</a>":                  "not UTF-8",
 		"<?xml encoding='latin1'?><a>": "not well-formed",
-		deep:                           "more than 256 elements in each other",
+		deep:                           "elements nested deeper than 256",
 	} {
 		_, err := xmledit.Parse([]byte(document))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
@@ -130,11 +130,11 @@ func TestBrokenDocumentsAreRefusedWithAPosition(t *testing.T) {
 
 func TestWhatXMLCannotHoldIsAnError(t *testing.T) {
 	for name, change := range map[string]func(root *xmledit.Element){
-		"<b>: a text ":           func(root *xmledit.Element) { root.Ensure("b").SetText("secret\x07") },
-		"<a>: a text ":           func(root *xmledit.Element) { root.SetText("secret\ufffe"); root.SetText("good") },
+		"<b>: the text ":         func(root *xmledit.Element) { root.Ensure("b").SetText("secret\x07") },
+		"<a>: the text ":         func(root *xmledit.Element) { root.SetText("secret\ufffe"); root.SetText("good") },
 		"<a>: an attribute ":     func(root *xmledit.Element) { root.SetAttr("b", "secret\xff") },
-		"<a>: an attribute with": func(root *xmledit.Element) { root.SetAttr("b c", "") },
-		"<a>: an element ":       func(root *xmledit.Element) { root.Append("b><secret") },
+		"<a>: an attribute has ": func(root *xmledit.Element) { root.SetAttr("b c", "") },
+		"<a>: the name of a new": func(root *xmledit.Element) { root.Append("b><secret") },
 	} {
 		document, err := xmledit.Parse([]byte("<a></a>"))
 		if err != nil {
@@ -198,7 +198,7 @@ func ExampleElement_Ensure() {
 	// <nil>
 }
 
-// edited is a document after a change to it.
+// edited returns a document after a change.
 func edited(t *testing.T, before string, change func(root *xmledit.Element)) string {
 	t.Helper()
 	document, err := xmledit.Parse([]byte(before))
@@ -213,7 +213,7 @@ func edited(t *testing.T, before string, change func(root *xmledit.Element)) str
 	return string(after)
 }
 
-// sample is a domain as KubeVirt writes it.
+// sample returns a domain as KubeVirt writes it.
 func sample(t *testing.T) string {
 	t.Helper()
 	domain, err := os.ReadFile("../../../crates/hookctl/src/samples/domain.xml")
