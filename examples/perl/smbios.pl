@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# Sets the manufacturer of a VM's base board (SMBIOS) from an annotation. Written from protocol.md alone,
-# without an SDK, and with nothing that does not come with perl.
+# Sets the base board manufacturer in the guest's SMBIOS tables, from an annotation of the VM.
+# Written from protocol.md, without an SDK, and with perl's own modules only.
 use strict;
 use warnings;
 use JSON::PP qw(decode_json encode_json);
@@ -12,12 +12,12 @@ sub initialize {
     die { code => -32602, message => 'no common protocol version', data => { protocolVersions => [1] } };
 }
 
-sub on_define_domain {    # the result's JSON, and behind it the domain if that changes
+sub on_define_domain {    # returns the result, and the domain as an attachment if it changes
     my ($vmi, $domain) = @{ $_[0] }{qw(vmi domain)};
     my $name = $vmi->{metadata}{annotations}{'smbios.vm.kubevirt.io/baseBoardManufacturer'}
         // return { unchanged => JSON::PP::true };
     utf8::encode($name = $name =~ s/([<>&])/'&#' . ord($1) . ';'/ger);
-    my $edit = sub {      # puts $text in place of what $pattern captures outside comments, if that is there
+    my $edit = sub {      # replaces the match of $pattern, outside of comments, with $text
         my ($pattern, $text) = @_;
         my $bare = $domain =~ s/<!--.*?-->|<!\[CDATA\[.*?\]\]>/' ' x length $&/gesr;
         return $bare =~ $pattern && defined substr $domain, $-[1], $+[1] - $-[1], $text;
@@ -32,21 +32,21 @@ sub on_define_domain {    # the result's JSON, and behind it the domain if that 
     die { code => -32000, message => 'the domain is larger than a frame' };
 }
 
-sub frame {               # the next one, or undef where the input may end
+sub frame {               # returns the next frame, or undef at EOF if the input may end here
     my ($may_end) = @_;
     read(STDIN, my $head, 4) or $may_end and return undef;
     my $length = length $head == 4 ? unpack('N', $head) : 0;
-    die "half a frame, or one of $length bytes\n" if $length < 1 or $length > 0xffffff;
+    die "half a frame, or an invalid length of $length bytes\n" if $length < 1 or $length > 0xffffff;
     read(STDIN, my $body, $length) == $length or die "half a frame\n";
     return $body;
 }
 
 delete $ENV{KUBEVIRT_HOOK_PROTOCOL} or print STDERR "start me with sidecar-shim --mode persistent\n" and exit 2;
-open(my $frames, '>&', \*STDOUT) && open(STDOUT, '>&', \*STDERR) or die "standard output: $!\n";
+open(my $frames, '>&', \*STDOUT) && open(STDOUT, '>&', \*STDERR) or die "stdout: $!\n";
 binmode $_ for *STDIN, $frames;
 my %methods = (initialize => \&initialize, onDefineDomain => \&on_define_domain);
 while (defined(my $message = frame('may end'))) {
-    my $call = eval { decode_json($message) } or die "a message that is not JSON\n";
+    my $call = eval { decode_json($message) } or die "a message is not valid JSON\n";
     $call->{params}{$_} = $_ eq 'domain' ? frame() : decode_json(frame()) for @{ $call->{attachments} // [] };
     next unless exists $call->{id};
     my $method = $methods{ $call->{method} } // sub { die { code => -32601, message => 'unknown method' } };

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The worker protocol by hand: the base board manufacturer from an annotation of the VM."""
+"""The worker protocol without an SDK: sets the base board manufacturer from an annotation."""
 import json, os, sys
 from xml.dom import minidom
 
@@ -16,12 +16,12 @@ def on_define_domain(vmi, domain):
     return {"domain": document.documentElement.toxml()}
 
 if "KUBEVIRT_HOOK_PROTOCOL" not in os.environ:
-    print("bare.py is a worker: it needs sidecar-shim --mode persistent", file=sys.stderr)
+    print("bare.py is a worker: start it with sidecar-shim --mode persistent", file=sys.stderr)
     sys.exit(2)
-while header := sys.stdin.buffer.read(4):  # end-of-file is the order to stop
+while header := sys.stdin.buffer.read(4):  # the shim closes stdin to stop the worker
     length = int.from_bytes(header, "big")
-    assert 1 <= length <= 16777215, "not the length of a frame"
-    message = {**json.loads(sys.stdin.buffer.read(length).decode())}  # an object, or this ends
+    assert 1 <= length <= 16777215, "invalid frame length"
+    message = {**json.loads(sys.stdin.buffer.read(length).decode())}  # fails if not an object
     try:
         if message["method"] == "onDefineDomain":
             outcome = {"result": on_define_domain(message["params"]["vmi"], message["params"]["domain"])}
@@ -33,7 +33,7 @@ while header := sys.stdin.buffer.read(4):  # end-of-file is the order to stop
             outcome = {"error": {"code": -32602, "message": "no common version", "data": {"protocolVersions": [1]}}}
     except Exception as error:
         outcome = {"error": {"code": -32603, "message": f"{type(error).__name__}: {error}"}}
-    if "id" in message:  # a notification is not answered
+    if "id" in message:  # notifications get no response
         payload = json.dumps({"jsonrpc": "2.0", "id": message["id"], **outcome}).encode()
         sys.stdout.buffer.write(len(payload).to_bytes(4, "big") + payload)
         sys.stdout.buffer.flush()

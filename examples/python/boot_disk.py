@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Boots a VM from the disks that its annotation bootdisk.vm.kubevirt.io/order names, such as
-"installer,rootdisk": names of spec.domain.devices.disks. What else can boot comes behind."""
+"""Boots a VM from the disks in its annotation bootdisk.vm.kubevirt.io/order, for example
+"installer,rootdisk": names of spec.domain.devices.disks. Other bootable devices come after them."""
 import kubevirt_xml
 from kubevirt_hook import Hook, Refused
 
@@ -14,14 +14,14 @@ def define(vmi, domain):
         return None
     document = kubevirt_xml.parse(domain)
     devices = document.root.ensure("devices")
-    # KubeVirt puts "ua-" before the name of a disk to make its alias.
+    # The alias of a disk in KubeVirt is "ua-" and the disk's name.
     aliases = {it: disk for disk in devices.children("disk") for it in disk.children("alias")}
     disks = {alias.get("name").removeprefix("ua-"): disk for alias, disk in aliases.items()}
     names = [name.strip() for name in order.split(",")]
     if len(set(names)) < len(names) or not disks.keys() >= set(names):
         raise Refused(f"annotation {ANNOTATION}: name each disk once, out of {', '.join(disks)}")
     for system in document.root.children("os"):
-        for boot in system.children("boot"):  # libvirt takes either these or an order
+        for boot in system.children("boot"):  # libvirt allows either these or an order
             system.remove(boot)
     boots = {device: boot for device in devices.children() for boot in device.children("boot")}
     first = [disks[name] for name in names]

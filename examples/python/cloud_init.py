@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Sets the time zone of a guest through cloud-init, to the VM's annotation
-timezone.vm.kubevirt.io/name, such as Europe/Lisbon."""
+"""Sets a guest's time zone through cloud-init, from the VM's annotation
+timezone.vm.kubevirt.io/name, for example Europe/Lisbon."""
 import re
 
 from kubevirt_hook import Hook, Refused
@@ -17,8 +17,8 @@ def set_timezone(vmi, data):
         raise Refused(f"annotation {ANNOTATION}: not the name of a time zone")
     user_data = data.get("UserData") or "#cloud-config\n"
     if not re.match(r"#cloud-config\s*\n", user_data):
-        raise Refused(f"annotation {ANNOTATION}: the user data are not #cloud-config")
-    # A key of the top level begins its line; everything else of the YAML stays as it is written.
+        raise Refused(f"annotation {ANNOTATION}: the user data is not #cloud-config")
+    # A top-level key is at the start of a line. The rest of the YAML stays unchanged.
     line = f"timezone: {name}"
     changed, found = re.subn(r"^timezone:.*$", line, user_data, flags=re.MULTILINE)
     if not found:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Emulates an IOMMU for guests that isolate devices themselves (nested virtualization, DPDK). The
-VM's annotation iommu.vm.kubevirt.io/model asks for it; the one model is intel, on machine q35."""
+VM's annotation iommu.vm.kubevirt.io/model enables it. The only model is intel, on machine q35."""
 import kubevirt_xml
 from kubevirt_hook import Hook, Refused
 
@@ -16,13 +16,13 @@ def define(vmi, domain):
     root = document.root
     machine = root.ensure("os").ensure("type").get("machine") or ""
     if model != "intel" or "q35" not in machine:
-        raise Refused(f"annotation {ANNOTATION}: intel on machine type q35 is all there is")
+        raise Refused(f"annotation {ANNOTATION}: only intel on machine type q35 works")
     iommu = root.ensure("devices").ensure("iommu")
     iommu.set("model", model)
     driver = iommu.ensure("driver")
     driver.set("intremap", "on")
     driver.set("caching_mode", "on")
-    # Interrupt remapping needs the I/O APIC to be QEMU's, not the kernel's.
+    # Interrupt remapping needs QEMU's I/O APIC instead of the kernel's.
     root.ensure("features").ensure("ioapic").set("driver", "qemu")
     return str(document)
 

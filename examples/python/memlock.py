@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Raises how much memory a VM may lock, to its annotation memlock.example/limit: the limit of its
-virtqemud, from which QEMU has it. prlimit(2) needs CAP_SYS_RESOURCE."""
+"""Raises the locked-memory limit of a VM to its annotation memlock.example/limit. It changes the
+VM's virtqemud, from which QEMU inherits the limit. prlimit(2) needs CAP_SYS_RESOURCE."""
 import os, re, resource
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ def size(text):
     return int(found[1]) << 10 * "_KMGT".index(found[2]) if found else 0
 
 def is_virtqemud(path, pods):
-    with suppress(OSError):  # it has ended
+    with suppress(OSError):  # the process has exited
         cgroup = (path / "cgroup").read_text().replace("_", "-")  # systemd's names have no hyphens
         return (path / "comm").read_text() == "virtqemud\n" and any(pod in cgroup for pod in pods)
 
@@ -25,15 +25,15 @@ def raise_limit(vmi, node):
     if (text := (vmi["metadata"].get("annotations") or {}).get("memlock.example/limit")) is None:
         return
     if not 0 < size(text) <= size(MAX):
-        raise Refused(f"annotation memlock.example/limit: a size such as 4Gi, and at most {MAX}")
+        raise Refused(f"annotation memlock.example/limit: not a size up to {MAX}, such as 4Gi")
     pods = [uid for uid, at in vmi["status"].get("activePods", {}).items() if at == node]
     pids = [int(path.name) for path in PROC.glob("[0-9]*") if is_virtqemud(path, pods)]
     if not pids:
-        raise Refused(f"no virtqemud of this VM on {node} yet: KubeVirt tries again")
+        raise Refused(f"no virtqemud of this VM on {node} yet: KubeVirt will retry")
     for pid in pids:
         limits = resource.prlimit(pid, resource.RLIMIT_MEMLOCK)
         raised = [old if old == resource.RLIM_INFINITY else max(old, size(text)) for old in limits]
         resource.prlimit(pid, resource.RLIMIT_MEMLOCK, raised)
 
-assert size(MAX), f"MEMLOCK_MAX is no size such as 64Gi: {MAX}"
+assert size(MAX), f"MEMLOCK_MAX is not a size such as 64Gi: {MAX}"
 hook.run()

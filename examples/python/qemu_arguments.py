@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Gives QEMU the options of the VM's annotation qemu.vm.kubevirt.io/options, a JSON object such as
-{"-global": "ICH9-LPC.disable_s3=0"}, through libvirt's namespace for it. Only those in ALLOWED pass:
-with others, such as -drive, whoever may annotate a VM could reach into its pod."""
+"""Passes the options in the VM's annotation qemu.vm.kubevirt.io/options to QEMU. They are a JSON
+object, for example {"-global": "ICH9-LPC.disable_s3=0"}. Only options in ALLOWED pass: with others,
+such as -drive, a user who may annotate a VM could access files of its pod."""
 import json
 
 import kubevirt_xml
@@ -22,7 +22,7 @@ def define(vmi, domain):
     except (AttributeError, ValueError):
         raise Refused(f"annotation {ANNOTATION}: not a JSON object") from None
     if not all(name in ALLOWED and isinstance(value, str) for name, value in options):
-        raise Refused(f"annotation {ANNOTATION}: texts, and for {', '.join(ALLOWED)} only")
+        raise Refused(f"annotation {ANNOTATION}: allowed are strings for {', '.join(ALLOWED)}")
     document = kubevirt_xml.parse(domain)
     document.root.set("xmlns:qemu", QEMU)
     line = document.root.ensure("qemu:commandline")

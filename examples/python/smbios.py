@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sets the base board manufacturer that a guest sees in its SMBIOS tables, to the VM's annotation
+"""Sets the base board manufacturer in the guest's SMBIOS tables, from the VM's annotation
 smbios.vm.kubevirt.io/baseBoardManufacturer."""
 import kubevirt_xml
 from kubevirt_hook import Hook, Refused

@@ -1,5 +1,5 @@
-//! Boots a VM from the disks that its annotation names, such as "installer, rootdisk": names of
-//! spec.domain.devices.disks. What else can boot comes behind.
+//! Boots a VM from the disks in its annotation, for example "installer, rootdisk": names of
+//! spec.domain.devices.disks. Other bootable devices come after them.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -12,14 +12,14 @@ fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
     let Some(names) = call.annotation(ANNOTATION) else { return Ok(None) };
     let (tree, mut changes) = (xml::parse(domain)?, Changes::of(domain));
     let all = |path| xml::find(tree.root_element(), path).into_iter().flat_map(|it| it.children());
-    // KubeVirt puts "ua-" before the name of a disk to make its alias.
+    // The alias of a disk in KubeVirt is "ua-" and the disk's name.
     let alias = |device| xml::find(device, "alias")?.attribute("name");
     let disks = all("devices").filter(|device| device.has_tag_name("disk"));
     let mut disks: BTreeMap<_, _> = disks.filter_map(|disk| Some((alias(disk)?, disk))).collect();
     let first = names.split(',').map(|name| disks.remove(&*format!("ua-{}", name.trim())));
-    let why = format!("annotation {ANNOTATION}: name disks of the VM, and each of them once");
+    let why = format!("annotation {ANNOTATION}: name disks of the VM, each of them once");
     let first = first.collect::<Option<Vec<_>>>().ok_or(Refusal::new(why))?;
-    // libvirt takes either an order or the boot elements of <os>.
+    // libvirt allows either an order or the boot elements of <os>.
     all("os").filter(|it| it.has_tag_name("boot")).for_each(|it| changes.remove(it));
     let order = |device: &Node| xml::find(*device, "boot")?.attribute("order")?.parse::<u32>().ok();
     let rest = all("devices").filter(|it| order(it).is_some() && !first.contains(it));

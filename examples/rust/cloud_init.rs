@@ -1,4 +1,5 @@
-//! Sets the time zone of a guest through cloud-init, to the VM's annotation: Europe/Lisbon, say.
+//! Sets a guest's time zone through cloud-init, from the VM's annotation, for example
+//! Europe/Lisbon.
 
 use std::process::ExitCode;
 
@@ -16,9 +17,9 @@ fn pre_cloud_init_iso(call: &Call, mut data: Value) -> Result<Option<Value>> {
     let user_data = data["UserData"].as_str().filter(|text| !text.is_empty());
     let user_data = user_data.unwrap_or("#cloud-config\n");
     if user_data.lines().next().map(str::trim_end) != Some("#cloud-config") {
-        return Err(refuse("the user data are not #cloud-config").into());
+        return Err(refuse("the user data is not #cloud-config").into());
     }
-    // A key of the top level begins its line; everything else of the YAML stays as it is written.
+    // A top-level key is at the start of a line. The rest of the YAML stays unchanged.
     let is_zone = |line: &str| line.starts_with("timezone:");
     let wanted = format!("timezone: {name}\n");
     let lines = user_data.split_inclusive('\n');

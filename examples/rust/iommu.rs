@@ -1,5 +1,5 @@
-//! Emulates an IOMMU, where the VM's annotation asks for it, for guests that isolate devices
-//! themselves (nested virtualization, DPDK). The one model is intel, on machine type q35.
+//! Emulates an IOMMU for guests that isolate devices themselves (nested virtualization, DPDK). The
+//! VM's annotation enables it. The only model is intel, on machine type q35.
 
 use std::process::ExitCode;
 
@@ -13,10 +13,10 @@ fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
     let machine =
         xml::find(document.root_element(), "os/type").and_then(|it| it.attribute("machine"));
     if model != "intel" || !machine.is_some_and(|machine| machine.contains("q35")) {
-        let why = format!("annotation {ANNOTATION}: intel on machine type q35 is all there is");
+        let why = format!("annotation {ANNOTATION}: only intel on machine type q35 works");
         return Err(Refusal::new(why).into());
     }
-    // QEMU remaps interrupts only if it emulates the I/O APIC itself, instead of the kernel.
+    // Interrupt remapping needs QEMU's I/O APIC instead of the kernel's.
     let domain = xml::set_attribute(domain, "features/ioapic", "driver", "qemu")?;
     let domain = xml::set_attribute(&domain, "devices/iommu", "model", model)?;
     let domain = xml::set_attribute(&domain, "devices/iommu/driver", "intremap", "on")?;

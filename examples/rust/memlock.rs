@@ -1,5 +1,5 @@
-//! Raises how much memory a VM may lock, to its annotation memlock.example/limit: the limit of its
-//! virtqemud, from which QEMU has it. prlimit(2) needs `CAP_SYS_RESOURCE`.
+//! Raises the locked-memory limit of a VM to its annotation memlock.example/limit. It changes the
+//! VM's virtqemud, from which QEMU inherits the limit. prlimit(2) needs `CAP_SYS_RESOURCE`.
 
 use std::{env, fs, process::ExitCode};
 
@@ -14,13 +14,13 @@ fn size(text: &str) -> Option<u64> {
 fn raise_limit(call: &Call, node: &str) -> Result<()> {
     let Some(text) = call.annotation("memlock.example/limit") else { return Ok(()) };
     let max = env::var("MEMLOCK_MAX").unwrap_or("64Gi".into());
-    let why = format!("annotation memlock.example/limit: a size such as 4Gi, and at most {max}");
+    let why = format!("annotation memlock.example/limit: not a size up to {max}, such as 4Gi");
     let wanted = size(text).filter(|_| size(text) <= size(&max)).ok_or(Refusal::new(why))?;
     let pods = call.vmi()["status"]["activePods"].as_object().into_iter().flatten();
     let pods: Vec<_> = pods.filter(|pod| pod.1 == node).map(|pod| pod.0).collect();
-    let mut result = Err(format!("no virtqemud of this VM on {node} yet: KubeVirt tries again"));
+    let mut result = Err(format!("no virtqemud of this VM on {node} yet: KubeVirt will retry"));
     for process in fs::read_dir(env::var("MEMLOCK_PROC").unwrap_or("/proc".into()))? {
-        let path = process?.path(); // systemd's names have no hyphens; what is not there has ended
+        let path = process?.path(); // systemd's names have no hyphens; missing files: it has exited
         let read = |name| fs::read_to_string(path.join(name)).unwrap_or_default().replace('_', "-");
         if read("comm") == "virtqemud\n" && pods.iter().any(|pod| read("cgroup").contains(*pod)) {
             let pid = path.file_name().unwrap_or_default().to_string_lossy().parse()?;

@@ -1,5 +1,5 @@
-//! Gives QEMU options from the VM's annotation, a JSON object: {"-global": "ICH9-LPC.disable_s3=0"}.
-//! Only those in ALLOWED pass: with -drive, whoever may annotate a VM could reach into its pod.
+//! Passes options in the VM's annotation to QEMU, for example {"-global": "ICH9-LPC.disable_s3=0"}.
+//! Only options in ALLOWED pass: others, such as -drive, give access to files of the VM's pod.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
     let Some(annotation) = call.annotation(ANNOTATION) else { return Ok(None) };
-    let why = format!("annotation {ANNOTATION}: not a JSON object of texts for {ALLOWED:?} alone");
+    let why = format!("annotation {ANNOTATION}: not a JSON object of strings for {ALLOWED:?}");
     let options: Option<BTreeMap<String, String>> = serde_json::from_str(annotation).ok();
     let fits = |it: (&String, &String)| ALLOWED.contains(&&**it.0) && xml::is_plain(it.1);
     let options = options.filter(|it| it.iter().all(fits)).ok_or(Refusal::new(why))?;
@@ -23,7 +23,7 @@ fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
     let arg = |value: &String| format!("<qemu:arg value=\"{}\"/>", xml::escape(value));
     let added: String = missing.map(|(name, value)| arg(name) + &arg(value)).collect();
     if added.is_empty() {
-        return Ok(None); // or a later call of the same boot, on our own result
+        return Ok(None); // for example, a later call of the same boot
     }
     let root = document.root_element();
     changes.declare(root, "qemu", QEMU);

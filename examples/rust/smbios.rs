@@ -1,4 +1,4 @@
-//! Sets the base board manufacturer that a guest sees in its SMBIOS tables, from the VM's annotation.
+//! Sets the base board manufacturer in the guest's SMBIOS tables, from the VM's annotation.
 
 use std::process::ExitCode;
 

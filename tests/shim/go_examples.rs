@@ -31,10 +31,10 @@ const QEMU_ARGUMENTS: Example = Example {
     ],
     lines: [1, 4],
     refuses: &[
-        ("-rtc base=localtime", "not a JSON object of texts"),
-        ("[]", "not a JSON object of texts"),
+        ("-rtc base=localtime", "not a JSON object of strings"),
+        ("[]", "not a JSON object of strings"),
         (r#"{"-drive":"file=/etc/passwd"}"#, r#"only ["-boot" "-global" "-rtc"] are allowed"#),
-        (r#"{"-rtc":7}"#, "not a JSON object of texts"),
+        (r#"{"-rtc":7}"#, "not a JSON object of strings"),
     ],
 };
 
@@ -107,7 +107,7 @@ async fn a_node_hook_refuses_while_the_file_is_there() {
     std::fs::write(&gate, "new firmware until noon\n").unwrap();
     for (mode, status) in [("exec", "INTERNAL"), ("persistent", "FAILED_PRECONDITION")] {
         let (passes, report) = call(mode).await;
-        let refusal = "node node01 takes no VMs now: new firmware until noon";
+        let refusal = "node node01 does not accept VMs: new firmware until noon";
         assert!(!passes && report.contains(refusal) && report.contains(status), "{mode}: {report}");
     }
 }

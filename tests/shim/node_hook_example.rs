@@ -178,7 +178,7 @@ fn tells_the_owner_what_is_wrong_with_the_annotation() {
         let ours = node.start("virtqemud", &format!("0::/kubepods/pod{POD}/4b1d\n"));
         for wrong in ["2Gi", "16", "16KiB", "-1Ki", "", "99999999999999999999Ki", "unlimited"] {
             let output = node.call(&how, "node-a", Some(wrong));
-            let refused = ["a size such as 4Gi, and at most 1Gi", ANNOTATION];
+            let refused = ["not a size up to 1Gi, such as 4Gi", ANNOTATION];
             assert_refused(&output, &refused);
             if how.mode == "persistent" {
                 assert_refused(&output, &["FAILED_PRECONDITION: hook preVMStart refused"]);
@@ -194,7 +194,7 @@ fn a_vm_that_is_not_up_yet_is_tried_again() {
         let mut node = Node::new();
         let ours = node.start("virtqemud", &format!("0::/kubepods/pod{POD}/4b1d\n"));
         let output = node.call(&how, "node-b", Some("16Ki"));
-        assert_refused(&output, &["on node-b yet", "KubeVirt tries again"]);
+        assert_refused(&output, &["on node-b yet", "KubeVirt will retry"]);
         assert_eq!(limits(ours).0, BEFORE, "the VM's process is on another node");
     }
 }

@@ -153,7 +153,7 @@ async fn boot_disk_puts_the_named_disks_first_and_the_rest_behind() {
     assert_eq!(BOOT_DISK.changes(names, &of_libvirt()).await, wanted);
     assert_eq!(BOOT_DISK.changes(None, &ordered).await, ordered);
     for value in ["datadisk", "rootdisk,rootdisk", "", "default"] {
-        BOOT_DISK.refuses(value, &domain, "name disks of the VM, and each of them once").await;
+        BOOT_DISK.refuses(value, &domain, "name disks of the VM, each of them once").await;
     }
 }
 
@@ -187,7 +187,7 @@ async fn qemu_arguments_are_added_once_and_their_namespace_too() {
     assert_eq!(QEMU_ARGUMENTS.changes(Some("{}"), &plain).await, plain);
     assert_eq!(QEMU_ARGUMENTS.changes(None, &plain).await, plain);
     for value in ["-rtc", "[]", r#"{"-rtc":7}"#, r#"{"-drive":"x"}"#, r#"{"-rtc":"a\u0000"}"#] {
-        let reason = "not a JSON object of texts for [\"-boot\", \"-global\", \"-rtc\"] alone";
+        let reason = "not a JSON object of strings for [\"-boot\", \"-global\", \"-rtc\"]";
         QEMU_ARGUMENTS.refuses(value, &domain, reason).await;
     }
 }
@@ -236,7 +236,7 @@ async fn iommu_brings_its_interrupt_remapping() {
     );
     assert_eq!(IOMMU.changes(Some("intel"), &of_libvirt()).await, wanted);
     assert_eq!(IOMMU.changes(None, &domain).await, domain);
-    let reason = "intel on machine type q35 is all there is";
+    let reason = "only intel on machine type q35 works";
     IOMMU.refuses("smmuv3", &domain, reason).await;
     let old = with(&domain, &[("machine=\"q35\"", "machine=\"pc-i440fx-9.0\"")]);
     IOMMU.refuses("intel", &old, reason).await;
@@ -275,7 +275,7 @@ async fn cloud_init_sets_the_time_zone_and_leaves_the_rest() {
         CLOUD_INIT.refuses(name, &sample, "not the name of a time zone").await;
     }
     let script = with_user_data("#!/bin/sh\n");
-    CLOUD_INIT.refuses("UTC", &script, "the user data are not #cloud-config").await;
+    CLOUD_INIT.refuses("UTC", &script, "the user data is not #cloud-config").await;
 }
 
 /// Installed under the name of its hook, a program needs no other configuration.

@@ -1,4 +1,5 @@
-// Keeps VMs off a node as long as a file lies there. The file's text is the reason that owners are told.
+// Keeps VMs off a node while a file exists there. The VM's owner reads the file's text as the
+// reason.
 package main
 
 import (
@@ -13,7 +14,7 @@ import (
 	"sidecar-shim.example/hook"
 )
 
-// The file, which a DaemonSet mounts from its node.
+// Path of the file, which a DaemonSet mounts from its node.
 var file = cmp.Or(os.Getenv("NODEGATE_FILE"), "/run/nodegate/closed")
 
 func checkGate(ctx context.Context, vmi hook.VMI, node string) error {
@@ -22,10 +23,10 @@ func checkGate(ctx context.Context, vmi hook.VMI, node string) error {
 		return nil
 	}
 	if err != nil {
-		return hook.Retry("node %s: cannot find out whether it takes VMs: %w", node, err)
+		return hook.Retry("node %s: cannot read whether it accepts VMs: %w", node, err)
 	}
 	slog.InfoContext(ctx, "a VM was kept off this node")
-	return hook.Refuse("node %s takes no VMs now: %s", node, bytes.TrimSpace(reason))
+	return hook.Refuse("node %s does not accept VMs: %s", node, bytes.TrimSpace(reason))
 }
 
 func main() {

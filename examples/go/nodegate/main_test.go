@@ -21,7 +21,7 @@ func TestCheckGate(t *testing.T) {
 	}
 	var refusal *hook.Error
 	err := check()
-	if !errors.As(err, &refusal) || refusal.Retryable || err.Error() != "node node-a takes no VMs now: new firmware until noon" {
+	if !errors.As(err, &refusal) || refusal.Retryable || err.Error() != "node node-a does not accept VMs: new firmware until noon" {
 		t.Errorf("with the file: %v", err)
 	}
 	file = filepath.Dir(file) // a directory cannot be read

@@ -1,5 +1,6 @@
-// Gives QEMU the options of an annotation of the VM, {"-global": "ICH9-LPC.disable_s3=0"} for example.
-// Only those in allowed pass: with -drive, say, whoever may annotate a VM could reach into its pod.
+// Passes the options in an annotation of the VM to QEMU, {"-global": "ICH9-LPC.disable_s3=0"} for
+// example. Only options in allowed pass: with others, such as -drive, a user who may annotate a VM
+// could access files of its pod.
 package main
 
 import (
@@ -22,7 +23,7 @@ func addOptions(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) 
 	}
 	var options map[string]string
 	if json.Unmarshal([]byte(text), &options) != nil {
-		return nil, hook.Refuse("annotation %s: not a JSON object of texts", annotation)
+		return nil, hook.Refuse("annotation %s: not a JSON object of strings", annotation)
 	}
 	document, err := xmledit.Parse(domain)
 	if err != nil {
@@ -43,7 +44,7 @@ func addOptions(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) 
 	return document.Bytes()
 }
 
-// holds says whether the option is there already, as it is in a later call of the same boot.
+// holds reports whether the option exists, as it does in a later call of the same boot.
 func holds(line *xmledit.Element, option, value string) bool {
 	before := ""
 	for _, argument := range line.Children("qemu:arg") {

@@ -32,8 +32,8 @@ func TestAddOptions(t *testing.T) {
 
 func TestAddOptionsSaysWhatIsWrong(t *testing.T) {
 	for options, want := range map[string]string{
-		`{"-global": 1}`:                     "not a JSON object of texts",
-		`["-global"]`:                        "not a JSON object of texts",
+		`{"-global": 1}`:                     "not a JSON object of strings",
+		`["-global"]`:                        "not a JSON object of strings",
 		`{"-rtc": "x", "-drive": "file=/x"}`: `only ["-boot" "-global" "-rtc"] are allowed`,
 	} {
 		got, err := addOptions(context.Background(), vmi(options), []byte("<domain/>"))

@@ -1,4 +1,4 @@
-// Sets the base board manufacturer that a guest sees in its SMBIOS tables, from an annotation of the VM.
+// Sets the base board manufacturer in the guest's SMBIOS tables, from an annotation of the VM.
 package main
 
 import (
