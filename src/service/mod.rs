@@ -13,30 +13,26 @@ mod domain_hook;
 mod health;
 mod info;
 mod node_hook;
+mod router;
 mod shim;
 mod status;
 mod v1alpha1;
 mod v1alpha2;
 mod v1alpha3;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::codegen::{Service, http};
-use tonic::server::NamedService;
-use tonic::service::Routes;
 
 pub use api::{Api, ApiVersion};
 pub use connection::Connection;
+use router::{Router, RouterService};
 pub use shim::Shim;
 
 use crate::frame::MAX_FRAME_BYTES;
@@ -106,7 +102,7 @@ pub async fn serve<T: Send + Unpin + 'static>(
         .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
-    let services = TowerToHyperService::new(services(&shim, api, &stop).prepare());
+    let services = services(&shim, api, &stop);
     let (graceful, mut open) = (GracefulShutdown::new(), JoinSet::new());
     loop {
         tokio::select! {
@@ -124,39 +120,22 @@ pub async fn serve<T: Send + Unpin + 'static>(
 }
 
 /// Returns the services of an API.
-fn services(shim: &Arc<Shim>, api: Api, stop: &CancellationToken) -> Routes {
-    match api {
-        Api::Legacy(version) => Routes::new(info::service(shim, version))
-            .add_service(v1alpha1::service(shim.clone()))
-            .add_service(v1alpha2::service(shim.clone()))
-            .add_service(v1alpha3::service(shim.clone())),
-        Api::Plugins => Services::default()
-            .add(domain_hook::service(shim.clone()))
-            .add(node_hook::service(shim.clone()))
-            .with_health(shim, stop),
-    }
-}
-
-/// Services for whose health clients can ask.
-#[derive(Default)]
-struct Services {
-    routes: Routes,
-    names: Vec<&'static str>,
-}
-
-impl Services {
-    fn add<S>(mut self, service: S) -> Self
-    where
-        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-        S: NamedService + Clone + Send + Sync + 'static,
-        S::Future: Send,
-    {
-        self.names.push(S::NAME);
-        self.routes = self.routes.add_service(service);
-        self
-    }
-
-    fn with_health(self, shim: &Shim, stop: &CancellationToken) -> Routes {
-        self.routes.add_service(health::service(shim, stop, self.names))
-    }
+fn services(shim: &Arc<Shim>, api: Api, stop: &CancellationToken) -> RouterService {
+    let router = Router::default();
+    let router = match api {
+        Api::Legacy(version) => router
+            .add(info::service(shim, version))
+            .add(v1alpha1::service(shim.clone()))
+            .add(v1alpha2::service(shim.clone()))
+            .add(v1alpha3::service(shim.clone())),
+        Api::Plugins => {
+            let router = router
+                .add(domain_hook::service(shim.clone()))
+                .add(node_hook::service(shim.clone()));
+            // Clients can ask for the health of each of them.
+            let names = router.names();
+            router.add(health::service(shim, stop, names))
+        }
+    };
+    router.into_service()
 }
