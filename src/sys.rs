@@ -1,4 +1,4 @@
-//! System calls that no safe wrapper offers as they are needed here. No other file may hold unsafe
+//! System calls that no safe wrapper offers as they are needed here. No other file may contain unsafe
 //! code.
 
 #![expect(unsafe_code, reason = "each block says why it is sound")]
@@ -23,8 +23,8 @@ pub(crate) fn exited_child() -> Option<Pid> {
     Pid::from_raw(unsafe { info.si_pid() })
 }
 
-/// Sets which memory glibc's allocator gets from its heap rather than from the system (blocks of up to
-/// `largest_block` bytes), and how much of the heap's end may be free before it is given back.
+/// Makes glibc's allocator take blocks of up to `largest_block` bytes from its heap rather than
+/// from the system, and keep up to `free_end` unused bytes at the end of the heap.
 #[cfg(target_env = "gnu")]
 pub(crate) fn keep_heap(largest_block: i32, free_end: i32) {
     // SAFETY: both set a number in the allocator, under its own lock.

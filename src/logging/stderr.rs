@@ -1,11 +1,11 @@
 //! Stderr that never blocks the caller.
 //!
 //! # Theory of operation
-//! Lines are batched for a few milliseconds and written together: each write wakes the log's reader,
-//! which takes CPU from the call. The thread that logs writes a batch itself if the kernel accepts
-//! it without blocking. If it does not, because the reader stalls or because the file is of a kind
-//! that may block, batches wait in a bounded queue, and a thread that is started then writes them.
-//! What does not fit is dropped and counted.
+//! Lines are batched for a few milliseconds and written together: each write wakes the log's
+//! reader, which takes CPU from the call. The thread that logs writes a batch itself if the kernel
+//! accepts it without blocking. If it does not, because the reader stalls or because the file is of
+//! a kind that may block, batches wait in a bounded queue, and a thread that is started then writes
+//! them. What does not fit is dropped and counted.
 //!
 //! tracing-appender is not used because it hands each line to a thread that spins before it sleeps:
 //! five or six `sched_yield` for each call, on a CPU that the hook needs.

@@ -1,4 +1,5 @@
-//! `kubevirt.hooks.plugins.v1alpha1.DomainHookService`: the plugins' counterpart of `OnDefineDomain`.
+//! `kubevirt.hooks.plugins.v1alpha1.DomainHookService`: the plugins' counterpart of
+//! `OnDefineDomain`.
 
 use std::sync::Arc;
 

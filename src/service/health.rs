@@ -1,5 +1,5 @@
-//! `grpc.health.v1.Health`: `NOT_SERVING` while the workers of a pool keep failing and once the shim is
-//! shutting down.
+//! `grpc.health.v1.Health`: `NOT_SERVING` while the workers of a pool keep failing and once the
+//! shim is shutting down.
 
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;

@@ -1,13 +1,13 @@
-//! Reaps orphans: processes that a hook has started and left behind, whose parent is now the shim. In a
-//! container the shim is process 1, which inherits them; elsewhere it becomes a child subreaper, so that
-//! the same code runs.
+//! Reaps orphans: processes that a hook has started and left behind, whose parent is now the shim.
+//! In a container the shim is process 1, which inherits them; elsewhere it becomes a child
+//! subreaper, so that the same code runs.
 //!
 //! # Theory of operation
-//! The kernel shows one exited child at a time, the same one until it is reaped. tokio waits for the
-//! shim's own children, whose exits must not be taken from it. So the reaper only looks. An orphan is
-//! reaped by its process id. At a registered child the reaper stops, and looks again once tokio has reaped
-//! that one. Children are registered before any other code can run: there is one thread, and no await
-//! between spawning and registering.
+//! The kernel shows one exited child at a time, the same one until it is reaped. tokio waits for
+//! the shim's own children, whose exits must not be taken from it. So the reaper only looks. An
+//! orphan is reaped by its process id. At a registered child the reaper stops, and looks again once
+//! tokio has reaped that one. Children are registered before any other code can run: there is one
+//! thread, and no await between spawning and registering.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -24,8 +24,8 @@ use super::Exit;
 use crate::error::StartError;
 use crate::sys;
 
-/// Orphans that are reaped before other tasks have their turn. Each takes a few microseconds, so a hook
-/// that leaves thousands behind delays others by a fraction of a millisecond.
+/// Orphans that are reaped before other tasks have their turn. Each takes a few microseconds, so a
+/// hook that leaves thousands behind delays others by a fraction of a millisecond.
 const ORPHANS_PER_TURN: usize = 32;
 
 /// Process ids of the shim's own children that are not reaped yet.
