@@ -178,8 +178,16 @@ struct State {
     ignores_sigkill: bool,
     /// The shim's next use of the child panics.
     panics: bool,
-    /// A process outside the group holds the pipe.
-    stdout_is_held: bool,
+    /// Another process holds the pipe.
+    stdout_is_held: Option<Holder>,
+}
+
+/// A process that holds the stdout of a child that has exited.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Holder {
+    /// It is in the child's group, so SIGKILL reaches it.
+    InGroup,
+    OutsideGroup,
 }
 
 /// The shim's side of a child.
@@ -263,7 +271,12 @@ impl AsyncRead for FakeStdout {
     ) -> Poll<std::io::Result<()>> {
         let read = Pin::new(&mut self.pipe).poll_read(context, buffer);
         let state = *self.shared.state.borrow();
-        if read.is_pending() && state.exit.is_some() && !state.stdout_is_held {
+        let is_held = match state.stdout_is_held {
+            Some(Holder::InGroup) => !state.killed,
+            Some(Holder::OutsideGroup) => true,
+            None => false,
+        };
+        if read.is_pending() && state.exit.is_some() && !is_held {
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(ready!(read))
@@ -441,9 +454,9 @@ impl FakeWorker {
         });
     }
 
-    /// Exits, while a process outside its group holds its stdout.
-    pub(super) fn exit_with_stdout_held(mut self, status: i32) -> DuplexStream {
-        self.shared.state.send_modify(|state| state.stdout_is_held = true);
+    /// Exits, while another process holds its stdout.
+    pub(super) fn exit_with_stdout_held(mut self, status: i32, holder: Holder) -> DuplexStream {
+        self.shared.state.send_modify(|state| state.stdout_is_held = Some(holder));
         let held = self.stdout.take().unwrap();
         self.exit(status);
         held

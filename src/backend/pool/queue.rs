@@ -106,3 +106,51 @@ fn next_open(queue: &mut VecDeque<Job>) -> Option<Job> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::super::super::fake::{domain_call_with, failure};
+    use super::*;
+    use crate::error::{HookFailure, HookResult};
+
+    const LIMIT: Load = Load { calls: 2, bytes: 1 << 20 };
+
+    fn job(name: &str) -> (Job, oneshot::Receiver<HookResult>) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        Job::new(domain_call_with(name.to_owned().into()), deadline)
+    }
+
+    fn name(job: &Job) -> String {
+        match job.call().subject() {
+            crate::hook::Subject::Domain(domain) => domain.as_str().to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    #[test]
+    fn calls_that_were_not_started_stand_before_all_others_and_count_again() {
+        let mut queue = Queue::new(LIMIT);
+        let (jobs, _replies): (Vec<_>, Vec<_>) = ["a", "b", "c", "d"].map(job).into_iter().unzip();
+        let [a, b, c, d] = <[Job; 4]>::try_from(jobs).ok().unwrap();
+        queue.push(a, 0);
+        queue.push(b, 0);
+        let sent = [queue.next().unwrap(), queue.next().unwrap()];
+        queue.push(c, 0);
+        queue.put_back(sent.into_iter());
+        let (refused, answer) = job("refused");
+        queue.push(refused, 0);
+        assert_eq!(
+            failure(answer.blocking_recv().unwrap()),
+            "is busy: 2 calls are waiting already (--queue-limit)"
+        );
+        queue.push_retry(d.retry(HookFailure::Dropped).unwrap());
+        assert_eq!((queue.len(), queue.retry_len()), (3, 1));
+        let order: Vec<_> = std::iter::from_fn(|| queue.next()).map(|job| name(&job)).collect();
+        assert_eq!(order, ["a", "b", "c"]);
+        assert_eq!(queue.next_retry().map(|job| name(&job)).as_deref(), Some("d"));
+    }
+}

@@ -135,3 +135,45 @@ async fn a_call_that_kills_its_workers_does_not_make_the_pool_unavailable() {
     }
     assert!(!bench.is_down());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_does_not_wait_for_a_worker_to_become_idle() {
+    let settings = Settings { max_workers: 1, ..settings() };
+    let (mut bench, mut first) = Bench::start_with(settings, json!({"concurrency": 2})).await;
+    let beside = bench.call().await;
+    let beside_request = first.request().await;
+    settle().await;
+    let retried = bench.call().await;
+    let request = first.request().await;
+    settle().await;
+    let waiting = bench.call().await;
+    first.fail_retryably(request.id).await;
+    settle().await;
+    // It has a free slot, and is sent no more calls.
+    first.reply(beside_request.id, "beside").await;
+    assert_eq!(domain(result(beside).await), "<domain>beside</domain>");
+    first.stdin_closes().await;
+    first.exit(0);
+    let mut second = bench.next_worker().await;
+    assert_eq!(answers(&mut second, retried).await.attempt, 2);
+    assert_eq!(answers(&mut second, waiting).await.attempt, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_waits_for_the_slots_of_a_worker_that_runs_a_second_attempt() {
+    let settings = Settings { max_workers: 2, ..settings() };
+    let (mut bench, mut first) = Bench::start_with(settings, json!({"concurrency": 2})).await;
+    let large = format!("<domain>{}</domain>", "x".repeat(100_000));
+    let retried = bench.call_with(domain_call_with(large.into()), LONG).await;
+    first.request().await;
+    settle().await;
+    first.exit(3);
+    let mut second = bench.next_worker().await;
+    let start = Instant::now();
+    // The second attempt is still being written, and runs alone after that.
+    let other = bench.call().await;
+    let mut third = bench.next_worker().await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    answers(&mut third, other).await;
+    assert_eq!(answers(&mut second, retried).await.attempt, 2);
+}

@@ -120,14 +120,42 @@ async fn jobs_that_were_not_started_go_back_to_the_pool() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_outside_the_group_that_holds_stdout_is_not_waited_for() {
+async fn a_job_waits_for_the_outbox_and_goes_back_to_the_pool_from_there() {
     let (bench, mut worker) = Bench::start(json!({})).await;
-    let reply = bench.call(node_call(), LONG);
-    worker.request().await;
-    let start = Instant::now();
-    let _held = worker.exit_with_stdout_held(4);
-    let failure = failure(result(reply).await);
-    assert!(failure.contains("exited with status 4"), "{failure}");
-    assert_eq!(start.elapsed(), DRAIN_TIMEOUT);
-    assert!(matches!(bench.exited().await.cause, ExitCause::Call));
+    ask_until_the_pipe_is_full(&mut worker).await;
+    let mut waiting = bench.call(node_call(), LONG);
+    settle().await;
+    worker.exit(3);
+    assert_eq!(bench.exited().await.unsent.len(), 1, "it was not sent");
+    assert!(waiting.try_recv().is_err(), "it is not answered yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_worker_asked_for_a_retry_and_died_is_retried() {
+    let (mut bench, mut worker) = Bench::start(json!({})).await;
+    let mut reply = bench.call(node_call(), LONG);
+    let request = worker.request().await;
+    ask_until_the_pipe_is_full(&mut worker).await;
+    worker.fail_retryably(request.id).await;
+    settle().await;
+    assert!(bench.no_report(), "its slot is not free");
+    worker.exit(3);
+    assert_eq!(bench.retried().await.attempt(), 2, "though it calls a node hook");
+    assert!(reply.try_recv().is_err(), "it is not answered yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_hold_the_stdout_of_a_dead_worker_are_killed_or_not_waited_for() {
+    for (holder, time) in [(Holder::InGroup, Duration::ZERO), (Holder::OutsideGroup, DRAIN_TIMEOUT)]
+    {
+        let (bench, mut worker) = Bench::start(json!({})).await;
+        let reply = bench.call(node_call(), LONG);
+        worker.request().await;
+        let start = Instant::now();
+        let _held = worker.exit_with_stdout_held(4, holder);
+        let failure = failure(result(reply).await);
+        assert!(failure.contains("exited with status 4"), "{failure}");
+        assert_eq!(start.elapsed(), time);
+        assert!(matches!(bench.exited().await.cause, ExitCause::Call));
+    }
 }

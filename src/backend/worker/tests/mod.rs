@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::config::Settings;
 use super::super::fake::{
-    DOMAIN, FakeSpawner, FakeWorker, KILL_GRACE, PIPE_BYTES, SECOND, command, domain, domain_call,
-    domain_call_with, failure, node_call, settings, settle, soon,
+    DOMAIN, FakeSpawner, FakeWorker, Holder, KILL_GRACE, PIPE_BYTES, SECOND, command, domain,
+    domain_call, domain_call_with, failure, node_call, settings, settle, soon,
 };
 use super::super::job::Job;
 use super::super::process::{DRAIN_TIMEOUT, KILL_LIMIT};
@@ -121,4 +121,16 @@ fn name(report: &Report) -> &'static str {
 
 async fn result(reply: Reply) -> HookResult {
     soon(reply).await.expect("the call was lost")
+}
+
+/// Asks, and reads no replies, until the last one does not fit into the pipe.
+async fn ask_until_the_pipe_is_full(worker: &mut FakeWorker) {
+    let request = json!({"id": "q".repeat(60), "method": "shim/ask"});
+    worker.send(request.clone()).await;
+    let reply = 4 + worker.frame().await.len();
+    for _ in 0..=PIPE_BYTES / reply {
+        settle().await;
+        worker.send(request.clone()).await;
+    }
+    settle().await;
 }

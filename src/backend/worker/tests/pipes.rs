@@ -30,6 +30,7 @@ async fn an_answer_of_a_worker_that_has_closed_its_stdin_counts() {
     sleep(CLOSED_PIPE_TIMEOUT / 2).await;
     worker.reply(request.id + 1, "blind").await;
     assert_eq!(domain(result(reply).await), "<domain>blind</domain>");
+    bench.finished().await;
     worker.exit(0);
     assert!(matches!(bench.exited().await.cause, ExitCause::Idle));
 }

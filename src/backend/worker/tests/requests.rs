@@ -2,18 +2,6 @@
 
 use super::*;
 
-/// Asks, and reads no replies, until the last one does not fit into the pipe.
-async fn ask_until_the_pipe_is_full(worker: &mut FakeWorker) {
-    let request = json!({"id": "q".repeat(60), "method": "shim/ask"});
-    worker.send(request.clone()).await;
-    let reply = 4 + worker.frame().await.len();
-    for _ in 0..=PIPE_BYTES / reply {
-        settle().await;
-        worker.send(request.clone()).await;
-    }
-    settle().await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_request_of_the_worker_gets_an_error() {
     let (_bench, mut worker) = Bench::start(json!({})).await;
