@@ -43,7 +43,7 @@ impl Language {
 
 /// What comes back from a worker that makes no edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Returned {
+pub enum Echo {
     /// The domain as it came.
     Same,
     /// The domain and a line break, which the shim checks.
@@ -54,7 +54,7 @@ pub enum Returned {
 
 /// What a bare server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Floor {
+pub enum Baseline {
     /// It returns each domain at once, with the library's defaults ...
     Plain,
     /// ... or with the shim's windows, and memory that is kept.
@@ -67,15 +67,15 @@ pub enum Floor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A gRPC server in Rust that does next to nothing.
-    Floor(Floor),
+    Baseline(Baseline),
     /// The shim with a worker that returns each domain as it came, or longer by a line break.
-    Return(Returned),
+    Echo(Echo),
     /// The shim with a worker.
     Persistent(Language),
     /// The shim, with one process for each call.
     Exec(Language),
     /// The program that exec mode starts, started by the client itself, without a server.
-    Alone(Language),
+    Direct(Language),
     /// A gRPC server written in Python that makes the edit itself.
     PythonServer,
     /// Another shim, that is started as the Go shim is.
@@ -86,17 +86,17 @@ impl Kind {
     /// Its name in the results, and for `--only`.
     pub fn id(&self) -> String {
         match self {
-            Self::Floor(Floor::Plain) => "floor".to_owned(),
-            Self::Floor(Floor::Tuned) => "floor-tuned".to_owned(),
-            Self::Floor(Floor::Runs(language)) => {
-                format!("floor-exec-{}", language.name().to_lowercase())
+            Self::Baseline(Baseline::Plain) => "baseline".to_owned(),
+            Self::Baseline(Baseline::Tuned) => "baseline-tuned".to_owned(),
+            Self::Baseline(Baseline::Runs(language)) => {
+                format!("baseline-exec-{}", language.name().to_lowercase())
             }
-            Self::Return(Returned::Same) => "return".to_owned(),
-            Self::Return(Returned::Longer) => "return-longer".to_owned(),
-            Self::Return(Returned::Unchecked) => "return-unchecked".to_owned(),
+            Self::Echo(Echo::Same) => "echo".to_owned(),
+            Self::Echo(Echo::Longer) => "echo-longer".to_owned(),
+            Self::Echo(Echo::Unchecked) => "echo-unchecked".to_owned(),
             Self::Persistent(language) => format!("persistent-{}", language.name().to_lowercase()),
             Self::Exec(language) => format!("exec-{}", language.name().to_lowercase()),
-            Self::Alone(language) => format!("alone-{}", language.name().to_lowercase()),
+            Self::Direct(language) => format!("direct-{}", language.name().to_lowercase()),
             Self::PythonServer => "python-server".to_owned(),
             Self::Peer { name, hook, .. } => format!("{name}-{}", hook.name().to_lowercase()),
         }
@@ -105,19 +105,19 @@ impl Kind {
     /// Its name for people.
     pub fn label(&self) -> String {
         match self {
-            Self::Floor(Floor::Plain) => "floor: a bare server in Rust".to_owned(),
-            Self::Floor(Floor::Tuned) => "floor, with the shim's windows and memory".to_owned(),
-            Self::Floor(Floor::Runs(language)) => {
-                format!("floor that runs the program, {} hook", language.name())
+            Self::Baseline(Baseline::Plain) => "baseline: a bare server in Rust".to_owned(),
+            Self::Baseline(Baseline::Tuned) => {
+                "baseline, with the shim's windows and memory".to_owned()
             }
-            Self::Return(Returned::Same) => "persistent, returned as it came".to_owned(),
-            Self::Return(Returned::Longer) => "persistent, returned longer".to_owned(),
-            Self::Return(Returned::Unchecked) => {
-                "persistent, returned longer, `--validate none`".to_owned()
+            Self::Baseline(Baseline::Runs(language)) => {
+                format!("baseline that runs the program, {} hook", language.name())
             }
+            Self::Echo(Echo::Same) => "persistent, echo".to_owned(),
+            Self::Echo(Echo::Longer) => "persistent, echo, longer".to_owned(),
+            Self::Echo(Echo::Unchecked) => "persistent, echo, longer, `--validate none`".to_owned(),
             Self::Persistent(language) => format!("persistent, {} hook", language.name()),
             Self::Exec(language) => format!("exec, {} hook", language.name()),
-            Self::Alone(language) => format!("{} program alone, no server", language.name()),
+            Self::Direct(language) => format!("{} program run directly", language.name()),
             Self::PythonServer => "gRPC server in Python".to_owned(),
             Self::Peer { name, hook, .. } => format!("{name}, {} hook", hook.name()),
         }
@@ -126,10 +126,10 @@ impl Kind {
     /// What has to come back.
     pub fn expected(&self) -> Expected {
         match self {
-            Self::Floor(Floor::Plain | Floor::Tuned) | Self::Return(Returned::Same) => {
+            Self::Baseline(Baseline::Plain | Baseline::Tuned) | Self::Echo(Echo::Same) => {
                 Expected::Same
             }
-            Self::Return(_) => Expected::Longer,
+            Self::Echo(_) => Expected::Longer,
             _ => Expected::Edited,
         }
     }
@@ -138,7 +138,7 @@ impl Kind {
     pub fn runs_programs(&self) -> bool {
         matches!(
             self,
-            Self::Floor(Floor::Runs(_)) | Self::Exec(_) | Self::Alone(_) | Self::Peer { .. }
+            Self::Baseline(Baseline::Runs(_)) | Self::Exec(_) | Self::Direct(_) | Self::Peer { .. }
         )
     }
 
@@ -218,26 +218,26 @@ impl Parts {
     pub fn launch(&self, kind: &Kind, directory: &Path) -> Result<Launch> {
         let socket_dir = directory.to_owned();
         let command = match kind {
-            Kind::Floor(floor) => {
+            Kind::Baseline(baseline) => {
                 let mut command = Command::new(&self.bench);
-                command.arg("floor").arg(directory.join("floor.sock"));
-                match floor {
-                    Floor::Plain => &mut command,
-                    Floor::Tuned => command.arg("--tuned"),
-                    Floor::Runs(language) => {
+                command.arg("baseline").arg(directory.join("baseline.sock"));
+                match baseline {
+                    Baseline::Plain => &mut command,
+                    Baseline::Tuned => command.arg("--tuned"),
+                    Baseline::Runs(language) => {
                         let path = self.path_with(*language, directory)?;
                         command.args(["--run", PROGRAM]).env("PATH", path)
                     }
                 };
                 command
             }
-            Kind::Return(returned) => {
-                let options: &[&str] = match returned {
-                    Returned::Unchecked => &["--validate", "none"],
-                    Returned::Same | Returned::Longer => &[],
+            Kind::Echo(echo) => {
+                let options: &[&str] = match echo {
+                    Echo::Unchecked => &["--validate", "none"],
+                    Echo::Same | Echo::Longer => &[],
                 };
-                let mut worker = vec![self.bench.clone().into(), "return-worker".into()];
-                worker.extend((*returned != Returned::Same).then(|| "--longer".into()));
+                let mut worker = vec![self.bench.clone().into(), "echo-worker".into()];
+                worker.extend((*echo != Echo::Same).then(|| "--longer".into()));
                 return Ok(self.persistent(directory, options, &worker));
             }
             Kind::Persistent(language) => {
@@ -248,7 +248,7 @@ impl Parts {
                 command.env("PATH", self.path_with(*language, directory)?);
                 command
             }
-            Kind::Alone(_) => bail!("it has no server"),
+            Kind::Direct(_) => bail!("it has no server"),
             Kind::PythonServer => {
                 let Some((python, modules)) = &self.grpc_python else {
                     bail!("there is no grpcio")

@@ -4,13 +4,14 @@
 
 #![forbid(unsafe_code)]
 
-mod alone;
-mod boxed;
+mod baseline;
 mod cgroup;
+mod constrained;
 mod contestant;
 mod cpus;
+mod direct;
 mod documents;
-mod floor;
+mod echo_worker;
 mod load;
 mod log;
 mod markdown;
@@ -19,7 +20,6 @@ mod options;
 mod plot;
 mod proc;
 mod results;
-mod return_worker;
 mod server;
 mod stats;
 mod targets;
@@ -50,10 +50,10 @@ fn run(options: &Options) -> Result<ExitCode> {
     // One thread, as the shim has: the other core is the server's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &options.action {
-        Some(Action::Floor { socket, tuned, run }) => {
-            runtime.block_on(floor::serve(socket, *tuned, run.clone()))?;
+        Some(Action::Baseline { socket, tuned, run }) => {
+            runtime.block_on(baseline::serve(socket, *tuned, run.clone()))?;
         }
-        Some(Action::ReturnWorker { longer }) => return_worker::run(*longer)?,
+        Some(Action::EchoWorker { longer }) => echo_worker::run(*longer)?,
         Some(Action::Render { results }) => {
             let text = fs::read_to_string(results)
                 .with_context(|| format!("cannot read {}", results.display()))?;
@@ -72,11 +72,13 @@ fn run(options: &Options) -> Result<ExitCode> {
             let summary = Summary::of(&[runtime.block_on(load.run(std::process::id()))?]);
             println!("{} calls, p50 {} ms", summary.calls, markdown::number(summary.p50_ms));
         }
-        Some(Action::Box { calls }) => {
-            let outcome = runtime.block_on(boxed::run(&options.parts()?, *calls))?;
-            let boxed::Outcome::Measured(rows) = outcome else { return Ok(ExitCode::SUCCESS) };
-            finish(options, &[boxed::table(&rows)])?;
-            write_json(options, "box.json", &rows)?;
+        Some(Action::Constrained { calls }) => {
+            let outcome = runtime.block_on(constrained::run(&options.parts()?, *calls))?;
+            let constrained::Outcome::Measured(rows) = outcome else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            finish(options, &[constrained::table(&rows)])?;
+            write_json(options, "constrained.json", &rows)?;
         }
         None => {
             let results = runtime.block_on(options.plan()?.run())?;

@@ -123,12 +123,12 @@ fn clients(results: &Results) -> String {
 /// Where the time of a call goes: each step is what one contestant takes more than another.
 fn stages(results: &Results) -> String {
     let steps = [
-        ("gRPC there and back, with connecting and the client's part", "floor-tuned", None),
-        ("to a worker and back: queue, pipes, messages, log", "return", Some("floor-tuned")),
-        ("the check of the answer", "return-longer", Some("return-unchecked")),
-        ("a hook's own work, in Rust", "persistent-rust", Some("return-longer")),
-        ("a hook's own work, in Go", "persistent-go", Some("return-longer")),
-        ("a hook's own work, in Python", "persistent-python", Some("return-longer")),
+        ("gRPC there and back, with connecting and the client's part", "baseline-tuned", None),
+        ("to a worker and back: queue, pipes, messages, log", "echo", Some("baseline-tuned")),
+        ("the check of the answer", "echo-longer", Some("echo-unchecked")),
+        ("a hook's own work, in Rust", "persistent-rust", Some("echo-longer")),
+        ("a hook's own work, in Go", "persistent-go", Some("echo-longer")),
+        ("a hook's own work, in Python", "persistent-python", Some("echo-longer")),
     ];
     let sizes = sizes_of(results);
     let mut text = row(std::iter::once("step".to_owned()).chain(sizes.iter().copied().map(bytes)));

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
 
-use crate::alone::Alone;
 use crate::contestant::{Kind, Language, Parts};
 use crate::cpus::Cpus;
+use crate::direct::Direct;
 use crate::documents::{Documents, Expected};
 use crate::load::{Connection, Load};
 use crate::proc;
@@ -42,7 +42,7 @@ pub struct Plan {
 /// A contestant that is up.
 enum Running {
     Server(Server),
-    Alone(Alone),
+    Direct(Direct),
 }
 
 impl Plan {
@@ -63,7 +63,7 @@ impl Plan {
             skipped: self.skipped.clone(),
         };
         results.starts = self.measure_starts()?;
-        for kind in self.kinds.iter().filter(|kind| !matches!(kind, Kind::Alone(_))) {
+        for kind in self.kinds.iter().filter(|kind| !matches!(kind, Kind::Direct(_))) {
             results.memory.push(self.measure_memory(kind).await?);
         }
         for &bytes in &self.sizes {
@@ -82,7 +82,7 @@ impl Plan {
             running.push((
                 kind,
                 match kind {
-                    Kind::Alone(language) => Running::Alone(Alone::new(&self.parts, *language)?),
+                    Kind::Direct(language) => Running::Direct(Direct::new(&self.parts, *language)?),
                     _ => Running::Server(Server::start(&self.parts, kind)?),
                 },
             ));
@@ -99,7 +99,7 @@ impl Plan {
                 let mut rounds: Vec<Vec<Round>> = running.iter().map(|_| Vec::new()).collect();
                 for _ in 0..self.rounds {
                     for ((kind, running), rounds) in running.iter().zip(&mut rounds) {
-                        if matches!(running, Running::Alone(_))
+                        if matches!(running, Running::Direct(_))
                             && (clients, connection) != (1, Connection::Dialled)
                         {
                             continue;
@@ -133,7 +133,7 @@ impl Plan {
         connection: Connection,
     ) -> Result<Round> {
         match running {
-            Running::Alone(alone) => alone.run(documents, self.round_time, 1),
+            Running::Direct(program) => program.run(documents, self.round_time, 1),
             Running::Server(server) => {
                 let load = Load {
                     socket: server.socket.clone(),
@@ -151,7 +151,7 @@ impl Plan {
 
     fn measure_starts(&self) -> Result<Vec<StartRow>> {
         let kinds: Vec<_> =
-            self.kinds.iter().filter(|kind| !matches!(kind, Kind::Alone(_))).collect();
+            self.kinds.iter().filter(|kind| !matches!(kind, Kind::Direct(_))).collect();
         let mut times: Vec<Vec<Duration>> = kinds.iter().map(|_| Vec::new()).collect();
         eprintln!("{} starts", self.starts);
         for _ in 0..self.starts {

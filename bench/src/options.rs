@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::contestant::{Floor, Kind, Language, Parts, Returned};
+use crate::contestant::{Baseline, Echo, Kind, Language, Parts};
 use crate::cpus::Cpus;
 use crate::load::Connection;
 use crate::measure::Plan;
@@ -88,7 +88,7 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Runs the shim in a control group of 64 MB and a fifth of a CPU
-    Box {
+    Constrained {
         /// How many calls are made in each mode
         #[arg(long, default_value = "100")]
         calls: usize,
@@ -115,9 +115,9 @@ pub enum Action {
         #[arg(long, value_enum, default_value = "dialled")]
         connection: Connection,
     },
-    /// Serves as the floor
+    /// Serves as the baseline
     #[command(hide = true)]
-    Floor {
+    Baseline {
         socket: PathBuf,
         #[arg(long)]
         tuned: bool,
@@ -125,9 +125,9 @@ pub enum Action {
         #[arg(long)]
         run: Option<OsString>,
     },
-    /// Is a worker that returns every domain
+    /// Runs as a worker that returns every domain
     #[command(hide = true)]
-    ReturnWorker {
+    EchoWorker {
         /// Adds a line break
         #[arg(long)]
         longer: bool,
@@ -157,11 +157,11 @@ impl Options {
     pub fn plan(&self) -> Result<Plan> {
         let parts = self.parts()?;
         let mut kinds = vec![
-            Kind::Floor(Floor::Plain),
-            Kind::Floor(Floor::Tuned),
-            Kind::Return(Returned::Same),
-            Kind::Return(Returned::Longer),
-            Kind::Return(Returned::Unchecked),
+            Kind::Baseline(Baseline::Plain),
+            Kind::Baseline(Baseline::Tuned),
+            Kind::Echo(Echo::Same),
+            Kind::Echo(Echo::Longer),
+            Kind::Echo(Echo::Unchecked),
         ];
         let languages = Language::ALL.into_iter();
         let languages: Vec<_> = languages
@@ -171,7 +171,7 @@ impl Options {
         kinds.extend(parts.grpc_python.is_some().then_some(Kind::PythonServer));
         kinds.extend(languages.iter().copied().map(Kind::Exec));
         // The shortest program: with the others it makes no difference.
-        kinds.push(Kind::Floor(Floor::Runs(Language::Rust)));
+        kinds.push(Kind::Baseline(Baseline::Runs(Language::Rust)));
         for peer in &self.peer {
             let (name, path) = peer.split_once('=').unwrap_or(("peer", peer));
             let program = PathBuf::from(path);
@@ -180,7 +180,7 @@ impl Options {
                 kinds.push(Kind::Peer { name: name.to_owned(), program: program.clone(), hook });
             }
         }
-        kinds.extend(languages.iter().copied().map(Kind::Alone));
+        kinds.extend(languages.iter().copied().map(Kind::Direct));
         kinds.retain(|kind| {
             self.only.is_empty() || self.only.iter().any(|only| kind.id().starts_with(only))
         });

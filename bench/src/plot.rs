@@ -35,7 +35,7 @@ pub fn draw(results: &Results, path: &Path) -> Result<()> {
 fn lines(results: &Results) -> Vec<(String, Points)> {
     let mut lines = Vec::new();
     // A program takes as long without the shim as in exec mode, as far as a plot can show.
-    let is_shown = |id: &str| !id.starts_with("alone") && !id.starts_with("floor-exec");
+    let is_shown = |id: &str| !id.starts_with("direct") && !id.starts_with("baseline-exec");
     for (id, label) in results.contestants().into_iter().filter(|(id, _)| is_shown(id)) {
         let mut points: Points = results
             .cells

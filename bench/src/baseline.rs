@@ -1,5 +1,5 @@
-//! The floor: what a gRPC server in Rust on a Unix socket costs if it does nothing, or nothing but to
-//! run a program. No shim on the same library can be faster.
+//! The baseline: a gRPC server in Rust on a Unix socket that does nothing, or only
+//! runs a program. No shim on the same library can be faster.
 
 use std::ffi::{OsStr, OsString};
 use std::hint::black_box;
@@ -34,13 +34,13 @@ const LARGEST_BLOCK: usize = 8 << 20;
 /// More than the longest document of the measurement.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 
-struct Floor {
+struct Baseline {
     /// What makes the answer; without it, a domain is returned as it came.
     program: Option<OsString>,
 }
 
 #[tonic::async_trait]
-impl Callbacks for Floor {
+impl Callbacks for Baseline {
     async fn on_define_domain(
         &self,
         request: Request<OnDefineDomainParams>,
@@ -57,14 +57,14 @@ impl Callbacks for Floor {
         &self,
         _: Request<PreCloudInitIsoParams>,
     ) -> Result<Response<PreCloudInitIsoResult>, Status> {
-        Err(Status::unimplemented("the floor has one method"))
+        Err(Status::unimplemented("the baseline has one method"))
     }
 
     async fn shutdown(
         &self,
         _: Request<ShutdownParams>,
     ) -> Result<Response<ShutdownResult>, Status> {
-        Err(Status::unimplemented("the floor has one method"))
+        Err(Status::unimplemented("the baseline has one method"))
     }
 }
 
@@ -91,7 +91,7 @@ pub async fn serve(socket: &Path, tuned: bool, program: Option<OsString>) -> Res
     if tuned {
         drop(black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
     }
-    let callbacks = CallbacksServer::new(Floor { program })
+    let callbacks = CallbacksServer::new(Baseline { program })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()

@@ -1,4 +1,5 @@
-//! The shim in the box that the sidecar of a VM with dedicated CPUs gets: 64 MB and 200m CPU in all.
+//! The shim with the limits that the sidecar of a VM with dedicated CPUs gets: 64 MB and 200m CPU
+//! in all.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
-use crate::contestant::{Floor, Kind, Language, Parts};
+use crate::contestant::{Baseline, Kind, Language, Parts};
 use crate::documents::Documents;
 use crate::load::dialled;
 use crate::markdown::{Table, dash, mib, number, row};
@@ -24,9 +25,9 @@ const MILLICPU: u64 = 200;
 /// the share is used up again and again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::ZERO];
 
-/// One mode in the box.
+/// One mode with these limits.
 #[derive(Debug, Serialize)]
-pub struct BoxRow {
+pub struct ConstrainedRow {
     pub contestant: String,
     pub label: String,
     /// Between two calls.
@@ -45,17 +46,17 @@ pub struct BoxRow {
 
 /// What came of it.
 pub enum Outcome {
-    Measured(Vec<BoxRow>),
-    /// There can be no box here.
+    Measured(Vec<ConstrainedRow>),
+    /// Control groups are not available.
     Skipped,
 }
 
-/// Measures both modes with the Python hook. The floor tells what a call costs after such a pause in
+/// Measures both modes with the Python hook. The baseline tells what a call costs after such a pause in
 /// any case, with all caches cold.
 pub async fn run(parts: &Parts, calls: usize) -> Result<Outcome> {
     let mut rows = Vec::new();
     let kinds = [
-        Kind::Floor(Floor::Plain),
+        Kind::Baseline(Baseline::Plain),
         Kind::Persistent(Language::Python),
         Kind::Exec(Language::Python),
     ];
@@ -65,7 +66,7 @@ pub async fn run(parts: &Parts, calls: usize) -> Result<Outcome> {
         let cgroup = match Cgroup::new(MEMORY_BYTES, MILLICPU) {
             Ok(cgroup) => cgroup,
             Err(error) => {
-                println!("box: skipped, because there can be no control group here: {error:#}");
+                println!("constrained: skipped, no control groups here: {error:#}");
                 return Ok(Outcome::Skipped);
             }
         };
@@ -80,8 +81,8 @@ async fn measure(
     cgroup: &Cgroup,
     pause: Duration,
     calls: usize,
-) -> Result<BoxRow> {
-    eprintln!("{calls} calls of {} in a box, every {pause:?}", kind.id());
+) -> Result<ConstrainedRow> {
+    eprintln!("{calls} calls of {} with the limits, every {pause:?}", kind.id());
     let directory = directory()?;
     let mut launch = parts.launch(kind, directory.path())?;
     launch.command = cgroup.wrap(&launch.command);
@@ -99,7 +100,7 @@ async fn measure(
         round.elapsed += latency;
     }
     round.cpu = proc::cpu(server.pid())?.saturating_sub(cpu_before);
-    Ok(BoxRow {
+    Ok(ConstrainedRow {
         contestant: kind.id(),
         label: kind.label(),
         pause_ms: ms(pause),
@@ -112,7 +113,7 @@ async fn measure(
 }
 
 /// As a table for people.
-pub fn table(rows: &[BoxRow]) -> Table {
+pub fn table(rows: &[ConstrainedRow]) -> Table {
     let heads = ["", "calls", "p50", "p99", "peak", "resident at the end", "start to socket"];
     let mut text = row(heads) + &row(["---", "---", "--:", "--:", "--:", "--:", "--:"]);
     for measured in rows {
@@ -130,5 +131,5 @@ pub fn table(rows: &[BoxRow]) -> Table {
             format!("{} ms", number(measured.start_ms)),
         ]);
     }
-    Table { name: "box", text }
+    Table { name: "constrained", text }
 }

@@ -17,14 +17,14 @@ use crate::server::directory;
 use crate::stats::Round;
 
 /// The program of one language.
-pub struct Alone {
+pub struct Direct {
     program: PathBuf,
     path: OsString,
     /// Removed when dropped.
     _directory: TempDir,
 }
 
-impl Alone {
+impl Direct {
     pub fn new(parts: &Parts, language: Language) -> Result<Self> {
         let directory = directory()?;
         let path = parts.path_with(language, directory.path())?;
