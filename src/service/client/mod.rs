@@ -26,6 +26,7 @@ use super::proto::plugins::{
 };
 use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
+    ShutdownParams, ShutdownResult,
 };
 use super::{ApiVersion, MAX_REPLY_BYTES};
 
@@ -151,6 +152,13 @@ impl Client {
         let path = callback(version, "PreCloudInitIso");
         let result: PreCloudInitIsoResult = self.unary(path, params, timeout).await?;
         Ok(result.cloud_init_data)
+    }
+
+    /// Calls `Shutdown`: the sidecar answers, and then exits.
+    pub async fn shutdown(&self, timeout: Duration) -> Result<(), ClientError> {
+        let path = callback(ApiVersion::V1Alpha3, "Shutdown");
+        let ShutdownResult {} = self.unary(path, ShutdownParams {}, timeout).await?;
+        Ok(())
     }
 
     /// Calls `MutateDomain` of the Plugins API, and returns the domain.
