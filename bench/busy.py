@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""A hook that has some milliseconds of work to do, and changes nothing: what two workers do in the time of
-one."""
+"""A hook that computes for some milliseconds, and changes nothing: it compares two workers with one."""
 import os
 import sys
 

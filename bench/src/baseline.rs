@@ -21,21 +21,20 @@ use tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-/// The windows that the shim asks for: with the library's own, of 64 kB, a long document waits for
-/// updates on its way.
+/// The windows of the shim: with the library's own, of 64 kB, a long document waits for updates.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// The longest HTTP/2 frame, as the shim's.
 const HTTP2_FRAME_BYTES: u32 = 1024 * 1024;
 
-/// The largest block of memory that is freed decides how much glibc keeps: as in the shim.
+/// The largest block that was freed decides how much memory glibc keeps: as in the shim.
 const LARGEST_BLOCK: usize = 8 << 20;
 
 /// More than the longest document of the measurement.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 
 struct Baseline {
-    /// What makes the answer; without it, a domain is returned as it came.
+    /// The program that makes the answer; without it, domains are returned unchanged.
     program: Option<OsString>,
 }
 
@@ -68,7 +67,7 @@ impl Callbacks for Baseline {
     }
 }
 
-/// What a program makes of the documents, started in the shortest way that the runtime has.
+/// Runs a program with the documents, in the shortest way that the runtime has.
 async fn output(program: &OsStr, vmi: &[u8], domain: &[u8]) -> Result<Vec<u8>, Status> {
     let output = Command::new(program)
         .arg("--vmi")
@@ -82,11 +81,11 @@ async fn output(program: &OsStr, vmi: &[u8], domain: &[u8]) -> Result<Vec<u8>, S
         return Ok(output.stdout);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(Status::internal(format!("the program ended with {}: {stderr}", output.status)))
+    Err(Status::internal(format!("the program exited: {}: {stderr}", output.status)))
 }
 
-/// Serves until it is killed, with the library's defaults or, `tuned`, with the shim's windows
-/// and memory that is kept between calls, as the shim's is. With a `program`, that makes the answers.
+/// Serves until it is killed: with the library's defaults or, `tuned`, with the shim's windows and
+/// memory that is kept between calls. A `program` makes the answers.
 pub async fn serve(socket: &Path, tuned: bool, program: Option<OsString>) -> Result<()> {
     if tuned {
         drop(black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));

@@ -1,27 +1,25 @@
-//! A control group with limits on CPU time and memory, in the hierarchies of version 1 or in that of
-//! version 2, whichever has both controllers.
+//! A control group with limits on CPU time and memory, of cgroup v1 or v2, whichever has both
+//! controllers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// Where Linux systems mount them.
+/// Where Linux systems mount the hierarchies.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// The time that a share of a CPU is counted over: the kernel's default, and Kubernetes'.
+/// CFS period: the default of the kernel and of Kubernetes.
 const PERIOD_US: u64 = 100_000;
 
-/// How often a group that ought to be empty is tried to be removed, a millisecond apart: its last
-/// process may still be on its way out.
+/// Attempts to remove a group, a millisecond apart: its last process may still be exiting.
 const REMOVE_TRIES: usize = 1000;
 
 /// A group, removed when dropped.
 pub struct Cgroup {
-    /// Its directories: one for each hierarchy.
+    /// One directory for each hierarchy.
     directories: Vec<PathBuf>,
     version: Version,
 }
@@ -32,9 +30,17 @@ enum Version {
     Two,
 }
 
+/// How often, and for how long in all, a group had used up its share of the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Throttled {
+    pub periods: u64,
+    /// Summed over the CPUs that were throttled.
+    pub ms: f64,
+}
+
 impl Cgroup {
-    /// Makes one with so many bytes of memory and so many thousandths of a CPU. Fails where that is
-    /// not possible: not as root, or without the controllers.
+    /// Makes a group with limits in bytes and thousandths of a CPU. Fails without root and where the
+    /// controllers are missing.
     pub fn new(memory: u64, millicpu: u64) -> Result<Self> {
         let name = format!("sidecar-shim-bench-{}", std::process::id());
         let root = Path::new(ROOT);
@@ -79,24 +85,13 @@ impl Cgroup {
         self.directories.last().unwrap_or(&self.directories[0])
     }
 
-    /// The same command, run in the group with all that it starts.
-    pub fn wrap(&self, inner: &Command) -> Command {
-        let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(
-            r#"while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@""#,
-        );
-        command.arg("sh").args(&self.directories).arg("--").arg(inner.get_program());
-        command.args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
+    /// Moves a process into the group. Its children will be in it too.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        let procs = self.directories.iter().map(|directory| directory.join("cgroup.procs"));
+        procs.into_iter().try_for_each(|procs| write(&procs, &pid.to_string()))
     }
 
-    /// The most memory that was in use at once, what the kernel keeps for the group included.
+    /// Peak of the memory that the group was charged with, kernel memory included.
     pub fn peak_memory(&self) -> Option<u64> {
         let name = match self.version {
             Version::One => "memory.max_usage_in_bytes",
@@ -105,10 +100,21 @@ impl Cgroup {
         fs::read_to_string(self.memory().join(name)).ok()?.trim().parse().ok()
     }
 
-    /// In how many of the periods the group was stopped because its share was used up.
-    pub fn throttled(&self) -> Option<u64> {
-        let stat = fs::read_to_string(self.cpu().join("cpu.stat")).ok()?;
-        stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse().ok())
+    pub fn throttled(&self) -> Option<Throttled> {
+        Throttled::parse(&fs::read_to_string(self.cpu().join("cpu.stat")).ok()?)
+    }
+}
+
+impl Throttled {
+    /// Reads `cpu.stat` of either version.
+    fn parse(stat: &str) -> Option<Self> {
+        let field = |name| {
+            let value = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            value.parse::<u64>().ok()
+        };
+        let v1 = || field("throttled_time").map(Duration::from_nanos);
+        let time = field("throttled_usec").map(Duration::from_micros).or_else(v1)?;
+        Some(Self { periods: field("nr_throttled")?, ms: crate::stats::ms(time) })
     }
 }
 
@@ -127,4 +133,20 @@ impl Drop for Cgroup {
 
 fn write(file: &Path, value: &str) -> Result<()> {
     fs::write(file, value).with_context(|| format!("cannot write {value} to {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_statistics_of_both_versions() {
+        let v1 = "nr_periods 9\nnr_throttled 4\nthrottled_time 310500000\nnr_bursts 0\n";
+        let v2 = "usage_usec 7\nnr_periods 9\nnr_throttled 4\nthrottled_usec 310500\n";
+        for stat in [v1, v2] {
+            assert_eq!(Throttled::parse(stat), Some(Throttled { periods: 4, ms: 310.5 }));
+        }
+        // Without the controller, cgroup v2 counts usage alone.
+        assert_eq!(Throttled::parse("usage_usec 7\n"), None);
+    }
 }

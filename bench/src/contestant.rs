@@ -9,17 +9,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::documents::Expected;
 
-/// The longest argument of a Linux program, which the documents of exec mode are.
+/// The longest argument of a Linux program; exec mode passes documents as arguments.
 const MAX_ARGUMENT_BYTES: usize = 131_071;
 
 /// What exec mode runs.
 pub const PROGRAM: &str = "onDefineDomain";
 
-/// Sixteen of the longest documents are more than may wait for a worker by default.
+/// Sixteen of the longest documents exceed the default limit of calls that wait for a worker.
 const QUEUE_BYTES: &str = "128MiB";
 
-/// Where the Go shim makes its socket; it takes no other place.
+/// Where the Go shim makes its socket; it has no option for another place.
 const GO_SHIM_SOCKETS: &str = "/var/run/kubevirt-hooks";
+
+/// Prefix of the contestants of `--against`.
+pub const AGAINST: &str = "against-";
 
 /// The language of a hook. All hooks make the same edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +33,6 @@ pub enum Language {
 }
 
 impl Language {
-    pub const ALL: [Self; 3] = [Self::Rust, Self::Python, Self::Go];
-
     fn name(self) -> &'static str {
         match self {
             Self::Rust => "Rust",
@@ -41,10 +42,10 @@ impl Language {
     }
 }
 
-/// What comes back from a worker that makes no edit.
+/// What a worker that makes no edit returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Echo {
-    /// The domain as it came.
+    /// The domain unchanged.
     Same,
     /// The domain and a line break, which the shim checks.
     Longer,
@@ -59,7 +60,7 @@ pub enum Baseline {
     Plain,
     /// ... or with the shim's windows, and memory that is kept.
     Tuned,
-    /// It runs the program of exec mode, and returns what that prints.
+    /// It runs the program of exec mode, and returns its stdout.
     Runs(Language),
 }
 
@@ -68,37 +69,40 @@ pub enum Baseline {
 pub enum Kind {
     /// A gRPC server in Rust that does next to nothing.
     Baseline(Baseline),
-    /// The shim with a worker that returns each domain as it came, or longer by a line break.
+    /// The shim with a worker that returns each domain unchanged or one line break longer.
     Echo(Echo),
     /// The shim with a worker.
     Persistent(Language),
     /// The shim, with one process for each call.
     Exec(Language),
+    /// One of the three above with the shim of `--against`.
+    Against(Box<Self>),
     /// The program that exec mode starts, started by the client itself, without a server.
     Direct(Language),
     /// A gRPC server written in Python that makes the edit itself.
     PythonServer,
-    /// Another shim, that is started as the Go shim is.
+    /// Another shim, started like the Go shim.
     Peer { name: String, program: PathBuf, hook: Language },
 }
 
 impl Kind {
     /// Its name in the results, and for `--only`.
     pub fn id(&self) -> String {
+        let of =
+            |what: &str, language: &Language| format!("{what}-{}", language.name().to_lowercase());
         match self {
             Self::Baseline(Baseline::Plain) => "baseline".to_owned(),
             Self::Baseline(Baseline::Tuned) => "baseline-tuned".to_owned(),
-            Self::Baseline(Baseline::Runs(language)) => {
-                format!("baseline-exec-{}", language.name().to_lowercase())
-            }
+            Self::Baseline(Baseline::Runs(language)) => of("baseline-exec", language),
             Self::Echo(Echo::Same) => "echo".to_owned(),
             Self::Echo(Echo::Longer) => "echo-longer".to_owned(),
             Self::Echo(Echo::Unchecked) => "echo-unchecked".to_owned(),
-            Self::Persistent(language) => format!("persistent-{}", language.name().to_lowercase()),
-            Self::Exec(language) => format!("exec-{}", language.name().to_lowercase()),
-            Self::Direct(language) => format!("direct-{}", language.name().to_lowercase()),
+            Self::Persistent(language) => of("persistent", language),
+            Self::Exec(language) => of("exec", language),
+            Self::Against(kind) => format!("{AGAINST}{}", kind.id()),
+            Self::Direct(language) => of("direct", language),
             Self::PythonServer => "python-server".to_owned(),
-            Self::Peer { name, hook, .. } => format!("{name}-{}", hook.name().to_lowercase()),
+            Self::Peer { name, hook, .. } => of(name, hook),
         }
     }
 
@@ -117,6 +121,7 @@ impl Kind {
             Self::Echo(Echo::Unchecked) => "persistent, echo, longer, `--validate none`".to_owned(),
             Self::Persistent(language) => format!("persistent, {} hook", language.name()),
             Self::Exec(language) => format!("exec, {} hook", language.name()),
+            Self::Against(kind) => format!("against: {}", kind.label()),
             Self::Direct(language) => format!("{} program run directly", language.name()),
             Self::PythonServer => "gRPC server in Python".to_owned(),
             Self::Peer { name, hook, .. } => format!("{name}, {} hook", hook.name()),
@@ -130,16 +135,23 @@ impl Kind {
                 Expected::Same
             }
             Self::Echo(_) => Expected::Longer,
+            Self::Against(kind) => kind.expected(),
             _ => Expected::Edited,
         }
     }
 
     /// Whether it runs a process for each call.
     pub fn runs_programs(&self) -> bool {
-        matches!(
-            self,
-            Self::Baseline(Baseline::Runs(_)) | Self::Exec(_) | Self::Direct(_) | Self::Peer { .. }
-        )
+        match self {
+            Self::Against(kind) => kind.runs_programs(),
+            Self::Baseline(Baseline::Runs(_)) | Self::Exec(_) => true,
+            Self::Direct(_) | Self::Peer { .. } => true,
+            _ => false,
+        }
+    }
+
+    pub fn is_shim(&self) -> bool {
+        matches!(self, Self::Echo(_) | Self::Persistent(_) | Self::Exec(_) | Self::Against(_))
     }
 
     /// Whether a domain of so many bytes can be sent through it.
@@ -152,15 +164,17 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub struct Parts {
     pub shim: PathBuf,
+    /// The shim that it is compared with.
+    pub against: Option<PathBuf>,
     /// The interpreter of the Python hook.
     pub python: PathBuf,
     pub python_hook: PathBuf,
     pub rust_hook: PathBuf,
     pub go_hook: Option<PathBuf>,
-    /// An interpreter with grpcio, and the directory with the modules that were made of `proto/`.
+    /// An interpreter with grpcio, and the directory of the modules generated from `proto/`.
     pub grpc_python: Option<(PathBuf, PathBuf)>,
     pub python_server: PathBuf,
-    /// The hook in Python that is at work for some milliseconds.
+    /// The Python hook that computes for some milliseconds.
     pub busy_hook: PathBuf,
     /// This program.
     pub bench: PathBuf,
@@ -173,12 +187,11 @@ pub struct Launch {
 }
 
 impl Parts {
-    /// The command line of a worker.
-    fn worker(&self, language: Language) -> Result<Vec<OsString>> {
+    fn hook(&self, language: Language) -> Result<&Path> {
         Ok(match language {
-            Language::Rust => vec![self.rust_hook.clone().into()],
-            Language::Python => vec![self.python.clone().into(), self.python_hook.clone().into()],
-            Language::Go => vec![self.go_hook.clone().context("there is no Go hook")?.into()],
+            Language::Rust => &self.rust_hook,
+            Language::Python => &self.python_hook,
+            Language::Go => self.go_hook.as_ref().context("there is no Go hook")?,
         })
     }
 
@@ -187,12 +200,7 @@ impl Parts {
     pub fn path_with(&self, language: Language, directory: &Path) -> Result<OsString> {
         let programs = directory.join("bin");
         std::fs::create_dir_all(&programs)?;
-        let hook = match language {
-            Language::Rust => self.rust_hook.clone(),
-            Language::Python => self.python_hook.clone(),
-            Language::Go => self.go_hook.clone().context("there is no Go hook")?,
-        };
-        link(&hook, &programs.join(PROGRAM))?;
+        link(self.hook(language)?, &programs.join(PROGRAM))?;
         // The script asks `env` for this name; on some machines it is a shell script itself.
         link(&self.python, &programs.join("python3"))?;
         let rest = std::env::var_os("PATH").unwrap_or_default();
@@ -201,10 +209,10 @@ impl Parts {
     }
 
     /// The shim with these options, in persistent mode with this worker.
-    pub fn persistent(&self, directory: &Path, options: &[&str], worker: &[OsString]) -> Launch {
+    pub fn persistent(&self, directory: &Path, options: &[&str], worker: &[OsString]) -> Command {
         let mut command = self.shim(directory, "persistent");
         command.args(options).arg("--").args(worker);
-        Launch { command, socket_dir: directory.to_owned() }
+        command
     }
 
     fn shim(&self, directory: &Path, mode: &str) -> Command {
@@ -214,9 +222,9 @@ impl Parts {
         command
     }
 
-    /// The server of a contestant, with its socket in `directory` if it can be told so.
+    /// The server of a contestant, with its socket in `directory` if that can be chosen.
     pub fn launch(&self, kind: &Kind, directory: &Path) -> Result<Launch> {
-        let socket_dir = directory.to_owned();
+        let mut socket_dir = directory.to_owned();
         let command = match kind {
             Kind::Baseline(baseline) => {
                 let mut command = Command::new(&self.bench);
@@ -238,21 +246,27 @@ impl Parts {
                 };
                 let mut worker = vec![self.bench.clone().into(), "echo-worker".into()];
                 worker.extend((*echo != Echo::Same).then(|| "--longer".into()));
-                return Ok(self.persistent(directory, options, &worker));
+                self.persistent(directory, options, &worker)
             }
             Kind::Persistent(language) => {
-                return Ok(self.persistent(directory, &[], &self.worker(*language)?));
+                let mut worker: Vec<OsString> = vec![self.hook(*language)?.into()];
+                if *language == Language::Python {
+                    worker.insert(0, self.python.clone().into());
+                }
+                self.persistent(directory, &[], &worker)
             }
             Kind::Exec(language) => {
                 let mut command = self.shim(directory, "exec");
                 command.env("PATH", self.path_with(*language, directory)?);
                 command
             }
+            Kind::Against(kind) => {
+                let shim = self.against.clone().context("there is no shim to compare with")?;
+                return Self { shim, ..self.clone() }.launch(kind, directory);
+            }
             Kind::Direct(_) => bail!("it has no server"),
             Kind::PythonServer => {
-                let Some((python, modules)) = &self.grpc_python else {
-                    bail!("there is no grpcio")
-                };
+                let (python, modules) = self.grpc_python.as_ref().context("there is no grpcio")?;
                 let mut command = Command::new(python);
                 command.arg(&self.python_server).arg(directory.join("python.sock"));
                 command.arg(&self.python_hook).env("PYTHONPATH", modules);
@@ -260,11 +274,12 @@ impl Parts {
             }
             Kind::Peer { program, hook, .. } => {
                 std::fs::create_dir_all(GO_SHIM_SOCKETS)?;
+                socket_dir = GO_SHIM_SOCKETS.into();
                 let mut command = Command::new(program);
                 command
                     .args(["--version", "v1alpha3"])
                     .env("PATH", self.path_with(*hook, directory)?);
-                return Ok(Launch { command, socket_dir: GO_SHIM_SOCKETS.into() });
+                command
             }
         };
         Ok(Launch { command, socket_dir })

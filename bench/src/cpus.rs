@@ -1,9 +1,9 @@
 //! Which CPUs client and server run on.
 //!
-//! With one client, one side waits while the other works, and it is a matter of chance whether the
-//! kernel has shim and worker share a CPU: a call over two CPUs that were asleep takes half as long
-//! again on a virtual machine. So where there are CPUs enough, the client has one and the server,
-//! with all that it starts, another. Several clients, and two workers, have them all.
+//! With one client, one side waits while the other works, and by chance the kernel lets shim and
+//! worker share a CPU or not. On a virtual machine a call over two idle CPUs takes 1.5 times as long.
+//! So the client has one CPU, and the server with its processes another, if there are two. Several
+//! clients, and two workers, have all CPUs.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use crate::proc;
 /// The calling thread.
 const SELF: Pid = Pid::from_raw(0);
 
-/// The CPUs that there are for the measurement.
+/// The CPUs of the measurement.
 pub struct Cpus {
     all: CpuSet,
     /// One for the client, and one for the server.
@@ -24,7 +24,7 @@ pub struct Cpus {
 }
 
 impl Cpus {
-    /// Those that this process may use. They are kept `apart` only if that is wanted.
+    /// Those that this process may use, `apart` if there are two.
     pub fn new(apart: bool) -> Result<Self> {
         let all = sched_getaffinity(SELF)?;
         let mut numbers = Vec::new();
@@ -45,7 +45,7 @@ impl Cpus {
         self.apart.is_some()
     }
 
-    /// Puts a server where it belongs while it has so many clients.
+    /// Sets the CPUs of a server while it has so many clients.
     pub fn place_server(&self, server: u32, clients: usize) -> Result<()> {
         let cpus = match &self.apart {
             Some((_, server)) if clients == 1 => server,
@@ -54,7 +54,7 @@ impl Cpus {
         for process in proc::tree(server)? {
             for thread in fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
                 if let Some(Ok(thread)) = thread.file_name().to_str().map(str::parse) {
-                    // One that has ended meanwhile needs no place.
+                    // It may have exited meanwhile.
                     let _ = sched_setaffinity(Pid::from_raw(thread), cpus);
                 }
             }
@@ -62,7 +62,7 @@ impl Cpus {
         Ok(())
     }
 
-    /// Puts so many clients, which are this thread, where they belong.
+    /// Sets the CPUs of this thread, which runs so many clients.
     pub fn place_clients(&self, clients: usize) -> Result<()> {
         let cpus = match &self.apart {
             Some((client, _)) if clients == 1 => client,

@@ -1,5 +1,5 @@
-//! The program of exec mode without a shim: started by the client itself, which is what a call costs
-//! at the least.
+//! The program of exec mode without a shim, started by the client itself: the minimum that a call
+//! costs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -32,7 +32,7 @@ impl Direct {
         Ok(Self { program, path, _directory: directory })
     }
 
-    /// Runs it again and again.
+    /// Runs it for so long, or so often.
     pub fn run(&self, documents: &Documents, time: Duration, least_calls: usize) -> Result<Round> {
         documents.check(&self.call(documents)?, Expected::Edited, true)?;
         let cpu_before = proc::cpu(std::process::id())?;
@@ -61,7 +61,7 @@ impl Direct {
             .output()?;
         ensure!(
             output.status.success(),
-            "{} ended with {}: {}",
+            "{} exited: {}: {}",
             self.program.display(),
             output.status,
             String::from_utf8_lossy(&output.stderr)

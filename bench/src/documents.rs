@@ -1,4 +1,4 @@
-//! What is sent: the sample VM of `sidecar-shim call`, with as many disks as make it so long.
+//! The documents of the calls: the sample VM, with enough disks for the length that is wanted.
 
 use std::fmt::Write as _;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 const DOMAIN: &str = include_str!("../../crates/hookctl/src/samples/domain.xml");
 const VMI: &str = include_str!("../../crates/hookctl/src/samples/vmi.json");
 
-/// What the hooks put into the domain, as the sample VMI's annotation says.
+/// What the hooks put into the domain, from the annotation of the sample VMI.
 const EDIT: &str = ">Copper Lantern Works</entry>";
 
-/// The end of the element that disks stand in.
+/// The end of the element that contains the disks.
 const DEVICES_END: &str = "\t</devices>";
 
 /// A VMI and a domain.
@@ -24,7 +24,7 @@ pub struct Documents {
     pub domain: Bytes,
 }
 
-/// What has to come back.
+/// What the server has to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// The domain as it was sent.
@@ -33,7 +33,7 @@ pub enum Expected {
     Longer,
     /// The domain with the manufacturer set.
     Edited,
-    /// Whatever the server makes of it.
+    /// Anything.
     Any,
 }
 
@@ -45,7 +45,7 @@ impl Documents {
         let mut domain = head.to_owned();
         let rest = DEVICES_END.len() + tail.len();
         let mut number = 0;
-        // The last disk is the one that makes the length right.
+        // The last disk is padded to the exact length.
         while domain.len() + rest + 2 * disk(number, 0).len() <= bytes {
             domain.push_str(&disk(number, 0));
             number += 1;
@@ -58,13 +58,13 @@ impl Documents {
         domain.push_str(DEVICES_END);
         domain.push_str(tail);
         ensure!(domain.len() == bytes, "the domain has {} bytes, not {bytes}", domain.len());
-        // Without the white space that is there for people: KubeVirt sends none.
+        // KubeVirt sends no white space between the tokens.
         let vmi: Value = serde_json::from_str(VMI).context("the sample VMI is not JSON")?;
         Ok(Self { vmi: Bytes::from(vmi.to_string()), domain: Bytes::from(domain) })
     }
 
-    /// Whether this is the right answer. Read to its end only where `thorough`: between the calls of
-    /// a measurement, the length has to do.
+    /// Checks an answer: all of it if `thorough`, else the length, which takes no time between the
+    /// calls of a measurement.
     pub fn check(&self, answer: &[u8], expected: Expected, thorough: bool) -> Result<()> {
         match expected {
             Expected::Any => {}

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// What is read of a request. Everything else is passed over.
+/// The fields of a request that are read.
 #[derive(Deserialize)]
 struct Request<'a> {
     id: u64,
@@ -21,10 +21,10 @@ struct Request<'a> {
 const DECLARED: &str =
     r#"{"protocolVersion":1,"hooks":["onDefineDomain"],"capabilities":{"attachments":true}}"#;
 
-/// How much the SDKs read from a pipe, or write to it, with one system call.
+/// Bytes that the SDKs read from a pipe, or write to it, with one system call.
 const STEP_BYTES: usize = 16 * 1024;
 
-/// A pipe that is read and written in steps.
+/// A pipe that is read and written in such steps.
 struct Steps(File);
 
 impl Read for Steps {
@@ -55,9 +55,9 @@ impl Write for Steps {
     }
 }
 
-/// Answers until end-of-file.
+/// Serves until end-of-file.
 pub fn run(longer: bool) -> Result<()> {
-    // Without the standard library's buffers: a message goes out with one system call.
+    // Without the standard library's buffers: one system call writes a message.
     let input = Steps(File::from(io::stdin().as_fd().try_clone_to_owned()?));
     let mut input = BufReader::with_capacity(STEP_BYTES, input);
     let mut output = Steps(File::from(io::stdout().as_fd().try_clone_to_owned()?));
@@ -101,7 +101,7 @@ fn write_frames(output: &mut impl Write, frames: &[&[u8]]) -> Result<()> {
     let mut rest = &mut slices[..];
     while !rest.is_empty() {
         let written = output.write_vectored(rest)?;
-        ensure!(written > 0, "nobody reads");
+        ensure!(written > 0, "stdout is closed");
         IoSlice::advance_slices(&mut rest, written);
     }
     Ok(())

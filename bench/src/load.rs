@@ -1,12 +1,14 @@
-//! Clients: they call as virt-launcher does, and note how long each call took.
+//! Clients: they call as virt-launcher does, and record how long each call took.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sidecar_shim::service::ApiVersion;
-use sidecar_shim::service::client::Client;
+use sidecar_shim::service::client::{Client, ClientError};
 use tokio::task::LocalSet;
 
 use crate::documents::{Documents, Expected};
@@ -16,7 +18,13 @@ use crate::stats::Round;
 /// virt-launcher's deadline for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// However slow the calls are, a round ends.
+/// Time for a server that has bound its socket to listen. With limits it may be throttled between.
+const LISTEN_LIMIT: Duration = Duration::from_secs(1);
+
+/// Pause between two attempts to connect.
+const DIAL_PAUSE: Duration = Duration::from_micros(50);
+
+/// Limit of a round with slow calls.
 const LONGEST_ROUND: Duration = Duration::from_secs(20);
 
 /// How a client connects.
@@ -25,10 +33,19 @@ const LONGEST_ROUND: Duration = Duration::from_secs(20);
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Connection {
-    /// Anew for each call, as virt-launcher does; connecting is part of the call's time.
+    /// For each call, as virt-launcher does; connecting is part of the call's time.
     Dialled,
     /// Once.
     Kept,
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Dialled => "dialled",
+            Self::Kept => "kept",
+        })
+    }
 }
 
 /// What clients do in one round.
@@ -38,19 +55,19 @@ pub struct Load {
     pub documents: Documents,
     pub expected: Expected,
     pub connection: Connection,
-    /// Clients at once, each of which begins a call when its last one has ended.
+    /// Concurrent clients. Each starts a call when its last one has finished.
     pub clients: usize,
-    /// How long they go on, ...
+    /// Duration of the round, ...
     pub time: Duration,
-    /// ... but each makes at least so many calls.
+    /// ... and the minimum of calls that each client makes.
     pub least_calls: usize,
 }
 
 impl Load {
     /// Runs it against the server whose process this is.
     pub async fn run(&self, server: u32) -> Result<Round> {
-        // The answer is read to its end once, outside the measurement.
-        let client = Client::dial(&self.socket).await?;
+        // One answer is compared in full, outside the measurement.
+        let client = dial(&self.socket).await?;
         let answer = call(&client, &self.documents).await?;
         self.documents.check(&answer, self.expected, true)?;
         drop((client, answer));
@@ -75,7 +92,7 @@ impl Load {
 
 async fn client_loop(load: Rc<Load>, started: Instant) -> Result<Vec<Duration>> {
     let kept = match load.connection {
-        Connection::Kept => Some(Client::dial(&load.socket).await?),
+        Connection::Kept => Some(dial(&load.socket).await?),
         Connection::Dialled => None,
     };
     let mut latencies = Vec::new();
@@ -98,10 +115,21 @@ async fn client_loop(load: Rc<Load>, started: Instant) -> Result<Vec<Duration>> 
     }
 }
 
+/// Connects. The file of a socket appears a moment before the server listens.
+pub async fn dial(socket: &Path) -> Result<Client> {
+    let started = Instant::now();
+    loop {
+        match Client::dial(socket).await {
+            Err(ClientError::Dial { .. }) if started.elapsed() < LISTEN_LIMIT => sleep(DIAL_PAUSE),
+            connected => return Ok(connected?),
+        }
+    }
+}
+
 /// One call on a connection of its own: its time and the answer.
 pub async fn dialled(socket: &Path, documents: &Documents) -> Result<(Duration, bytes::Bytes)> {
     let before = Instant::now();
-    let client = Client::dial(socket).await?;
+    let client = dial(socket).await?;
     let answer = call(&client, documents).await?;
     Ok((before.elapsed(), answer))
 }

@@ -1,4 +1,4 @@
-//! The log of a server, read as a container runtime reads it: from a pipe, all the time.
+//! The log of a server, read as a container runtime reads it: from a pipe, continuously.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How much of it is kept, for when the server fails.
+/// Lines that are kept for when the server fails.
 const KEPT_LINES: usize = 20;
 
-/// How long the last words of a server that has ended are awaited.
-const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+/// Time to read the last lines of a server that has exited.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a server has written on its standard error.
+/// What a server writes to its stderr.
 pub struct Log {
     kept: Arc<Mutex<VecDeque<String>>>,
     reader: JoinHandle<()>,
 }
 
 impl Log {
-    /// Reads to the end.
+    /// Reads until end-of-file.
     pub fn read(stderr: ChildStderr) -> Self {
         let kept = Arc::<Mutex<VecDeque<String>>>::default();
         let shared = kept.clone();
@@ -37,16 +37,16 @@ impl Log {
         Self { kept, reader }
     }
 
-    /// The last lines of a server that has ended.
+    /// The last lines of a server that has exited.
     pub fn last_words(&self) -> String {
         let ended = Instant::now();
-        while !self.reader.is_finished() && ended.elapsed() < LAST_WORDS_LIMIT {
+        while !self.reader.is_finished() && ended.elapsed() < DRAIN_TIMEOUT {
             thread::sleep(Duration::from_millis(1));
         }
         self.last_lines()
     }
 
-    /// The last lines until now.
+    /// The last lines so far.
     pub fn last_lines(&self) -> String {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.make_contiguous().join("\n")

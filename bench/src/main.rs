@@ -1,6 +1,5 @@
-//! Measures `sidecar-shim` beside what would be used in its place: one run, the same documents, all
-//! contestants in turn. `bench/run` prepares everything and calls it; docs/performance.md has what it
-//! came to.
+//! Measures `sidecar-shim` beside its alternatives: one run, the same documents, all contestants in
+//! turn. `bench/run` prepares everything and calls it; docs/performance.md has the results.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +18,7 @@ mod measure;
 mod options;
 mod plot;
 mod proc;
+mod process;
 mod results;
 mod server;
 mod stats;
@@ -28,12 +28,13 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
 use crate::documents::{Documents, Expected};
 use crate::load::Load;
 use crate::options::{Action, Options};
+use crate::results::{Results, Sections};
 use crate::stats::Summary;
 
 fn main() -> ExitCode {
@@ -49,15 +50,17 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<ExitCode> {
     // One thread, as the shim has: the other core is the server's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut sections = Sections::default();
+    let directory = server::directory()?;
+    let copies = directory.path();
     match &options.action {
         Some(Action::Baseline { socket, tuned, run }) => {
             runtime.block_on(baseline::serve(socket, *tuned, run.clone()))?;
+            return Ok(ExitCode::SUCCESS);
         }
-        Some(Action::EchoWorker { longer }) => echo_worker::run(*longer)?,
-        Some(Action::Render { results }) => {
-            let text = fs::read_to_string(results)
-                .with_context(|| format!("cannot read {}", results.display()))?;
-            show(options, &serde_json::from_str(&text)?)?;
+        Some(Action::EchoWorker { longer }) => {
+            echo_worker::run(*longer)?;
+            return Ok(ExitCode::SUCCESS);
         }
         Some(Action::Drive { socket, size, calls, clients, connection }) => {
             let load = Load {
@@ -70,68 +73,57 @@ fn run(options: &Options) -> Result<ExitCode> {
                 least_calls: *calls,
             };
             let summary = Summary::of(&[runtime.block_on(load.run(std::process::id()))?]);
-            println!("{} calls, p50 {} ms", summary.calls, markdown::number(summary.p50_ms));
+            println!("{} calls, p50 {}", summary.calls, markdown::in_ms(summary.p50_ms));
+            return Ok(ExitCode::SUCCESS);
         }
+        Some(Action::Render { results }) => sections = Sections::read(results)?,
         Some(Action::Constrained { calls }) => {
-            let outcome = runtime.block_on(constrained::run(&options.parts()?, *calls))?;
-            let constrained::Outcome::Measured(rows) = outcome else {
+            if let Err(error) = constrained::group() {
+                println!("skipped: no control groups here: {error:#}");
                 return Ok(ExitCode::SUCCESS);
-            };
-            finish(options, &[constrained::table(&rows)])?;
-            write_json(options, "constrained.json", &rows)?;
-        }
-        None => {
-            let results = runtime.block_on(options.plan()?.run())?;
-            // First of all: it is what took the time.
-            write_json(options, "performance.json", &results)?;
-            show(options, &results)?;
-            if options.check {
-                return Ok(check(&results));
             }
+            let rows = runtime.block_on(constrained::run(&options.parts(copies)?, *calls))?;
+            sections.constrained = Some(rows);
         }
+        None => sections.calls = Some(runtime.block_on(options.plan(copies)?.run())?),
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Tables and plot.
-fn show(options: &Options, results: &results::Results) -> Result<()> {
-    finish(options, &markdown::tables(results))?;
-    match &options.out {
-        Some(directory) => plot::draw(results, &directory.join("performance.svg")),
-        None => Ok(()),
+    show(options, &sections)?;
+    match &sections.calls {
+        Some(results) if options.check => Ok(check(results)),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// Shows tables, and puts them into the page that was named.
-fn finish(options: &Options, tables: &[markdown::Table]) -> Result<()> {
-    for table in tables {
+/// Stores what was measured, and shows it.
+fn show(options: &Options, sections: &Sections) -> Result<()> {
+    if let Some(directory) = &options.out {
+        fs::create_dir_all(directory)?;
+        sections.store(&directory.join("performance.json"))?;
+    }
+    let tables = markdown::tables(sections);
+    for table in &tables {
         println!("{}", table.text);
     }
-    match &options.page {
-        Some(page) => markdown::update(page, tables),
-        None => Ok(()),
+    if let Some(page) = &options.page {
+        markdown::update(page, &tables)?;
+    }
+    match (&options.out, &sections.calls) {
+        (Some(directory), Some(results)) => plot::draw(results, &directory.join("performance.svg")),
+        _ => Ok(()),
     }
 }
 
-fn write_json(options: &Options, name: &str, value: &impl serde::Serialize) -> Result<()> {
-    let Some(directory) = &options.out else { return Ok(()) };
-    fs::create_dir_all(directory)?;
-    let path = directory.join(name);
-    let json = serde_json::to_string(value)? + "\n";
-    fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Fails on what no load of the machine explains.
-fn check(results: &results::Results) -> ExitCode {
+/// Fails on numbers that load on the machine does not explain.
+fn check(results: &Results) -> ExitCode {
     let targets = targets::of(results);
     let bad: Vec<_> =
         targets.iter().filter(|target| !target.tolerated.holds(target.measured)).collect();
     for target in &bad {
         let (measured, unit) = (markdown::number(target.measured), target.unit);
-        eprintln!("bench: {}: {measured} {unit}, tolerated is {:?}", target.what, target.tolerated);
+        eprintln!("bench: {}: {measured} {unit} exceeds {:?}", target.what, target.tolerated);
     }
     if bad.is_empty() {
-        println!("{} ratios and sizes are within what is tolerated", targets.len());
+        println!("{} ratios and sizes are within their limits", targets.len());
         return ExitCode::SUCCESS;
     }
     ExitCode::FAILURE

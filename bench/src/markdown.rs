@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::iter::{once, repeat_n};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::constrained;
+use crate::contestant::AGAINST;
 use crate::load::Connection;
 use crate::measure::ORDINARY_BYTES;
-use crate::results::{Cell, Results};
+use crate::results::{Cell, Machine, Results, Sections};
+use crate::stats::Spread;
 use crate::targets::{self, Bound};
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -19,109 +23,127 @@ pub struct Table {
     pub text: String,
 }
 
-/// All tables of these results.
-pub fn tables(results: &Results) -> Vec<Table> {
-    let table = |name, text| Table { name, text };
-    let mut tables = vec![
-        table("machine", machine(results)),
-        table("ordinary", ordinary(results)),
-        table("sizes-dialled", sizes(results, Connection::Dialled)),
-        table("clients", clients(results)),
-        table("stages", stages(results)),
-        table("targets", targets(results)),
-    ];
-    if results.cells.iter().any(|cell| cell.connection == Connection::Kept) {
-        tables.push(table("sizes-kept", sizes(results, Connection::Kept)));
+impl Table {
+    /// With these heads: names in the first column, numbers in the others.
+    pub fn new(name: &'static str, heads: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let mut table = Self { name, text: String::new() };
+        let columns = table.row(heads);
+        table.row(once("---").chain(repeat_n("--:", columns - 1)));
+        table
     }
+
+    /// Adds a row, and returns its number of cells.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) -> usize {
+        self.text.push('|');
+        let mut count = 0;
+        for cell in cells {
+            let _ = write!(self.text, " {} |", cell.as_ref());
+            count += 1;
+        }
+        self.text.push('\n');
+        count
+    }
+}
+
+/// All tables of these results.
+pub fn tables(sections: &Sections) -> Vec<Table> {
+    let mut tables = Vec::new();
+    if let Some(results) = &sections.calls {
+        tables.extend([
+            machine(results),
+            ordinary(results),
+            sizes("sizes-dialled", results, Connection::Dialled),
+            clients(results),
+            stages(results),
+            targets(results),
+        ]);
+        if results.cells.iter().any(|cell| cell.connection == Connection::Kept) {
+            tables.push(sizes("sizes-kept", results, Connection::Kept));
+        }
+        if results.cells.iter().any(|cell| cell.contestant.starts_with(AGAINST)) {
+            tables.push(against(results));
+        }
+    }
+    tables.extend(sections.constrained.as_deref().map(constrained::table));
     tables
 }
 
-fn machine(results: &Results) -> String {
-    let machine = &results.machine;
-    let mut text = format!(
-        "{}, {} cores, Linux {}, {}; {} rounds of {} ms; load average before: {:.2}\n",
-        machine.cpu,
-        machine.cores,
-        machine.kernel,
-        machine.python,
-        results.settings.rounds,
-        results.settings.round_ms,
-        machine.load_before
-    );
-    if results.settings.cpus_apart {
+fn machine(results: &Results) -> Table {
+    let settings = &results.settings;
+    let rounds = format!("{} rounds of {} ms", settings.rounds, settings.round_ms);
+    let mut text = machine_line(&results.machine, &rounds, &results.skipped);
+    if settings.cpus_apart {
         text += "One client and its server have a CPU each; several clients and their server have all.\n";
     }
-    for skipped in &results.skipped {
+    Table { name: "machine", text }
+}
+
+/// Where and how something was measured, and what was left out.
+pub fn machine_line(machine: &Machine, rounds: &str, skipped: &[String]) -> String {
+    let Machine { cpu, cores, kernel, load_before, python } = machine;
+    let mut text = format!(
+        "{cpu}, {cores} cores, Linux {kernel}, {python}; {rounds}; load average before: {load_before:.2}\n"
+    );
+    for skipped in skipped {
         let _ = writeln!(text, "left out: {skipped}");
     }
     text
 }
 
 /// One client, a domain of 8 kB.
-fn ordinary(results: &Results) -> String {
-    let mut text = row(["", "p50", "p99", "calls/s", "CPU/call", "memory", "start to socket"]);
-    text += &row(["---", "--:", "--:", "--:", "--:", "--:", "--:"]);
+fn ordinary(results: &Results) -> Table {
+    let heads = ["", "p50", "p99", "calls/s", "CPU/call", "memory", "start to socket"];
+    let mut table = Table::new("ordinary", heads);
     for (id, label) in results.contestants() {
         let Some(cell) = results.cell(id, ORDINARY_BYTES, 1, Connection::Dialled) else { continue };
-        let memory = results.memory_of(id, ORDINARY_BYTES).map_or_else(dash, |memory| {
-            let server = mib(memory.server);
-            match memory.worker_count {
-                0 => format!("{server} MiB"),
-                _ => format!("{server} + {} MiB", mib(memory.workers)),
-            }
-        });
-        let start = results.start_of(id).map_or_else(dash, |ms| format!("{} ms", number(ms)));
-        text += &row([
+        table.row([
             label,
-            &format!("{} ms", number(cell.summary.p50_ms)),
-            &p99(cell),
+            &in_ms(cell.summary.p50_ms),
+            &cell.summary.p99_ms.map_or_else(dash, in_ms),
             &format!("{:.0}", cell.summary.calls_per_s),
-            &format!("{} ms", number(cell.summary.cpu_ms)),
-            &memory,
-            &start,
+            &in_ms(cell.summary.cpu_ms),
+            &results.memory_of(id, ORDINARY_BYTES).map_or_else(dash, |memory| memory.to_string()),
+            &results.start_of(id).map_or_else(dash, in_ms),
         ]);
     }
-    text
+    table
 }
 
 /// One client, all lengths.
-fn sizes(results: &Results, connection: Connection) -> String {
-    let sizes = sizes_of(results);
+fn sizes(name: &'static str, results: &Results, connection: Connection) -> Table {
     by(
+        name,
         results,
-        &sizes,
+        &sizes_of(results),
         |size| bytes(*size),
         |id, size| results.cell(id, *size, 1, connection),
         |cell| {
-            format!(
-                "{} / {}",
-                number(cell.summary.p50_ms),
-                cell.summary.p99_ms.map_or_else(dash, number)
-            )
+            let p99 = cell.summary.p99_ms.map_or_else(dash, number);
+            format!("{} / {p99}", number(cell.summary.p50_ms))
         },
     )
 }
 
 /// Domains of 8 kB, all numbers of clients.
-fn clients(results: &Results) -> String {
+fn clients(results: &Results) -> Table {
     let mut columns: Vec<(usize, Connection)> = Vec::new();
     for cell in results.cells.iter().filter(|cell| cell.bytes == ORDINARY_BYTES) {
         if !columns.contains(&(cell.clients, cell.connection)) {
             columns.push((cell.clients, cell.connection));
         }
     }
-    let name = |(clients, connection): &(usize, Connection)| match connection {
-        Connection::Dialled => format!("{clients}, dialled"),
-        Connection::Kept => format!("{clients}, kept"),
-    };
-    let find = |id: &str, (clients, connection): &(usize, Connection)| {
-        results.cell(id, ORDINARY_BYTES, *clients, *connection)
-    };
-    by(results, &columns, name, find, |cell| format!("{:.0}", cell.summary.calls_per_s))
+    by(
+        "clients",
+        results,
+        &columns,
+        |(clients, connection)| format!("{clients}, {connection}"),
+        |id, (clients, connection)| results.cell(id, ORDINARY_BYTES, *clients, *connection),
+        |cell| format!("{:.0}", cell.summary.calls_per_s),
+    )
 }
 
-/// Where the time of a call goes: each step is what one contestant takes more than another.
-fn stages(results: &Results) -> String {
+/// Where the time of a call goes: each step is the difference between two contestants.
+fn stages(results: &Results) -> Table {
     let steps = [
         ("gRPC there and back, with connecting and the client's part", "baseline-tuned", None),
         ("to a worker and back: queue, pipes, messages, log", "echo", Some("baseline-tuned")),
@@ -131,18 +153,17 @@ fn stages(results: &Results) -> String {
         ("a hook's own work, in Python", "persistent-python", Some("echo-longer")),
     ];
     let sizes = sizes_of(results);
-    let mut text = row(std::iter::once("step".to_owned()).chain(sizes.iter().copied().map(bytes)));
-    text += &row(std::iter::once("---").chain(sizes.iter().map(|_| "--:")));
+    let heads = once("step".to_owned()).chain(sizes.iter().copied().map(bytes));
+    let mut table = Table::new("stages", heads);
     for (step, whole, part) in steps {
         let cells = sizes.iter().map(|size| {
             let p50 = |id| Some(results.cell(id, *size, 1, Connection::Dialled)?.summary.p50_ms);
             let rest = part.map_or(Some(0.0), p50);
-            let step = p50(whole).zip(rest).map(|(whole, rest)| whole - rest);
-            step.map_or_else(dash, |ms| format!("{} ms", number(ms)))
+            p50(whole).zip(rest).map_or_else(dash, |(whole, rest)| in_ms(whole - rest))
         });
-        text += &row(std::iter::once(step.to_owned()).chain(cells));
+        table.row(once(step.to_owned()).chain(cells));
     }
-    text
+    table
 }
 
 /// All lengths of domains, the shortest first.
@@ -155,36 +176,32 @@ fn sizes_of(results: &Results) -> Vec<usize> {
 
 /// A table with a row for each contestant.
 fn by<'a, C>(
+    name: &'static str,
     results: &'a Results,
     columns: &[C],
-    name: impl Fn(&C) -> String,
+    head: impl Fn(&C) -> String,
     find: impl Fn(&str, &C) -> Option<&'a Cell>,
     show: impl Fn(&Cell) -> String,
-) -> String {
-    let heads: Vec<String> =
-        std::iter::once(String::new()).chain(columns.iter().map(name)).collect();
-    let mut text = row(&heads);
-    text += &row(std::iter::once("---").chain(columns.iter().map(|_| "--:")));
+) -> Table {
+    let mut table = Table::new(name, once(String::new()).chain(columns.iter().map(head)));
     for (id, label) in results.contestants() {
         let cells = columns.iter().map(|column| find(id, column).map_or_else(dash, &show));
-        text += &row(std::iter::once(label.to_owned()).chain(cells));
+        table.row(once(label.to_owned()).chain(cells));
     }
-    text
+    table
 }
 
-fn targets(results: &Results) -> String {
-    let mut text = row(["", "wanted", "measured", "least – most of the rounds", ""]);
-    text += &row(["---", "--:", "--:", "--:", "---"]);
+fn targets(results: &Results) -> Table {
+    let mut table =
+        Table::new("targets", ["", "wanted", "measured", "least – most of the rounds", ""]);
     for target in targets::of(results) {
         let unit = target.unit;
         let wanted = match target.wanted {
             Bound::AtMost(most) => format!("≤ {} {unit}", number(most)),
             Bound::AtLeast(least) => format!("≥ {} {unit}", number(least)),
         };
-        let spread = target
-            .spread
-            .map_or_else(String::new, |(min, max)| format!("{} – {}", number(min), number(max)));
-        text += &row([
+        let spread = target.spread.map(range).unwrap_or_default();
+        table.row([
             target.what.as_str(),
             &wanted,
             &format!("**{} {unit}**", number(target.measured)),
@@ -192,15 +209,35 @@ fn targets(results: &Results) -> String {
             if target.wanted.holds(target.measured) { "✓" } else { "missed" },
         ]);
     }
-    text
+    table
 }
 
-/// Puts each table between its marks in a page, `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`. A
-/// page needs not hold all of them.
+/// The shim in terms of that of `--against`, for each load.
+fn against(results: &Results) -> Table {
+    let heads = ["this shim / the other", "domain", "clients", "p50", "least – most of the rounds"];
+    let mut table = Table::new("against", heads);
+    for other in &results.cells {
+        let id = other.contestant.strip_prefix(AGAINST);
+        let find = |id| results.cell(id, other.bytes, other.clients, other.connection);
+        let Some(cell) = id.and_then(find) else { continue };
+        let rounds = |cell: &Cell| cell.summary.rounds_p50_ms.clone();
+        let Some(ratio) = Spread::of_ratios(&rounds(cell), &rounds(other)) else { continue };
+        table.row([
+            cell.label.clone(),
+            bytes(cell.bytes),
+            format!("{}, {}", cell.clients, cell.connection),
+            format!("{} ×", number(ratio.median)),
+            range(ratio),
+        ]);
+    }
+    table
+}
+
+/// Puts each table between its marks in a page, `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
+/// Tables that the page does not name are ignored.
 pub fn update(page: &Path, tables: &[Table]) -> Result<()> {
-    let text =
+    let mut text =
         fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))?;
-    let mut text = text;
     for Table { name, text: table } in tables {
         text = put(&text, name, table)?;
     }
@@ -214,24 +251,19 @@ fn put(page: &str, name: &str, table: &str) -> Result<String> {
     Ok(format!("{before}{begin}{table}{end}{after}"))
 }
 
-pub fn row<S: AsRef<str>>(cells: impl IntoIterator<Item = S>) -> String {
-    let mut text = "|".to_owned();
-    for cell in cells {
-        let _ = write!(text, " {} |", cell.as_ref());
-    }
-    text.push('\n');
-    text
-}
-
 pub fn dash() -> String {
     "–".to_owned()
 }
 
-fn p99(cell: &Cell) -> String {
-    cell.summary.p99_ms.map_or_else(dash, |ms| format!("{} ms", number(ms)))
+pub fn range(Spread { min, max, .. }: Spread) -> String {
+    format!("{} – {}", number(min), number(max))
 }
 
-/// With three digits that count.
+pub fn in_ms(value: f64) -> String {
+    format!("{} ms", number(value))
+}
+
+/// With three significant digits.
 pub fn number(value: f64) -> String {
     match value {
         _ if value < 1.0 => format!("{value:.3}"),
@@ -268,7 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_three_digits_that_count() {
+    fn names_stand_at_the_left_and_numbers_at_the_right() {
+        let mut table = Table::new("x", ["", "ms"]);
+        table.row(["shim", "1.00"]);
+        assert_eq!(table.text, "|  | ms |\n| --- | --: |\n| shim | 1.00 |\n");
+    }
+
+    #[test]
+    fn numbers_have_three_significant_digits() {
         let shown = [0.123_4, 1.234, 12.34, 123.4].map(number);
         assert_eq!(shown, ["0.123", "1.23", "12.3", "123"]);
     }

@@ -1,16 +1,12 @@
-//! The measurement: all contestants in turn, round by round, so that what happens on the machine
-//! meanwhile happens to all of them.
+//! Measures calls: all contestants in turn, round by round, so that other load on the machine affects
+//! all of them.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::utsname::uname;
 
-use crate::contestant::{Kind, Language, Parts};
+use crate::contestant::{Kind, Language, Launch, Parts};
 use crate::cpus::Cpus;
 use crate::direct::Direct;
 use crate::documents::{Documents, Expected};
@@ -18,12 +14,12 @@ use crate::load::{Connection, Load};
 use crate::proc;
 use crate::results::{Cell, Machine, MemoryRow, Results, Settings, StartRow};
 use crate::server::{Server, directory};
-use crate::stats::{Ratio, Round, Summary};
+use crate::stats::{Round, Spread, Summary};
 
-/// The domain's length where one length has to do: about that of an ordinary VM.
+/// Length of an ordinary VM's domain, for what is measured with one length.
 pub const ORDINARY_BYTES: usize = 8_000;
 
-/// What is to be measured.
+/// What to measure.
 pub struct Plan {
     pub parts: Parts,
     pub cpus: Cpus,
@@ -34,7 +30,7 @@ pub struct Plan {
     pub connections: Vec<Connection>,
     pub rounds: usize,
     pub round_time: Duration,
-    /// Calls before memory is read; processes are a hundred times slower, and take a hundredth.
+    /// Calls before memory is read. Exec mode is a hundred times slower, and makes a hundredth.
     pub memory_calls: usize,
     pub starts: usize,
 }
@@ -49,7 +45,7 @@ impl Plan {
     /// Measures everything.
     pub async fn run(&self) -> Result<Results> {
         let mut results = Results {
-            machine: self.machine()?,
+            machine: Machine::new(&self.parts.python)?,
             settings: Settings {
                 rounds: self.rounds,
                 round_ms: u64::try_from(self.round_time.as_millis())?,
@@ -83,7 +79,7 @@ impl Plan {
                 kind,
                 match kind {
                     Kind::Direct(language) => Running::Direct(Direct::new(&self.parts, *language)?),
-                    _ => Running::Server(Server::start(&self.parts, kind)?),
+                    _ => Running::Server(Server::start(&self.parts, kind, None)?),
                 },
             ));
         }
@@ -120,7 +116,7 @@ impl Plan {
                 }));
             }
         }
-        // What is started next inherits it.
+        // The next servers inherit it.
         self.cpus.place_clients(usize::MAX)
     }
 
@@ -156,7 +152,7 @@ impl Plan {
         eprintln!("{} starts", self.starts);
         for _ in 0..self.starts {
             for (kind, times) in kinds.iter().zip(&mut times) {
-                times.push(Server::start(&self.parts, kind)?.start);
+                times.push(Server::start(&self.parts, kind, None)?.start);
             }
         }
         let rows = kinds.iter().zip(&times);
@@ -168,7 +164,7 @@ impl Plan {
         let slower = if kind.runs_programs() { 100 } else { 1 };
         let calls = self.memory_calls.div_ceil(slower);
         eprintln!("memory of {contestant} after {calls} calls");
-        let server = Server::start(&self.parts, kind)?;
+        let server = Server::start(&self.parts, kind, None)?;
         let load = Load {
             socket: server.socket.clone(),
             documents: Documents::of_size(bytes)?,
@@ -184,15 +180,16 @@ impl Plan {
     }
 
     /// Calls for each second of two busy Python workers, in terms of those of one.
-    async fn measure_scaling(&self) -> Result<Ratio> {
+    async fn measure_scaling(&self) -> Result<Spread> {
         eprintln!("two workers against one");
         let worker = [self.parts.python.clone().into(), self.parts.busy_hook.clone().into()];
         let mut servers = Vec::new();
         for workers in ["1", "2"] {
             let directory = directory()?;
-            let launch =
-                self.parts.persistent(directory.path(), &["--max-workers", workers], &worker);
-            servers.push(Server::launch(launch, directory)?);
+            let options = ["--max-workers", workers];
+            let command = self.parts.persistent(directory.path(), &options, &worker);
+            let launch = Launch { command, socket_dir: directory.path().to_owned() };
+            servers.push(Server::launch(&launch, directory, None)?);
         }
         let mut rates = [Vec::new(), Vec::new()];
         for _ in 0..self.rounds {
@@ -210,25 +207,6 @@ impl Plan {
                 rates.push(Summary::of(&[round]).calls_per_s);
             }
         }
-        Ratio::of(&rates[1], &rates[0]).context("no rounds")
+        Spread::of_ratios(&rates[1], &rates[0]).context("no rounds")
     }
-
-    fn machine(&self) -> Result<Machine> {
-        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        Ok(Machine {
-            cpu: cpu.map_or("unknown", |(_, name)| name).to_owned(),
-            cores: available_parallelism()?.get(),
-            kernel: uname()?.release().to_string_lossy().into_owned(),
-            load_before: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
-            python: version(&self.parts.python)?,
-        })
-    }
-}
-
-fn version(python: &Path) -> Result<String> {
-    let output = Command::new(python).arg("--version").output();
-    let output = output.with_context(|| format!("cannot run {}", python.display()))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::cpus::Cpus;
 use crate::load::Connection;
 use crate::measure::Plan;
 
-/// Measures sidecar-shim beside what would be used in its place.
+/// Measures sidecar-shim beside its alternatives. Without a subcommand: calls to servers that run.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 pub struct Options {
@@ -21,6 +22,9 @@ pub struct Options {
     /// The program that is measured
     #[arg(long, global = true, default_value = "target/release/sidecar-shim", value_name = "PATH")]
     shim: PathBuf,
+    /// Another build of it, measured in the same rounds, and the ratios of the two
+    #[arg(long, global = true, value_name = "PATH")]
+    against: Option<PathBuf>,
     /// The interpreter of the Python hook
     #[arg(long, global = true, default_value = "/usr/bin/python3", value_name = "PATH")]
     python: PathBuf,
@@ -39,76 +43,76 @@ pub struct Options {
     #[arg(long, global = true, value_name = "PATH")]
     go_hook: Option<PathBuf>,
     /// An interpreter with grpcio; without it, no server in Python is measured
-    #[arg(long, requires = "grpc_modules", value_name = "PATH")]
+    #[arg(long, global = true, requires = "grpc_modules", value_name = "PATH")]
     grpc_python: Option<PathBuf>,
-    /// The modules that `grpc_tools.protoc` has made of proto/
-    #[arg(long, value_name = "DIR")]
+    /// The modules that `grpc_tools.protoc` generates from proto/
+    #[arg(long, global = true, value_name = "DIR")]
     grpc_modules: Option<PathBuf>,
-    /// Another shim, started as the Go shim is: PATH, or NAME=PATH. May be given several times
-    #[arg(long, value_name = "[NAME=]PATH")]
+    /// Another shim, started like the Go shim: PATH, or NAME=PATH. May be repeated
+    #[arg(long, global = true, value_name = "[NAME=]PATH")]
     peer: Vec<String>,
-    /// Lengths of the domain, such as 8kB
-    #[arg(long, value_delimiter = ',', default_value = "4kB,8kB,128kB,1MB,4MB")]
-    sizes: Vec<bytesize::ByteSize>,
-    /// Clients at once
-    #[arg(long, value_delimiter = ',', default_value = "1,4,16")]
-    clients: Vec<usize>,
-    /// How clients connect
-    #[arg(long, value_delimiter = ',', default_value = "dialled,kept")]
-    connections: Vec<Connection>,
-    /// How often each contestant has its turn
-    #[arg(long, default_value = "5")]
-    rounds: usize,
-    /// How long its turn is
-    #[arg(long, default_value = "200ms")]
-    round_time: humantime::Duration,
-    /// Calls before memory is read
-    #[arg(long, default_value = "1000")]
-    memory_calls: usize,
-    /// How often each server is started
-    #[arg(long, default_value = "20")]
-    starts: usize,
-    /// Leaves it to the kernel which CPUs a client and its server run on
-    #[arg(long)]
-    together: bool,
     /// Only contestants whose name begins so
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    #[arg(long, global = true, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
-    /// Where performance.json and performance.svg go
+    /// Directory for performance.json and performance.svg
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// A page whose tables are replaced
     #[arg(long, global = true, value_name = "FILE")]
     pub page: Option<PathBuf>,
-    /// Fails if a ratio is far from what it should be
+    /// Lengths of the domain, such as 8kB
+    #[arg(long, value_delimiter = ',', default_value = "4kB,8kB,128kB,1MB,4MB")]
+    sizes: Vec<bytesize::ByteSize>,
+    /// Concurrent clients
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16")]
+    clients: Vec<usize>,
+    /// How clients connect
+    #[arg(long, value_delimiter = ',', default_value = "dialled,kept")]
+    connections: Vec<Connection>,
+    /// Rounds, in each of which every contestant has a turn
+    #[arg(long, default_value = "5")]
+    rounds: usize,
+    /// Duration of a turn
+    #[arg(long, default_value = "200ms")]
+    round_time: humantime::Duration,
+    /// Calls before memory is read
+    #[arg(long, default_value = "1000")]
+    memory_calls: usize,
+    /// Starts of each server
+    #[arg(long, default_value = "20")]
+    starts: usize,
+    /// Leaves it to the kernel which CPUs a client and its server run on
+    #[arg(long)]
+    together: bool,
+    /// Fails if a ratio is far from its target
     #[arg(long)]
     pub check: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Runs the shim in a control group of 64 MB and a fifth of a CPU
+    /// Measures calls with the limits of a small sidecar: 64 MB and 200m CPU
     Constrained {
-        /// How many calls are made in each mode
+        /// Calls in each mode
         #[arg(long, default_value = "100")]
         calls: usize,
     },
-    /// Makes tables, and the plot, of what was measured before
+    /// Makes tables, and the plot, from an earlier run
     Render {
-        /// The file of an earlier run
+        /// Its performance.json
         results: PathBuf,
     },
-    /// Calls a server that runs already, for profilers to look at
+    /// Calls a server that runs already, for profilers
     Drive {
         /// Its socket
         socket: PathBuf,
-        /// The length of the domain
+        /// Length of the domain
         #[arg(long, default_value = "8kB")]
         size: bytesize::ByteSize,
-        /// How many calls each client makes
+        /// Calls of each client
         #[arg(long, default_value = "1000")]
         calls: usize,
-        /// Clients at once
+        /// Concurrent clients
         #[arg(long, default_value = "1")]
         clients: usize,
         /// How clients connect
@@ -135,27 +139,32 @@ pub enum Action {
 }
 
 impl Options {
-    /// What the contestants are made of.
-    pub fn parts(&self) -> Result<Parts> {
-        for path in [&self.shim, &self.python, &self.python_hook, &self.rust_hook] {
-            there(path)?;
+    /// What the contestants are made of. Programs are copied to `copies`: a copy starts faster than
+    /// what a linker wrote, because its pages lie together, and images contain copies.
+    pub fn parts(&self, copies: &Path) -> Result<Parts> {
+        for path in [&self.python, &self.python_hook] {
+            check_exists(path)?;
         }
+        let copy = |program: &Path, name| copy(program, &copies.join(name));
+        let optional = |program: &Option<PathBuf>, name| {
+            program.as_ref().map(|program| copy(program, name)).transpose()
+        };
         Ok(Parts {
-            shim: std::path::absolute(&self.shim)?,
+            shim: copy(&self.shim, "sidecar-shim")?,
+            against: optional(&self.against, "against")?,
             python: std::path::absolute(&self.python)?,
             python_hook: std::path::absolute(&self.python_hook)?,
-            rust_hook: std::path::absolute(&self.rust_hook)?,
-            go_hook: self.go_hook.clone(),
+            rust_hook: copy(&self.rust_hook, "hook-rust")?,
+            go_hook: optional(&self.go_hook, "hook-go")?,
             grpc_python: self.grpc_python.clone().zip(self.grpc_modules.clone()),
             python_server: Path::new(env!("CARGO_MANIFEST_DIR")).join("python_server.py"),
             busy_hook: Path::new(env!("CARGO_MANIFEST_DIR")).join("busy.py"),
-            bench: std::env::current_exe()?,
+            bench: copy(&std::env::current_exe()?, "bench")?,
         })
     }
 
-    /// What is to be measured.
-    pub fn plan(&self) -> Result<Plan> {
-        let parts = self.parts()?;
+    /// What to measure of calls.
+    pub fn plan(&self, copies: &Path) -> Result<Plan> {
         let mut kinds = vec![
             Kind::Baseline(Baseline::Plain),
             Kind::Baseline(Baseline::Tuned),
@@ -163,44 +172,24 @@ impl Options {
             Kind::Echo(Echo::Longer),
             Kind::Echo(Echo::Unchecked),
         ];
-        let languages = Language::ALL.into_iter();
-        let languages: Vec<_> = languages
-            .filter(|language| *language != Language::Go || parts.go_hook.is_some())
-            .collect();
+        let languages = self.there_are([Language::Rust, Language::Python, Language::Go]);
         kinds.extend(languages.iter().copied().map(Kind::Persistent));
-        kinds.extend(parts.grpc_python.is_some().then_some(Kind::PythonServer));
+        kinds.push(Kind::PythonServer);
         kinds.extend(languages.iter().copied().map(Kind::Exec));
         // The shortest program: with the others it makes no difference.
         kinds.push(Kind::Baseline(Baseline::Runs(Language::Rust)));
-        for peer in &self.peer {
-            let (name, path) = peer.split_once('=').unwrap_or(("peer", peer));
-            let program = PathBuf::from(path);
-            there(&program)?;
-            for &hook in &languages {
-                kinds.push(Kind::Peer { name: name.to_owned(), program: program.clone(), hook });
-            }
-        }
+        kinds.extend(self.peers(&languages, copies)?);
         kinds.extend(languages.iter().copied().map(Kind::Direct));
-        kinds.retain(|kind| {
-            self.only.is_empty() || self.only.iter().any(|only| kind.id().starts_with(only))
-        });
-        if kinds.is_empty() || self.rounds == 0 || self.starts == 0 || self.clients.contains(&0) {
+        if self.rounds == 0 || self.starts == 0 || self.clients.contains(&0) {
             bail!("there is nothing to measure");
-        }
-        let mut skipped = Vec::new();
-        if parts.go_hook.is_none() {
-            skipped.push("hooks in Go (no --go-hook)".to_owned());
-        }
-        if parts.grpc_python.is_none() {
-            skipped.push("the gRPC server in Python (no --grpc-python)".to_owned());
         }
         let sizes: Result<Vec<usize>, _> =
             self.sizes.iter().map(|size| usize::try_from(size.as_u64())).collect();
         Ok(Plan {
-            parts,
+            parts: self.parts(copies)?,
             cpus: Cpus::new(!self.together)?,
-            kinds,
-            skipped,
+            kinds: self.select(kinds)?,
+            skipped: self.skipped(),
             sizes: sizes?,
             clients: self.clients.clone(),
             connections: self.connections.clone(),
@@ -210,11 +199,65 @@ impl Options {
             starts: self.starts,
         })
     }
+
+    /// Contestants that can only be left out, and why.
+    pub fn skipped(&self) -> Vec<String> {
+        let go = self.go_hook.is_none().then_some("hooks in Go (no --go-hook)");
+        let server = self.grpc_python.is_none();
+        let server = server.then_some("the gRPC server in Python (no --grpc-python)");
+        go.into_iter().chain(server).map(str::to_owned).collect()
+    }
+
+    fn there_are(&self, languages: impl IntoIterator<Item = Language>) -> Vec<Language> {
+        let is_there = |language: &Language| *language != Language::Go || self.go_hook.is_some();
+        languages.into_iter().filter(is_there).collect()
+    }
+
+    fn peers(&self, hooks: &[Language], copies: &Path) -> Result<Vec<Kind>> {
+        let mut kinds = Vec::new();
+        for peer in &self.peer {
+            let (name, path) = peer.split_once('=').unwrap_or(("peer", peer));
+            let program = copy(Path::new(path), &copies.join(format!("peer-{name}")))?;
+            kinds.extend(hooks.iter().map(|hook| Kind::Peer {
+                name: name.to_owned(),
+                program: program.clone(),
+                hook: *hook,
+            }));
+        }
+        Ok(kinds)
+    }
+
+    /// Those of the contestants that can be measured and were asked for. Each build of the shim has
+    /// its turn beside the other's.
+    fn select(&self, kinds: Vec<Kind>) -> Result<Vec<Kind>> {
+        let mut selected = Vec::new();
+        for kind in kinds {
+            let id = kind.id();
+            if (self.only.is_empty() || self.only.iter().any(|only| id.starts_with(only)))
+                && (kind != Kind::PythonServer || self.grpc_python.is_some())
+            {
+                let against = (self.against.is_some() && kind.is_shim())
+                    .then(|| Kind::Against(Box::new(kind.clone())));
+                selected.push(kind);
+                selected.extend(against);
+            }
+        }
+        if selected.is_empty() {
+            bail!("there is nothing to measure");
+        }
+        Ok(selected)
+    }
 }
 
-fn there(path: &Path) -> Result<()> {
-    std::fs::metadata(path).with_context(|| {
-        format!("{} is not there (bench/run builds what is needed)", path.display())
+fn copy(program: &Path, to: &Path) -> Result<PathBuf> {
+    check_exists(program)?;
+    fs::copy(program, to).with_context(|| format!("cannot copy {}", program.display()))?;
+    Ok(to.to_owned())
+}
+
+fn check_exists(path: &Path) -> Result<()> {
+    fs::metadata(path).with_context(|| {
+        format!("{} does not exist (bench/run builds what is needed)", path.display())
     })?;
     Ok(())
 }

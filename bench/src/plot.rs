@@ -10,7 +10,7 @@ use crate::results::Results;
 
 const SIZE: (u32, u32) = (900, 560);
 
-/// The room at the right for the legend.
+/// Space at the right for the legend.
 const LEGEND_WIDTH: u32 = 250;
 
 /// A line's points: bytes and milliseconds.
@@ -34,7 +34,7 @@ pub fn draw(results: &Results, path: &Path) -> Result<()> {
 
 fn lines(results: &Results) -> Vec<(String, Points)> {
     let mut lines = Vec::new();
-    // A program takes as long without the shim as in exec mode, as far as a plot can show.
+    // In a plot, a program without the shim looks like exec mode.
     let is_shown = |id: &str| !id.starts_with("direct") && !id.starts_with("baseline-exec");
     for (id, label) in results.contestants().into_iter().filter(|(id, _)| is_shown(id)) {
         let mut points: Points = results

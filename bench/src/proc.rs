@@ -1,29 +1,40 @@
-//! What `/proc` tells of a server and the processes that it has started: CPU time and memory.
+//! CPU time and memory of a server and the processes that it has started, from `/proc`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Memory of a server, in bytes of resident pages. Pages that processes share count in each.
+use crate::markdown::mib;
+
+/// Memory of a server, in bytes of resident pages. Pages that processes share count for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Memory {
     /// The server itself.
     pub server: u64,
-    /// All processes that it has started, together.
+    /// Sum of all processes that it has started.
     pub workers: u64,
-    /// How many those are.
     pub worker_count: usize,
 }
 
-/// CPU time so far of a process, of those that it has started, and of those of them that have ended
-/// and were waited for.
+impl fmt::Display for Memory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.worker_count {
+            0 => write!(formatter, "{} MiB", mib(self.server)),
+            _ => write!(formatter, "{} + {} MiB", mib(self.server), mib(self.workers)),
+        }
+    }
+}
+
+/// CPU time so far of a process, of its descendants, and of those that have exited and were waited
+/// for.
 pub fn cpu(root: u32) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for pid in tree(root)? {
-        // One that ends meanwhile is counted with its parent's next time.
+        // One that exits meanwhile is counted with its parent next time.
         total += running(pid).unwrap_or_default();
         total += reaped(pid).unwrap_or_default();
     }
@@ -32,9 +43,17 @@ pub fn cpu(root: u32) -> Result<Duration> {
 
 /// Memory now.
 pub fn memory(root: u32) -> Result<Memory> {
-    let mut memory = Memory { server: resident(root)?, ..Memory::default() };
+    read_memory(root, "VmRSS:")
+}
+
+fn read_memory(root: u32, field: &str) -> Result<Memory> {
+    let read = |pid| -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Ok(kib(&status, field).with_context(|| format!("it has no {field}"))? * 1024)
+    };
+    let mut memory = Memory { server: read(root)?, ..Memory::default() };
     for pid in tree(root)?.into_iter().filter(|pid| *pid != root) {
-        if let Ok(bytes) = resident(pid) {
+        if let Ok(bytes) = read(pid) {
             memory.workers += bytes;
             memory.worker_count += 1;
         }
@@ -42,7 +61,7 @@ pub fn memory(root: u32) -> Result<Memory> {
     Ok(memory)
 }
 
-/// A process and all that descend from it.
+/// A process and its descendants.
 pub fn tree(root: u32) -> Result<Vec<u32>> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
@@ -62,7 +81,7 @@ pub fn tree(root: u32) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// The fields of `/proc/PID/stat` that are used here.
+/// Fields of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     parent: u32,
@@ -88,9 +107,9 @@ impl Stat {
     }
 }
 
-/// CPU time of all threads that a process has now, to the nanosecond. (`stat` counts in hundredths of
-/// a second.)
-fn running(pid: u32) -> Result<Duration> {
+/// CPU time of all threads that a process has now, to the nanosecond (`stat` has hundredths of a
+/// second). Of a process that has exited and was not waited for, that of its main thread.
+pub fn running(pid: u32) -> Result<Duration> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
         let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
@@ -103,11 +122,6 @@ fn reaped(pid: u32) -> Result<Duration> {
     let ticks = sysconf(SysconfVar::CLK_TCK)?.context("the kernel has no clock tick")?;
     let ticks = u64::try_from(ticks)?;
     Ok(Duration::from_nanos(Stat::read(pid)?.reaped * 1_000_000_000 / ticks))
-}
-
-fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    Ok(kib(&status, "VmRSS:").context("it has no VmRSS")? * 1024)
 }
 
 /// A line such as `VmRSS:      4912 kB`.

@@ -1,14 +1,52 @@
 //! What was measured, as the JSON file has it.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+use nix::sys::utsname::uname;
 use serde::{Deserialize, Serialize};
 
+use crate::constrained::ConstrainedRow;
 use crate::load::Connection;
 use crate::proc::Memory;
-use crate::stats::{Ratio, Summary, median, ms};
+use crate::stats::{Spread, Summary, median, ms};
 
-/// Everything.
+/// Everything. Each subcommand measures one section, and leaves the others in the file as they are.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sections {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Results>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constrained: Option<Vec<ConstrainedRow>>,
+}
+
+impl Sections {
+    pub fn read(file: &Path) -> Result<Self> {
+        let failed = || format!("cannot read {}", file.display());
+        let text = fs::read_to_string(file).with_context(failed)?;
+        serde_json::from_str(&text).with_context(failed)
+    }
+
+    /// Replaces the sections of the file that were measured now.
+    pub fn store(&self, file: &Path) -> Result<()> {
+        let mut sections = match fs::read_to_string(file) {
+            Ok(text) => serde_json::from_str(&text)?,
+            Err(_) => serde_json::Map::new(),
+        };
+        if let serde_json::Value::Object(measured) = serde_json::to_value(self)? {
+            sections.extend(measured);
+        }
+        let json = serde_json::to_string(&sections)? + "\n";
+        fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// Calls to servers that run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
     pub machine: Machine,
@@ -16,7 +54,7 @@ pub struct Results {
     pub cells: Vec<Cell>,
     pub memory: Vec<MemoryRow>,
     pub starts: Vec<StartRow>,
-    pub scaling: Option<Ratio>,
+    pub scaling: Option<Spread>,
     pub binary_bytes: u64,
     /// Contestants that were left out, and why.
     pub skipped: Vec<String>,
@@ -28,9 +66,27 @@ pub struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub kernel: String,
-    /// Processes that were running at the start, on average of one minute: 0 on a quiet machine.
+    /// Load average of one minute at the start: 0 on a quiet machine.
     pub load_before: f64,
     pub python: String,
+}
+
+impl Machine {
+    /// This one, with this interpreter.
+    pub fn new(python: &Path) -> Result<Self> {
+        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let version = Command::new(python).arg("--version").output();
+        let version = version.with_context(|| format!("cannot run {}", python.display()))?;
+        Ok(Self {
+            cpu: cpu.map_or("unknown", |(_, name)| name).to_owned(),
+            cores: available_parallelism()?.get(),
+            kernel: uname()?.release().to_string_lossy().into_owned(),
+            load_before: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+            python: String::from_utf8_lossy(&version.stdout).trim().to_owned(),
+        })
+    }
 }
 
 /// How it was measured.
@@ -59,14 +115,14 @@ pub struct Cell {
 pub struct MemoryRow {
     pub contestant: String,
     pub label: String,
-    /// The length of the domains that it was called with.
+    /// Length of the domains in the calls before.
     pub bytes: usize,
     pub calls: usize,
     #[serde(flatten)]
     pub memory: Memory,
 }
 
-/// How long a contestant takes to its socket.
+/// Time from a contestant's start to its socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StartRow {
     pub contestant: String,
@@ -100,21 +156,21 @@ impl Results {
         })
     }
 
-    /// How many times as long one contestant's calls take as another's, with one client. What a
-    /// third one's take may be taken off the former first.
+    /// The time of one contestant's calls in terms of another's, with one client. That of a third
+    /// contestant may be subtracted from the former first.
     pub fn p50_ratio(
         &self,
         (above, less, below): (&str, Option<&str>, &str),
         (bytes_above, bytes_below): (usize, usize),
         connection: Connection,
-    ) -> Option<Ratio> {
+    ) -> Option<Spread> {
         let p50 = |name, bytes| Some(&self.cell(name, bytes, 1, connection)?.summary.rounds_p50_ms);
         let mut above = p50(above, bytes_above)?.clone();
         if let Some(less) = less {
             let less = p50(less, bytes_above)?;
             above.iter_mut().zip(less).for_each(|(above, less)| *above -= less);
         }
-        Ratio::of(&above, p50(below, bytes_below)?)
+        Spread::of_ratios(&above, p50(below, bytes_below)?)
     }
 
     /// The contestants, in the order in which they were measured first.
@@ -134,7 +190,7 @@ impl Results {
         self.memory.iter().find(row).map(|row| row.memory)
     }
 
-    /// How long a contestant takes to its socket.
+    /// The median time from a contestant's start to its socket.
     pub fn start_of(&self, contestant: &str) -> Option<f64> {
         self.starts.iter().find(|row| row.contestant == contestant).map(|row| row.p50_ms)
     }

@@ -1,121 +1,74 @@
-//! A server that was started for the measurement, and ends with it.
+//! A server that runs as long as it is measured.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tempfile::TempDir;
 
+use crate::cgroup::Cgroup;
 use crate::contestant::{Kind, Launch, Parts};
-use crate::log::Log;
+use crate::process::Process;
 
-/// How often the socket is looked for: the resolution of the time from start to socket.
-const LOOK_INTERVAL: Duration = Duration::from_micros(50);
-
-/// A server that has no socket by then will have none.
+/// Time after which a server without a socket has failed.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Between SIGTERM and SIGKILL.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Interval of checks that a server without a socket is still alive, in milliseconds.
+const ALIVE_INTERVAL_MS: u8 = 100;
 
-/// A running server.
+/// A running server, stopped when dropped.
 pub struct Server {
-    child: Child,
+    pub process: Process,
     /// Where it listens.
     pub socket: PathBuf,
-    /// From its start until the socket took a connection.
+    /// From its `exec` until the file of its socket was there.
     pub start: Duration,
-    log: Log,
     /// Removed when dropped.
     _directory: TempDir,
 }
 
 impl Server {
-    /// Starts a contestant, and returns once its socket takes connections.
-    pub fn start(parts: &Parts, kind: &Kind) -> Result<Self> {
+    /// Starts a contestant, and returns once its socket is there.
+    pub fn start(parts: &Parts, kind: &Kind, group: Option<&Cgroup>) -> Result<Self> {
         let directory = directory()?;
         let launch = parts.launch(kind, directory.path())?;
-        Self::launch(launch, directory).with_context(|| format!("cannot start {}", kind.id()))
+        Self::launch(&launch, directory, group)
+            .with_context(|| format!("cannot start {}", kind.id()))
     }
 
-    /// Starts this command, whose socket's directory is `directory` or lies elsewhere.
-    pub fn launch(mut launch: Launch, directory: TempDir) -> Result<Self> {
-        let before = entries(&launch.socket_dir)?;
-        launch.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let started = Instant::now();
-        let mut child = launch.command.spawn().context("cannot run it")?;
-        let log = Log::read(child.stderr.take().context("it has no standard error")?);
-        let mut server = Self {
-            child,
-            socket: PathBuf::new(),
-            start: Duration::ZERO,
-            log,
-            _directory: directory,
-        };
+    /// Starts this command, whose sockets appear in `directory` or elsewhere.
+    pub fn launch(launch: &Launch, directory: TempDir, group: Option<&Cgroup>) -> Result<Self> {
+        let created = Inotify::init(InitFlags::IN_NONBLOCK)?;
+        created.add_watch(&launch.socket_dir, AddWatchFlags::IN_CREATE)?;
+        let mut process = Process::start(&launch.command, group)?;
         loop {
-            let mut fresh =
-                entries(&launch.socket_dir)?.difference(&before).cloned().collect::<Vec<_>>();
-            fresh.retain(|path| UnixStream::connect(path).is_ok());
-            if let Some(socket) = fresh.pop() {
-                server.start = started.elapsed();
-                server.socket = socket;
-                return Ok(server);
+            poll(&mut [PollFd::new(created.as_fd(), PollFlags::POLLIN)], ALIVE_INTERVAL_MS)?;
+            let start = process.age();
+            let names = created.read_events().unwrap_or_default().into_iter();
+            let mut paths = names.filter_map(|event| Some(launch.socket_dir.join(event.name?)));
+            if let Some(socket) = paths.find(|path| path.extension().is_some_and(|e| e == "sock")) {
+                return Ok(Self { process, socket, start, _directory: directory });
             }
-            if let Some(status) = server.child.try_wait()? {
-                bail!("it ended with {status}:\n{}", server.log.last_words());
-            }
-            if started.elapsed() > START_LIMIT {
-                bail!("it has no socket after {START_LIMIT:?}:\n{}", server.log.last_lines());
-            }
-            sleep(LOOK_INTERVAL);
+            process.check_alive()?;
+            let log = || process.log.last_lines();
+            ensure!(start < START_LIMIT, "it has no socket after {START_LIMIT:?}:\n{}", log());
         }
     }
 
-    /// Its process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
-    /// The last lines of its standard error.
+    /// The last lines of its stderr.
     pub fn log(&self) -> String {
-        self.log.last_lines()
+        self.process.log.last_lines()
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(self.child.id().cast_signed());
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = kill(pid, Signal::SIGTERM);
-        }
-        let told = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if told.elapsed() > STOP_LIMIT {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-/// A directory for a socket, whose path is short enough for one.
+/// A directory for a socket, with a path short enough for one.
 pub fn directory() -> Result<TempDir> {
     tempfile::Builder::new().prefix("shim-bench-").tempdir().context("cannot make a directory")
-}
-
-/// Sockets in a directory.
-fn entries(directory: &Path) -> Result<BTreeSet<PathBuf>> {
-    let read =
-        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    let paths = read.flatten().map(|entry| entry.path());
-    Ok(paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).collect())
 }

@@ -1,14 +1,14 @@
-//! Quantiles, and ratios with their spread.
+//! Quantiles, and medians with their spread.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A quantile of fewer values than this many times its own rarity says nothing: the 99th
-/// percentile needs a hundred.
+/// Minimum of values for a 99th percentile: of fewer, it is the maximum.
 const LEAST_FOR_P99: usize = 100;
 
-/// The nearest-rank quantile of sorted values: the smallest that at least `q` of all are not above.
+/// The nearest-rank quantile of sorted values: the smallest value with at least `q` of all at or
+/// below it.
 ///
 /// # Panics
 /// If there are no values, or `q` is not above 0 and at most 1.
@@ -28,7 +28,7 @@ pub fn quantile<T: Copy>(sorted: &[T], q: f64) -> T {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// The median of any values: of an even number, the mean of the two in the middle.
+/// The median: of an even number of values, the mean of the two in the middle.
 ///
 /// # Panics
 /// If there are none.
@@ -47,9 +47,9 @@ pub fn median(values: &[f64]) -> f64 {
 /// One contestant's calls in one round.
 #[derive(Debug, Clone)]
 pub struct Round {
-    /// How long each call took, in no order.
+    /// Time of each call, in no order.
     pub latencies: Vec<Duration>,
-    /// How long all took, from the first one's start to the last one's end.
+    /// From the start of the first call to the end of the last.
     pub elapsed: Duration,
     /// CPU time of the server and its workers.
     pub cpu: Duration,
@@ -64,14 +64,14 @@ impl Round {
     }
 }
 
-/// What all rounds came to.
+/// All rounds of a contestant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many calls were measured.
+    /// Number of calls that were measured.
     pub calls: usize,
     /// The median call, in milliseconds.
     pub p50_ms: f64,
-    /// The 99th percentile, in milliseconds, if there were calls enough.
+    /// The 99th percentile, in milliseconds, if there were enough calls.
     pub p99_ms: Option<f64>,
     /// Calls for each second of wall-clock time.
     pub calls_per_s: f64,
@@ -103,25 +103,26 @@ impl Summary {
     }
 }
 
-/// How many times as long one thing took as another, round by round.
+/// The rounds of something, or of its ratio to something else.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Ratio {
-    /// The median of the rounds' ratios.
+pub struct Spread {
     pub median: f64,
-    /// The least.
     pub min: f64,
-    /// The greatest.
     pub max: f64,
 }
 
-impl Ratio {
-    /// Of two rows of the same length, which were measured in turn. `None` if they are empty.
-    pub fn of(above: &[f64], below: &[f64]) -> Option<Self> {
-        let ratios: Vec<f64> =
-            above.iter().zip(below).map(|(above, below)| above / below).collect();
-        let min = ratios.iter().copied().min_by(f64::total_cmp)?;
-        let max = ratios.iter().copied().max_by(f64::total_cmp)?;
-        Some(Self { median: median(&ratios), min, max })
+impl Spread {
+    /// `None` if there are no values.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let min = values.iter().copied().min_by(f64::total_cmp)?;
+        let max = values.iter().copied().max_by(f64::total_cmp)?;
+        Some(Self { median: median(values), min, max })
+    }
+
+    /// Of the ratios of two rows that were measured in turn, round by round.
+    pub fn of_ratios(above: &[f64], below: &[f64]) -> Option<Self> {
+        let ratios = above.iter().zip(below).map(|(above, below)| above / below);
+        Self::of(&ratios.collect::<Vec<_>>())
     }
 }
 
@@ -179,8 +180,8 @@ mod tests {
     #[test]
     fn ratios_are_taken_round_by_round() {
         // The machine was twice as slow in the second round, for both.
-        let ratio = Ratio::of(&[3.0, 6.0, 4.0], &[1.0, 2.0, 1.0]).unwrap();
-        assert_eq!(ratio, Ratio { median: 3.0, min: 3.0, max: 4.0 });
-        assert_eq!(Ratio::of(&[], &[]), None);
+        let ratio = Spread::of_ratios(&[3.0, 6.0, 4.0], &[1.0, 2.0, 1.0]).unwrap();
+        assert_eq!(ratio, Spread { median: 3.0, min: 3.0, max: 4.0 });
+        assert_eq!(Spread::of(&[]), None);
     }
 }

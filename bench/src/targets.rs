@@ -1,22 +1,22 @@
-//! What is wanted of the numbers, and what CI holds them to.
+//! The targets of the numbers, and the wider limits that CI checks.
 
 use crate::load::Connection::{Dialled, Kept};
 use crate::measure::ORDINARY_BYTES;
 use crate::results::Results;
-use crate::stats::Ratio;
+use crate::stats::Spread;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// One number beside what is wanted.
+/// One number beside its target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     pub what: String,
     pub wanted: Bound,
-    /// On a machine that does other things meanwhile, in short rounds: only what is broken fails.
+    /// For short rounds on a busy machine: only a real fault exceeds it.
     pub tolerated: Bound,
     pub measured: f64,
-    /// Least and most of the rounds, for ratios.
-    pub spread: Option<(f64, f64)>,
+    /// Of the rounds, for ratios.
+    pub spread: Option<Spread>,
     pub unit: &'static str,
 }
 
@@ -40,7 +40,7 @@ impl Bound {
 struct RatioTarget {
     what: &'static str,
     above: &'static str,
-    /// Whose median is taken off that one first.
+    /// The contestant to subtract from the one above first.
     less: Option<&'static str>,
     below: &'static str,
     bytes: (usize, usize),
@@ -50,109 +50,47 @@ struct RatioTarget {
 
 use Bound::{AtLeast, AtMost};
 
+/// Of two contestants with domains of this length, and what is wanted and tolerated.
+const fn ratio(
+    what: &'static str,
+    (above, below): (&'static str, &'static str),
+    bytes: usize,
+    wanted: Bound,
+    tolerated: Bound,
+) -> RatioTarget {
+    RatioTarget { what, above, less: None, below, bytes: (bytes, bytes), wanted, tolerated }
+}
+
+const MB: usize = 1_000_000;
+
+#[rustfmt::skip] // one target, two lines
 const RATIOS: [RatioTarget; 11] = [
-    RatioTarget {
-        what: "transport only / baseline, 8 kB",
-        above: "echo",
-        less: None,
-        below: "baseline",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtMost(1.5),
-        tolerated: AtMost(4.0),
-    },
-    RatioTarget {
-        what: "transport only / baseline, 1 MB",
-        above: "echo",
-        less: None,
-        below: "baseline",
-        bytes: (1_000_000, 1_000_000),
-        wanted: AtMost(1.6),
-        tolerated: AtMost(6.0),
-    },
-    RatioTarget {
-        what: "transport only / baseline with the shim's windows and memory, 8 kB",
-        above: "echo",
-        less: None,
-        below: "baseline-tuned",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtMost(1.5),
-        tolerated: AtMost(4.0),
-    },
-    RatioTarget {
-        what: "transport only / baseline with the shim's windows and memory, 1 MB",
-        above: "echo",
-        less: None,
-        below: "baseline-tuned",
-        bytes: (1_000_000, 1_000_000),
-        wanted: AtMost(1.6),
-        tolerated: AtMost(6.0),
-    },
-    RatioTarget {
-        what: "exec / persistent, same Python hook",
-        above: "exec-python",
-        less: None,
-        below: "persistent-python",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtLeast(35.0),
-        tolerated: AtLeast(8.0),
-    },
-    RatioTarget {
-        what: "gRPC server in Python / persistent Python worker, same edit",
-        above: "python-server",
-        less: None,
-        below: "persistent-python",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtLeast(1.6),
-        tolerated: AtLeast(0.8),
-    },
-    RatioTarget {
-        what: "exec / the same program run directly, Python",
-        above: "exec-python",
-        less: None,
-        below: "direct-python",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtMost(1.15),
-        tolerated: AtMost(2.0),
-    },
-    RatioTarget {
-        what: "exec / the same program run directly, Rust",
-        above: "exec-rust",
-        less: None,
-        below: "direct-rust",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtMost(1.15),
-        tolerated: AtMost(4.0),
-    },
-    RatioTarget {
-        what: "exec without a gRPC call (the baseline) / the same program run directly, Rust",
-        above: "exec-rust",
-        less: Some("baseline"),
-        below: "direct-rust",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtMost(1.15),
-        tolerated: AtMost(4.0),
-    },
-    RatioTarget {
-        what: "exec / a bare server that runs the same program, Rust",
-        above: "exec-rust",
-        less: None,
-        below: "baseline-exec-rust",
-        bytes: (ORDINARY_BYTES, ORDINARY_BYTES),
-        wanted: AtMost(1.15),
-        tolerated: AtMost(3.0),
-    },
-    RatioTarget {
-        what: "transport only, 4 MB / 1 MB",
-        above: "echo",
-        less: None,
-        below: "echo",
-        bytes: (4_000_000, 1_000_000),
-        wanted: AtMost(4.5),
-        tolerated: AtMost(8.0),
-    },
+    ratio("transport only / baseline, 8 kB",
+        ("echo", "baseline"), ORDINARY_BYTES, AtMost(1.5), AtMost(4.0)),
+    ratio("transport only / baseline, 1 MB",
+        ("echo", "baseline"), MB, AtMost(1.6), AtMost(6.0)),
+    ratio("transport only / baseline with the shim's windows and memory, 8 kB",
+        ("echo", "baseline-tuned"), ORDINARY_BYTES, AtMost(1.5), AtMost(4.0)),
+    ratio("transport only / baseline with the shim's windows and memory, 1 MB",
+        ("echo", "baseline-tuned"), MB, AtMost(1.6), AtMost(6.0)),
+    ratio("exec / persistent, same Python hook",
+        ("exec-python", "persistent-python"), ORDINARY_BYTES, AtLeast(35.0), AtLeast(8.0)),
+    ratio("gRPC server in Python / persistent Python worker, same edit",
+        ("python-server", "persistent-python"), ORDINARY_BYTES, AtLeast(1.6), AtLeast(0.8)),
+    ratio("exec / the same program run directly, Python",
+        ("exec-python", "direct-python"), ORDINARY_BYTES, AtMost(1.15), AtMost(2.0)),
+    ratio("exec / the same program run directly, Rust",
+        ("exec-rust", "direct-rust"), ORDINARY_BYTES, AtMost(1.15), AtMost(4.0)),
+    RatioTarget { less: Some("baseline"), ..ratio(
+        "exec without a gRPC call (the baseline) / the same program run directly, Rust",
+        ("exec-rust", "direct-rust"), ORDINARY_BYTES, AtMost(1.15), AtMost(4.0)) },
+    ratio("exec / a bare server that runs the same program, Rust",
+        ("exec-rust", "baseline-exec-rust"), ORDINARY_BYTES, AtMost(1.15), AtMost(3.0)),
+    RatioTarget { bytes: (4 * MB, MB), ..ratio("transport only, 4 MB / 1 MB",
+        ("echo", "echo"), MB, AtMost(4.5), AtMost(8.0)) },
 ];
 
-/// All that can be told from these results.
+/// All targets that these results have numbers for.
 pub fn of(results: &Results) -> Vec<Target> {
     let mut targets = Vec::new();
     for connection in [Dialled, Kept] {
@@ -191,20 +129,20 @@ pub fn of(results: &Results) -> Vec<Target> {
         wanted: AtLeast(1.7),
         tolerated: AtLeast(0.3),
         measured: ratio.median,
-        spread: Some((ratio.min, ratio.max)),
+        spread: Some(ratio),
         unit: "×",
     }));
     targets
 }
 
 impl Target {
-    fn of_ratio(target: &RatioTarget, how: &str, ratio: Ratio) -> Self {
+    fn of_ratio(target: &RatioTarget, how: &str, ratio: Spread) -> Self {
         Self {
             what: format!("{}, {how}", target.what),
             wanted: target.wanted,
             tolerated: target.tolerated,
             measured: ratio.median,
-            spread: Some((ratio.min, ratio.max)),
+            spread: Some(ratio),
             unit: "×",
         }
     }
