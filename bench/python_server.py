@@ -2,8 +2,8 @@
 
     python_server.py SOCKET HOOK
 
-HOOK is the file of the example hook, whose function `define` makes the same edit here. The modules of the wire are those
-that `grpc_tools.protoc` makes of proto/, on PYTHONPATH.
+HOOK is the file of the example hook; its function `define` makes the same edit here. The modules that
+`grpc_tools.protoc` generates from proto/ are on PYTHONPATH.
 """
 
 import importlib.util
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from concurrent import futures
 
 import grpc
@@ -22,9 +23,12 @@ import v1alpha3_pb2_grpc
 # As in grpcio's own examples.
 THREADS = 10
 
+# For calls in flight, of which `Shutdown` is one.
+GRACE_S = 1
+
 
 def load(path):
-    # It finds its SDK beside itself.
+    # The SDK lies beside the hook.
     sys.path.insert(0, os.path.dirname(path))
     spec = importlib.util.spec_from_file_location("hook", path)
     module = importlib.util.module_from_spec(spec)
@@ -34,18 +38,23 @@ def load(path):
 
 class Info(info_pb2_grpc.InfoServicer):
     def Info(self, request, context):
-        point = info_pb2.HookPoint(name="OnDefineDomain", priority=0)
-        return info_pb2.InfoResult(name="python", versions=["v1alpha3"], hookPoints=[point])
+        points = [info_pb2.HookPoint(name=name, priority=0) for name in ("OnDefineDomain", "Shutdown")]
+        return info_pb2.InfoResult(name="python", versions=["v1alpha3"], hookPoints=points)
 
 
 class Callbacks(v1alpha3_pb2_grpc.CallbacksServicer):
-    def __init__(self, hook):
+    def __init__(self, hook, stop):
         self.hook = hook
+        self.stop = stop
 
     def OnDefineDomain(self, request, context):
         domain = request.domainXML.decode()
         result = self.hook(json.loads(request.vmi), domain)
         return v1alpha3_pb2.OnDefineDomainResult(domainXML=(domain if result is None else result).encode())
+
+    def Shutdown(self, request, context):
+        self.stop.set()
+        return v1alpha3_pb2.ShutdownResult()
 
 
 def main():
@@ -53,11 +62,13 @@ def main():
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS), options=unlimited)
     info_pb2_grpc.add_InfoServicer_to_server(Info(), server)
-    v1alpha3_pb2_grpc.add_CallbacksServicer_to_server(Callbacks(load(hook).define), server)
+    stop = threading.Event()
+    v1alpha3_pb2_grpc.add_CallbacksServicer_to_server(Callbacks(load(hook).define, stop), server)
     server.add_insecure_port(f"unix:{socket}")
-    signal.signal(signal.SIGTERM, lambda *_: server.stop(None))
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     server.start()
-    server.wait_for_termination()
+    stop.wait()
+    server.stop(GRACE_S).wait()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ pub enum Language {
     Rust,
     Python,
     Go,
+    /// Exec mode only: a shell cannot read the binary length of a frame.
+    Shell,
 }
 
 impl Language {
@@ -38,6 +40,7 @@ impl Language {
             Self::Rust => "Rust",
             Self::Python => "Python",
             Self::Go => "Go",
+            Self::Shell => "shell",
         }
     }
 }
@@ -79,6 +82,8 @@ pub enum Kind {
     Against(Box<Self>),
     /// The program that exec mode starts, started by the client itself, without a server.
     Direct(Language),
+    /// Nothing but the start of the interpreter: the limit for hooks in Python.
+    Interpreter,
     /// A gRPC server written in Python that makes the edit itself.
     PythonServer,
     /// Another shim, started like the Go shim.
@@ -101,6 +106,7 @@ impl Kind {
             Self::Exec(language) => of("exec", language),
             Self::Against(kind) => format!("{AGAINST}{}", kind.id()),
             Self::Direct(language) => of("direct", language),
+            Self::Interpreter => "interpreter".to_owned(),
             Self::PythonServer => "python-server".to_owned(),
             Self::Peer { name, hook, .. } => of(name, hook),
         }
@@ -123,6 +129,7 @@ impl Kind {
             Self::Exec(language) => format!("exec, {} hook", language.name()),
             Self::Against(kind) => format!("against: {}", kind.label()),
             Self::Direct(language) => format!("{} program run directly", language.name()),
+            Self::Interpreter => "`python3 -c 'import json'`".to_owned(),
             Self::PythonServer => "gRPC server in Python".to_owned(),
             Self::Peer { name, hook, .. } => format!("{name}, {} hook", hook.name()),
         }
@@ -171,6 +178,7 @@ pub struct Parts {
     pub python_hook: PathBuf,
     pub rust_hook: PathBuf,
     pub go_hook: Option<PathBuf>,
+    pub shell_hook: PathBuf,
     /// An interpreter with grpcio, and the directory of the modules generated from `proto/`.
     pub grpc_python: Option<(PathBuf, PathBuf)>,
     pub python_server: PathBuf,
@@ -192,6 +200,7 @@ impl Parts {
             Language::Rust => &self.rust_hook,
             Language::Python => &self.python_hook,
             Language::Go => self.go_hook.as_ref().context("there is no Go hook")?,
+            Language::Shell => &self.shell_hook,
         })
     }
 
@@ -219,6 +228,13 @@ impl Parts {
         let mut command = Command::new(&self.shim);
         command.args(["--version", "v1alpha3", "--mode", mode, "--queue-bytes", QUEUE_BYTES]);
         command.arg("--socket-dir").arg(directory);
+        command
+    }
+
+    /// Starts an interpreter, and imports what every hook needs.
+    pub fn interpreter(&self) -> Command {
+        let mut command = Command::new(&self.python);
+        command.args(["-c", "import json"]);
         command
     }
 
@@ -264,7 +280,7 @@ impl Parts {
                 let shim = self.against.clone().context("there is no shim to compare with")?;
                 return Self { shim, ..self.clone() }.launch(kind, directory);
             }
-            Kind::Direct(_) => bail!("it has no server"),
+            Kind::Direct(_) | Kind::Interpreter => bail!("it has no server"),
             Kind::PythonServer => {
                 let (python, modules) = self.grpc_python.as_ref().context("there is no grpcio")?;
                 let mut command = Command::new(python);

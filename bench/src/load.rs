@@ -16,7 +16,7 @@ use crate::proc;
 use crate::stats::Round;
 
 /// virt-launcher's deadline for one call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time for a server that has bound its socket to listen. With limits it may be throttled between.
 const LISTEN_LIMIT: Duration = Duration::from_secs(1);

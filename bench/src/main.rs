@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod boot;
 mod cgroup;
 mod constrained;
 mod contestant;
@@ -84,6 +85,11 @@ fn run(options: &Options) -> Result<ExitCode> {
             }
             let rows = runtime.block_on(constrained::run(&options.parts(copies)?, *calls))?;
             sections.constrained = Some(rows);
+        }
+        Some(Action::Boot { boots }) => {
+            let (parts, kinds) = (options.parts(copies)?, options.booted(copies)?);
+            let boots = boot::run(&parts, &kinds, *boots, options.skipped());
+            sections.boot = Some(runtime.block_on(boots)?);
         }
         None => sections.calls = Some(runtime.block_on(options.plan(copies)?.run())?),
     }

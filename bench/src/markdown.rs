@@ -7,13 +7,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::constrained;
 use crate::contestant::AGAINST;
 use crate::load::Connection;
 use crate::measure::ORDINARY_BYTES;
 use crate::results::{Cell, Machine, Results, Sections};
 use crate::stats::Spread;
 use crate::targets::{self, Bound};
+use crate::{boot, constrained};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -65,6 +65,7 @@ pub fn tables(sections: &Sections) -> Vec<Table> {
         }
     }
     tables.extend(sections.constrained.as_deref().map(constrained::table));
+    tables.extend(sections.boot.iter().flat_map(boot::tables));
     tables
 }
 

@@ -42,6 +42,14 @@ pub struct Options {
     /// The hook in Go; without it, no Go hook is measured
     #[arg(long, global = true, value_name = "PATH")]
     go_hook: Option<PathBuf>,
+    /// The hook in shell
+    #[arg(
+        long,
+        global = true,
+        default_value = "examples/shell/onDefineDomain",
+        value_name = "PATH"
+    )]
+    shell_hook: PathBuf,
     /// An interpreter with grpcio; without it, no server in Python is measured
     #[arg(long, global = true, requires = "grpc_modules", value_name = "PATH")]
     grpc_python: Option<PathBuf>,
@@ -97,6 +105,12 @@ pub enum Action {
         #[arg(long, default_value = "100")]
         calls: usize,
     },
+    /// Measures one boot, from exec to exit, with and without those limits
+    Boot {
+        /// Boots of each contestant
+        #[arg(long, default_value = "15")]
+        boots: usize,
+    },
     /// Makes tables, and the plot, from an earlier run
     Render {
         /// Its performance.json
@@ -142,7 +156,7 @@ impl Options {
     /// What the contestants are made of. Programs are copied to `copies`: a copy starts faster than
     /// what a linker wrote, because its pages lie together, and images contain copies.
     pub fn parts(&self, copies: &Path) -> Result<Parts> {
-        for path in [&self.python, &self.python_hook] {
+        for path in [&self.python, &self.python_hook, &self.shell_hook] {
             check_exists(path)?;
         }
         let copy = |program: &Path, name| copy(program, &copies.join(name));
@@ -156,6 +170,7 @@ impl Options {
             python_hook: std::path::absolute(&self.python_hook)?,
             rust_hook: copy(&self.rust_hook, "hook-rust")?,
             go_hook: optional(&self.go_hook, "hook-go")?,
+            shell_hook: self.shell_hook.clone(),
             grpc_python: self.grpc_python.clone().zip(self.grpc_modules.clone()),
             python_server: Path::new(env!("CARGO_MANIFEST_DIR")).join("python_server.py"),
             busy_hook: Path::new(env!("CARGO_MANIFEST_DIR")).join("busy.py"),
@@ -198,6 +213,18 @@ impl Options {
             memory_calls: self.memory_calls,
             starts: self.starts,
         })
+    }
+
+    /// Whose boots to measure.
+    pub fn booted(&self, copies: &Path) -> Result<Vec<Kind>> {
+        let workers = self.there_are([Language::Python, Language::Rust, Language::Go]);
+        let programs = [&workers[..], &[Language::Shell]].concat();
+        let mut kinds = vec![Kind::Interpreter];
+        kinds.extend(workers.into_iter().map(Kind::Persistent));
+        kinds.extend(programs.iter().copied().map(Kind::Exec));
+        kinds.push(Kind::PythonServer);
+        kinds.extend(self.peers(&programs, copies)?);
+        self.select(kinds)
     }
 
     /// Contestants that can only be left out, and why.

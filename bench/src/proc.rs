@@ -46,6 +46,11 @@ pub fn memory(root: u32) -> Result<Memory> {
     read_memory(root, "VmRSS:")
 }
 
+/// The peak of each process that runs now.
+pub fn peak_memory(root: u32) -> Result<Memory> {
+    read_memory(root, "VmHWM:")
+}
+
 fn read_memory(root: u32, field: &str) -> Result<Memory> {
     let read = |pid| -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

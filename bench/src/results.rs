@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
 use serde::{Deserialize, Serialize};
 
+use crate::boot::Boots;
 use crate::constrained::ConstrainedRow;
 use crate::load::Connection;
 use crate::proc::Memory;
@@ -23,6 +24,8 @@ pub struct Sections {
     pub calls: Option<Results>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constrained: Option<Vec<ConstrainedRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boots>,
 }
 
 impl Sections {

@@ -28,6 +28,9 @@ pub struct Server {
     pub start: Duration,
     /// Removed when dropped.
     _directory: TempDir,
+    /// Closed at the end only: to close it takes the kernel milliseconds. So servers must not
+    /// inherit it either.
+    _created: Inotify,
 }
 
 impl Server {
@@ -41,7 +44,7 @@ impl Server {
 
     /// Starts this command, whose sockets appear in `directory` or elsewhere.
     pub fn launch(launch: &Launch, directory: TempDir, group: Option<&Cgroup>) -> Result<Self> {
-        let created = Inotify::init(InitFlags::IN_NONBLOCK)?;
+        let created = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         created.add_watch(&launch.socket_dir, AddWatchFlags::IN_CREATE)?;
         let mut process = Process::start(&launch.command, group)?;
         loop {
@@ -50,7 +53,13 @@ impl Server {
             let names = created.read_events().unwrap_or_default().into_iter();
             let mut paths = names.filter_map(|event| Some(launch.socket_dir.join(event.name?)));
             if let Some(socket) = paths.find(|path| path.extension().is_some_and(|e| e == "sock")) {
-                return Ok(Self { process, socket, start, _directory: directory });
+                return Ok(Self {
+                    process,
+                    socket,
+                    start,
+                    _directory: directory,
+                    _created: created,
+                });
             }
             process.check_alive()?;
             let log = || process.log.last_lines();

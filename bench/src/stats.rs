@@ -126,9 +126,10 @@ impl Spread {
     }
 }
 
-/// In milliseconds.
+/// In milliseconds, with at most six decimal places in a file.
+#[expect(clippy::cast_precision_loss, reason = "2^52 ns are 52 days")]
 pub fn ms(time: Duration) -> f64 {
-    1e3 * time.as_secs_f64()
+    time.as_nanos() as f64 / 1e6
 }
 
 #[cfg(test)]
