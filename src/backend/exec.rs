@@ -244,8 +244,8 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::super::fake::{
-        DOMAIN, FakeSpawner, FakeWorker, KILL_GRACE, SECOND, Started, command, domain, domain_call,
-        domain_call_with, failure, node_call, settings, settle, soon,
+        DOMAIN, FakeSpawner, FakeWorker, Holder, KILL_GRACE, SECOND, Started, command, domain,
+        domain_call, domain_call_with, failure, node_call, settings, settle, soon,
     };
     use super::*;
     use crate::admission::Load;
@@ -463,7 +463,7 @@ mod tests {
             let (call, mut process) = bench.run(domain_call(), 60 * SECOND).await;
             let start = Instant::now();
             process.write(b"<domain>its").await;
-            let mut held = process.exit_with_stdout_held(0);
+            let mut held = process.exit_with_stdout_held(0, Holder::OutsideGroup);
             held.write_all(b"</domain>").await.unwrap();
             settle().await;
             assert!(!call.is_finished());
