@@ -14,8 +14,8 @@ use super::process::Stdout;
 use crate::frame::{FrameDecoder, FrameError, Item, Stray};
 use crate::rpc::{Incoming, MessageReader};
 
-/// Bytes that one system call reads from a pipe or writes to it: a quarter of the pipe's capacity. If
-/// each call filled or emptied the pipe, both sides would sleep in turn.
+/// Bytes that one system call reads from a pipe or writes to it: a quarter of the pipe's capacity.
+/// If each call filled or emptied the pipe, both sides would sleep in turn.
 const STEP_BYTES: usize = 16 * 1024;
 
 /// What was read from a worker's stdout.

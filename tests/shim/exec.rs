@@ -51,7 +51,7 @@ async fn the_longest_argument_is_served_and_one_byte_more_is_explained() {
     assert_eq!(
         status.message(),
         "hook onDefineDomain exceeded a size limit: the argument --domain is 131072 bytes long and \
-         Linux takes at most 131071 bytes for one argument; --mode persistent has no such limit"
+         Linux accepts at most 131071 bytes for one argument; --mode persistent has no such limit"
     );
     let vmi = json!({"a": "x".repeat(200_000)});
     let status = shim.define(&vmi, DOMAIN).await.unwrap_err();

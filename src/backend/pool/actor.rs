@@ -196,8 +196,8 @@ impl<S: Spawn> Actor<S> {
         }
         let (id, WorkerExit { cause, unsent }) = match exited {
             Ok((_, exited)) => exited,
-            // The task panicked, which the panic hook has logged. Dropping it has killed the process
-            // and failed the callers.
+            // The task panicked, which the panic hook has logged. Dropping it has killed the
+            // process and failed the callers.
             Err(error) => {
                 let Some(id) = self.members.id_of(error.id()) else { return };
                 let fault = format!("{} was lost by an internal error of the shim", self.command);
@@ -219,7 +219,8 @@ impl<S: Spawn> Actor<S> {
         }
     }
 
-    /// A worker did not start, or failed while it was idle. The next one is started after a back-off.
+    /// A worker did not start, or failed while it was idle. The next one is started after a
+    /// back-off.
     fn on_failed_worker(&mut self, fault: String) {
         let wait = humantime::format_duration(self.restart.failed(Instant::now()));
         if self.restart.tripped() {
@@ -283,8 +284,8 @@ impl<S: Spawn> Actor<S> {
         ))
     }
 
-    /// Sends waiting calls to free workers, oldest call and oldest worker first. Second attempts go to
-    /// unused workers, before all other calls.
+    /// Sends waiting calls to free workers, oldest call and oldest worker first. Second attempts go
+    /// to unused workers, before all other calls.
     fn dispatch(&mut self) {
         let max = self.settings.max_requests;
         while let Some(member) =

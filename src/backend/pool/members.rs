@@ -106,8 +106,8 @@ impl Member {
         self.ready().filter(|ready| ready.in_flight == 0).map(|ready| ready.idle_since)
     }
 
-    /// Returns when the write of its last call counts as stalled, and how many more calls it accepts
-    /// once that call is written.
+    /// Returns when the write of its last call counts as stalled, and how many more calls it
+    /// accepts once that call is written.
     fn free_after_write(&self) -> Option<(Instant, usize)> {
         let ready = self.ready().filter(|ready| !ready.exclusive)?;
         Some((ready.write_began? + WRITE_STALL_TIMEOUT, ready.concurrency - ready.in_flight))

@@ -2,13 +2,13 @@
 //! waits, when a worker is started and when it is stopped.
 //!
 //! # Theory of operation
-//! One task, the [`Actor`], owns the queue and counts each worker's calls in flight. Handlers send it
-//! jobs, workers send it reports, and it never waits for either, so it cannot be blocked. A slot of a
-//! worker is free after the worker's report, or after its process was reaped.
+//! One task, the [`Actor`], owns the queue and counts each worker's calls in flight. Handlers send
+//! it jobs, workers send it reports, and it never waits for either, so it cannot be blocked. A slot
+//! of a worker is free after the worker's report, or after its process was reaped.
 //!
 //! The queue is one FIFO, limited in calls and in bytes; a call waits in it until its deadline at
-//! most. The pool grows while calls wait. Calls go to the oldest worker that is free, so that workers
-//! that the load does not need stay idle, and are stopped after `--idle-timeout`.
+//! most. The pool grows while calls wait. Calls go to the oldest worker that is free, so that
+//! workers that the load does not need stay idle, and are stopped after `--idle-timeout`.
 //!
 //! ```text
 //!                  ┌────────────── unsent (worker exited first) ─────────────┐
@@ -21,8 +21,8 @@
 //!           caller gets an error                     caller gets an error
 //! ```
 //!
-//! A second attempt runs alone on a worker that has had no call before. If the pool is full, a worker
-//! is retired to make space.
+//! A second attempt runs alone on a worker that has had no call before. If the pool is full, a
+//! worker is retired to make space.
 //!
 //! ```text
 //!                 initialize              --idle-timeout, --max-requests, evicted, shutdown
@@ -32,9 +32,9 @@
 //!     └─────────── failed          over a call: replaced at once
 //! ```
 //!
-//! A worker that fails to start, or fails while it is idle, is replaced after a back-off that doubles.
-//! After too many failures the circuit breaker trips: calls that find no worker fail at once, while
-//! the pool goes on starting workers slowly. See [`restart`].
+//! A worker that fails to start, or fails while it is idle, is replaced after a back-off that
+//! doubles. After too many failures the circuit breaker trips: calls that find no worker fail at
+//! once, while the pool goes on starting workers slowly. See [`restart`].
 
 mod actor;
 mod members;
@@ -58,8 +58,8 @@ use super::process::{CommandLine, Spawn};
 use crate::error::{HookFailure, HookResult, StartError};
 use crate::hook::{HookCall, HookName};
 
-/// Capacity of the channels between tasks. The receivers wait for nothing but their next message, so
-/// it can be small.
+/// Capacity of the channels between tasks. The receivers wait for nothing but their next message,
+/// so it can be small.
 const CHANNEL_CAPACITY: usize = 32;
 
 /// Time after its deadline at which the pool itself fails a call: half of the smallest margin that

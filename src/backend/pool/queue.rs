@@ -21,8 +21,8 @@ impl Queue {
         Self { pending: VecDeque::new(), retries: VecDeque::new(), budget: Budget::new(limit) }
     }
 
-    /// Adds a call that has just arrived, or refuses it. The first `exempt` calls of the queue have a
-    /// worker already and do not count.
+    /// Adds a call that has just arrived, or refuses it. The first `exempt` calls of the queue have
+    /// a worker already and do not count.
     pub(super) fn push(&mut self, mut job: Job, exempt: usize) {
         match self.budget.admit(job.call().bytes(), exempt) {
             Ok(place) => {

@@ -1,7 +1,7 @@
 //! When a worker is started after others have failed: back-off and circuit breaker.
 //!
-//! A failure is an exit before `initialize` was answered, or a crash of an idle worker. What a call does
-//! to its worker is not a failure: one bad document must not make the pool unavailable.
+//! A failure is an exit before `initialize` was answered, or a crash of an idle worker. What a call
+//! does to its worker is not a failure: one bad document must not make the pool unavailable.
 //!
 //! ```text
 //!           INTENSITY failures within PERIOD, or in a row
@@ -21,8 +21,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Maximum back-off between two starts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// After this many failures within [`PERIOD`], or in a row, the circuit breaker trips and calls fail
-/// at once instead of waiting for the next start.
+/// After this many failures within [`PERIOD`], or in a row, the circuit breaker trips and calls
+/// fail at once instead of waiting for the next start.
 const INTENSITY: usize = 5;
 
 /// Time for which a failure counts once a worker has started after it.
@@ -67,8 +67,8 @@ impl Restart {
         self.tripped = false;
     }
 
-    /// Ends the back-off when a call finished, if a worker has started since the last failure: without
-    /// one, old workers still serve while no new one can be started.
+    /// Ends the back-off when a call finished, if a worker has started since the last failure:
+    /// without one, old workers still serve while no new one can be started.
     pub(super) fn call_finished(&mut self) {
         if self.came_up {
             self.wait = None;

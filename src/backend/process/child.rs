@@ -45,9 +45,9 @@ pub trait Child: Send + Sync + 'static {
     /// Returns the process id, which is also its group's.
     fn pid(&self) -> i32;
 
-    /// Attributes lines of stderr to this call from now on. If it is the only call in flight, earlier
-    /// lines are discarded: they belong to another VM's call and must not appear in its error. With
-    /// several calls in flight, lines cannot be attributed.
+    /// Attributes lines of stderr to this call from now on. If it is the only call in flight,
+    /// earlier lines are discarded: they belong to another VM's call and must not appear in its
+    /// error. With several calls in flight, lines cannot be attributed.
     fn set_call(&self, hook: &HookName, id: u64, only: bool);
 
     /// Waits for the exit, and reaps. Cancel safe.
@@ -56,8 +56,8 @@ pub trait Child: Send + Sync + 'static {
     /// Sends SIGTERM to the group.
     fn terminate(&self);
 
-    /// Sends SIGKILL to what remains of the group. After the leader has been reaped the group id may
-    /// be reused, so nothing is signalled again.
+    /// Sends SIGKILL to what remains of the group. After the leader has been reaped the group id
+    /// may be reused, so nothing is signalled again.
     fn kill_group(&mut self);
 
     /// Returns the last lines of stderr so far.

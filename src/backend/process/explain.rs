@@ -1,4 +1,4 @@
-//! Why a program could not be started: the bare error number names none of the causes.
+//! Why a program could not be started: an error number alone does not name the cause.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use rustix::param::page_size;
 use super::program::find_in_path;
 use super::{Launch, SpawnError};
 
-/// The cause, in words.
 pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError {
     let command = launch.command;
     let cannot = |why: String| SpawnError::CannotRun(format!("cannot run {command}: {why}"));
@@ -57,22 +56,22 @@ pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError
 }
 
 fn explain_too_long(launch: &Launch<'_>) -> String {
-    // Linux takes 32 pages for one argument, its terminating NUL included.
+    // Linux accepts 32 pages for one argument, including the terminating NUL.
     let limit = page_size() * 32 - 1;
     let longest = launch.documents.iter().max_by_key(|(_, document)| document.len());
     let Some((flag, document)) = longest.filter(|(_, document)| document.len() > limit) else {
-        return "the arguments and the environment together are longer than the kernel takes; \
+        return "the arguments and the environment together are longer than the kernel accepts; \
                 --mode persistent has no such limit"
             .to_owned();
     };
     format!(
-        "the argument {flag} is {} bytes long and Linux takes at most {limit} bytes for one \
+        "the argument {flag} is {} bytes long and Linux accepts at most {limit} bytes for one \
          argument; --mode persistent has no such limit",
         document.len()
     )
 }
 
-/// The first line of a file, as far as the kernel itself looks.
+/// Returns the first line of a file, up to the length that the kernel reads.
 fn first_line(path: &Path) -> std::io::Result<String> {
     let mut start = Vec::new();
     std::fs::File::open(path)?.take(255).read_to_end(&mut start)?;

@@ -1,8 +1,8 @@
-//! How much memory processes have.
+//! The memory of processes.
 
 use std::path::Path;
 
-/// Bytes in RAM of all processes in a group: a worker may be started by a shell that goes on running.
+/// Returns the bytes in RAM of all processes in a group: a worker may run below a shell.
 pub(super) fn of_group(group: i32) -> u64 {
     let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
     let members = processes.flatten().map(|process| process.path());
@@ -12,13 +12,13 @@ pub(super) fn of_group(group: i32) -> u64 {
         .sum()
 }
 
-/// The group, by `PID (NAME) STATE PARENT GROUP …`. `None` if there is no such process (any more).
+/// Reads the group from `PID (NAME) STATE PARENT GROUP …`. `None` if the process does not exist.
 fn group_of(process: &Path) -> Option<i32> {
     let stat = std::fs::read_to_string(process.join("stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
 }
 
-/// By the line `VmRSS:    1234 kB`. Nothing, if the process has no memory any more.
+/// Reads the line `VmRSS:    1234 kB`. Returns 0 for a process that has exited.
 fn resident(process: &Path) -> u64 {
     let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

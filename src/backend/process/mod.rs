@@ -1,15 +1,16 @@
-//! One child process, from spawn to reaping: what exec mode and workers share.
+//! Child processes, from spawn to reaping: what exec mode and workers share.
 //!
 //! # Theory of operation
-//! Every child leads a process group of its own, so that what it started itself can be
-//! signalled with it. [`Process::spawn`] hands out the pipes of standard input and output;
-//! standard error is drained here, by a task that logs each line and keeps the last ones for
-//! the text of an error. A child is ended by [`Process::stop`]: SIGTERM to the group, a grace,
-//! SIGKILL to the group, reaped. A `Process` that is dropped before it was reaped is killed
-//! with its group at once and reaped by a task of its own, so no path can leave one behind. What
-//! children leave behind themselves, [`reaper`] sees to.
+//! Every child leads a process group, so that its own child processes are signalled with it.
+//! [`Process::spawn`] returns the pipes of stdin and stdout. A task reads stderr: it logs each line
+//! and keeps the last ones for the text of an error.
 //!
-//! End-of-file of a pipe is never waited for without a limit: a grandchild may hold it open.
+//! [`Child::stop`] sends SIGTERM to the group, waits for the kill grace, sends SIGKILL to the
+//! group, and reaps the child. A `Process` that is dropped before it was reaped is killed with its
+//! group at once and reaped by a task, so no code path can leave one behind. The [`reaper`]
+//! collects the orphans that children leave.
+//!
+//! EOF of a pipe is never waited for without a limit: another process may hold it open.
 
 #![expect(
     clippy::disallowed_types,
@@ -55,14 +56,14 @@ pub(super) const PROTOCOL_VARIABLE: &str = "KUBEVIRT_HOOK_PROTOCOL";
 /// The environment variable that tells an argv-style program why KubeVirt calls.
 const CONTEXT_VARIABLE: &str = "KUBEVIRT_HOOK_CONTEXT";
 
-/// Timeout for reading what an exited process left in a pipe. It is in the pipe already, so the timeout
-/// is only reached when a process outside the group holds the pipe open.
+/// Timeout for reading what an exited process left in a pipe. It is in the pipe already, so the
+/// timeout is only reached when a process outside the group holds the pipe open.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a process may take to die of SIGKILL. Only one that is stuck in the kernel does.
+/// Timeout for a killed process to be reaped. Only one that is stuck in the kernel takes longer.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Sets the kernel's `no_new_privs`, which every child inherits and nobody can take back.
+/// Sets the kernel's `no_new_privs`, which every child inherits and which cannot be unset.
 pub(super) fn set_no_new_privs() -> Result<(), StartError> {
     rustix::thread::set_no_new_privs(true).map_err(|error| StartError::System {
         what: "set no_new_privs (--no-new-privs)",
@@ -70,10 +71,10 @@ pub(super) fn set_no_new_privs() -> Result<(), StartError> {
     })
 }
 
-/// Why a program could not be started, in words that name the cause.
+/// Why a program could not be started. The text names the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// An argument is longer than the kernel takes.
+    /// An argument is longer than the kernel accepts.
     #[error("{0}")]
     ArgumentTooLong(String),
     /// The program cannot be run.
@@ -81,36 +82,36 @@ pub enum SpawnError {
     CannotRun(String),
 }
 
-/// What a child is started for and with.
+/// How a child is started.
 pub struct Launch<'a> {
     /// The program and its fixed arguments.
     pub command: &'a CommandLine,
-    /// More arguments. They may be documents: none of them is ever shown.
+    /// Flags and documents as further arguments. Documents are never logged.
     pub documents: &'a [(&'static str, &'a [u8])],
-    /// The value of [`PROTOCOL_VARIABLE`], or none for an argv-style program.
+    /// The value of `KUBEVIRT_HOOK_PROTOCOL`. `None` for an argv-style program.
     pub protocol: Option<&'static str>,
-    /// The value of [`CONTEXT_VARIABLE`].
+    /// The value of `KUBEVIRT_HOOK_CONTEXT`.
     pub context: Option<&'a str>,
-    /// Whether it gets a standard input to read from.
+    /// Whether it has a stdin.
     pub stdin: bool,
-    /// The hook that it runs, if it runs but one: log lines name it.
+    /// The hook that log lines name, if the child runs only one.
     pub hook: Option<&'a HookName>,
-    /// The most memory that it may take for its data, in bytes.
+    /// Maximum number of bytes of memory for its data.
     pub memory: Option<u64>,
 }
 
-/// A child's standard input, seen from here: the end that is written.
+/// The shim's end of a child's stdin.
 pub type Stdin = ChildStdin;
 
-/// A child's standard output, seen from here: the end that is read.
+/// The shim's end of a child's stdout.
 pub(super) type Stdout = ChildStdout;
 
-/// How a child ended.
+/// How a child exited.
 #[derive(Debug, Clone, Copy)]
 pub enum Exit {
     /// It was reaped.
     Status(ExitStatus),
-    /// It does not even die of SIGKILL; the runtime goes on waiting for it.
+    /// It survived SIGKILL; the runtime goes on waiting for it.
     Stuck,
 }
 
@@ -121,7 +122,7 @@ impl Exit {
         self.code() == Some(0)
     }
 
-    /// The status with which it exited. `None` if it was killed.
+    /// Returns its exit status. `None` if it was killed.
     #[must_use]
     pub fn code(self) -> Option<i32> {
         match self {
@@ -142,9 +143,7 @@ impl fmt::Display for Exit {
         // The standard library knows the names: `signal: 11 (SIGSEGV) (core dumped)`.
         let text = status.to_string();
         match text.split(['(', ')']).find(|part| part.starts_with("SIG")) {
-            Some("SIGKILL") => {
-                f.write_str("was killed by SIGKILL (out of memory, if nobody sent it)")
-            }
+            Some("SIGKILL") => f.write_str("was killed by SIGKILL (probably out of memory)"),
             Some(signal) => write!(f, "was killed by {signal}"),
             // Real-time signals have none.
             None => write!(f, "ended with {status}"),
@@ -152,20 +151,18 @@ impl fmt::Display for Exit {
     }
 }
 
-/// A child, from its start on.
+/// A running or exited child.
 pub struct Process {
-    life: Life,
+    state: State,
     group: Pid,
+    /// Whether the group id may have been reused.
     group_is_gone: bool,
     stderr: Arc<Stderr>,
     drain: Option<JoinHandle<()>>,
 }
 
-/// Whether a child is there to be waited for.
-enum Life {
-    /// It has not been reaped.
+enum State {
     Unreaped { child: tokio::process::Child, registered: RegisteredChild },
-    /// It has been: its number may be another's now.
     Reaped(Exit),
 }
 
@@ -178,14 +175,14 @@ impl Process {
         for (flag, document) in launch.documents {
             command.arg(flag).arg(OsStr::from_bytes(document));
         }
-        // What the shim itself was started with says nothing about this child.
+        // The shim's own variables of these names must not reach the child.
         for (name, value) in
             [(PROTOCOL_VARIABLE, launch.protocol), (CONTEXT_VARIABLE, launch.context)]
         {
             if let Some(value) = value {
                 command.env(name, value);
             } else if std::env::var_os(name).is_some() {
-                // Only then: after any change the whole environment is copied for the child.
+                // Only if it is set: any change copies the whole environment.
                 command.env_remove(name);
             }
         }
@@ -206,7 +203,8 @@ impl Process {
         if let Some(bytes) = launch.memory
             && let Err(error) = limit::data(group, bytes)
         {
-            // Dropping the child kills it. It is nobody's yet, so it is reaped as an orphan is.
+            // Dropping the child kills it. It is not registered yet, so the orphan reaper collects
+            // it.
             let what = format!("cannot run {command_line} with --worker-memory: {error}");
             return Err(SpawnError::CannotRun(what));
         }
@@ -220,7 +218,7 @@ impl Process {
         let drain =
             tokio::spawn(stderr::drain(pipe, shared.clone(), pid, command_line.to_string()));
         let process = Self {
-            life: Life::Unreaped { child, registered },
+            state: State::Unreaped { child, registered },
             group,
             group_is_gone: false,
             stderr: shared,
@@ -229,7 +227,7 @@ impl Process {
         Ok((process, pipes))
     }
 
-    /// Bytes of memory that the child and its group have in RAM.
+    /// Returns the bytes in RAM of the child and its group.
     #[must_use]
     pub fn memory(&self) -> u64 {
         memory::of_group(self.pid())
@@ -237,7 +235,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         if !self.group_is_gone {
-            // A group whose last member is gone is no error: that is what was wanted.
+            // An error means that the group has no process left.
             let _ = kill_process_group(self.group, signal);
         }
     }
@@ -259,19 +257,19 @@ impl Child for Process {
     }
 
     async fn wait(&mut self) -> Exit {
-        let child = match &mut self.life {
-            Life::Unreaped { child, .. } => child,
-            Life::Reaped(exit) => return *exit,
+        let child = match &mut self.state {
+            State::Unreaped { child, .. } => child,
+            State::Reaped(exit) => return *exit,
         };
         let exit = match child.wait().await {
             Ok(status) => Exit::Status(status),
             Err(error) => {
-                // The kernel knows no such child: someone else reaped it.
+                // The kernel knows no such child: it was reaped elsewhere.
                 tracing::error!(pid = self.pid(), %error, "cannot wait for a child process");
                 Exit::Stuck
             }
         };
-        self.life = Life::Reaped(exit);
+        self.state = State::Reaped(exit);
         exit
     }
 
@@ -281,7 +279,7 @@ impl Child for Process {
 
     fn kill_group(&mut self) {
         self.signal(Signal::KILL);
-        self.group_is_gone |= matches!(self.life, Life::Reaped(_));
+        self.group_is_gone |= matches!(self.state, State::Reaped(_));
     }
 
     fn stderr_so_far(&self) -> Vec<String> {
@@ -310,13 +308,13 @@ impl Child for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if matches!(self.life, Life::Reaped(_)) {
+        if matches!(self.state, State::Reaped(_)) {
             return;
         }
         self.kill_group();
-        let unreaped = std::mem::replace(&mut self.life, Life::Reaped(Exit::Stuck));
-        // Without a runtime this is the end of the shim, and the child is killed all the same.
-        if let (Life::Unreaped { mut child, registered }, Ok(runtime)) =
+        let unreaped = std::mem::replace(&mut self.state, State::Reaped(Exit::Stuck));
+        // Without a runtime the shim is exiting, and the kernel's process 1 reaps the child.
+        if let (State::Unreaped { mut child, registered }, Ok(runtime)) =
             (unreaped, Handle::try_current())
         {
             runtime.spawn(async move {
@@ -327,7 +325,7 @@ impl Drop for Process {
     }
 }
 
-/// Reads what an ended process has left in a pipe, up to `limit` bytes.
+/// Reads what an exited process left in a pipe, until `into` is full.
 pub(super) async fn read_rest(
     stdout: &mut (impl AsyncRead + Unpin),
     into: &mut (impl bytes::BufMut + Send),
@@ -346,12 +344,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exit_is_told_by_its_status_or_the_name_of_the_signal() {
+    fn an_exit_shows_its_status_or_the_name_of_the_signal() {
         let text = |raw| Exit::Status(ExitStatus::from_raw(raw)).to_string();
         assert_eq!(text(3 << 8), "exited with status 3");
         assert_eq!(text(15), "was killed by SIGTERM");
         assert_eq!(text(0x8b), "was killed by SIGSEGV", "with a core dump");
-        assert!(text(9).starts_with("was killed by SIGKILL (out of memory"));
+        assert!(text(9).contains("SIGKILL (probably out of memory)"));
         assert_eq!(text(40), "ended with signal: 40", "real-time signals have no names");
     }
 }

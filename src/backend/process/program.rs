@@ -1,4 +1,4 @@
-//! Programs: how they are named, and where they are found.
+//! Programs: their command lines, and the search in `$PATH`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -13,7 +13,7 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// From words, the first of which is the program. `None` if there are none.
+    /// The first word is the program. Returns `None` if there are no words.
     #[must_use]
     pub fn from_words(words: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let mut words = words.into_iter();
@@ -21,7 +21,7 @@ impl CommandLine {
         Some(Self { program, args: words.collect() })
     }
 
-    /// The file that would be run.
+    /// Returns the file that would be run.
     pub(super) fn resolve(&self) -> Option<PathBuf> {
         if Path::new(&self.program).components().count() > 1 {
             return Some(PathBuf::from(&self.program));
@@ -48,18 +48,18 @@ impl fmt::Debug for CommandLine {
     }
 }
 
-/// Why no program of some name was found in `$PATH`.
+/// Why a program was not found in `$PATH`.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::backend) enum NotFound {
-    /// There is no file of that name.
+    /// No directory has a file of that name.
     #[error("there is no program of that name in $PATH")]
     Absent,
-    /// There is a file, and it may not be executed.
+    /// There is a file, but it is not executable.
     #[error("{} is not executable (chmod +x, or defaultMode: 0755 for a ConfigMap)", .0.display())]
     NotExecutable(PathBuf),
 }
 
-/// Looks a program up in `$PATH`, as a shell does.
+/// Looks up a program in `$PATH`, as a shell does.
 pub(in crate::backend) fn find_in_path(name: &OsStr) -> Result<PathBuf, NotFound> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut unusable = None;

@@ -1,4 +1,4 @@
-//! Standard error of a child: each line is logged, the last ones are kept for an error's text.
+//! The stderr of a child: each line is logged, the last ones are kept for the text of an error.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,27 +11,29 @@ use tokio::time::sleep;
 use crate::hook::HookName;
 use crate::text::clip;
 
-/// A longer line of standard error is cut here. Under 16 KiB, so that the log's line, with its
-/// own fields, stays below what container runtimes split.
+/// Maximum length of a line; the rest is cut off. Under 16 KiB, so that container runtimes do not
+/// split the log line, which has more fields.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// After so many lines the reader pauses for a moment, so that the log's writer keeps up and loses
-/// none of an ordinary hook's. What a hook writes meanwhile waits in its pipe.
+/// Number of lines after which the reader pauses, so that the log writer keeps up and drops no
+/// lines of an ordinary hook. Meanwhile the hook's lines wait in the pipe.
 const BURST_LINES: usize = 64;
 
-/// The pause. 64 lines in it are more than a log is good for.
+/// Length of the pause: 32,000 lines per second are more than a log can be used for.
 const BURST_PAUSE: Duration = Duration::from_millis(2);
 
-/// How many lines of standard error are kept for an error's text.
+/// Number of lines that are kept for the text of an error.
 const KEPT_LINES: usize = 20;
 
-/// How much of each line is kept; 20 of them are five times what a gRPC status message holds.
+/// Maximum number of bytes kept of each line. 20 such lines are five times as long as a gRPC status
+/// message may be.
 const KEPT_LINE_BYTES: usize = 1024;
 
-/// What a child's standard error has said.
+/// The last lines of a child's stderr.
 #[derive(Default)]
 pub(super) struct Stderr {
     kept: Mutex<VecDeque<String>>,
+    /// The call that new lines are attributed to.
     call: Mutex<(Option<HookName>, Option<u64>)>,
 }
 
@@ -58,7 +60,7 @@ impl Stderr {
     }
 }
 
-/// Reads standard error to its end, whatever stands in it, so that a child never blocks on it.
+/// Reads stderr until EOF, so that the child never blocks on it.
 pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: i32, worker: String) {
     let mut chunk = vec![0; MAX_LINE_BYTES];
     let mut line = Vec::new();

@@ -28,7 +28,8 @@ enum State {
 }
 
 impl InFlight {
-    /// Answers the caller, or drops the reply to one that left. The worker has until `due` to finish.
+    /// Answers the caller, or drops the reply to one that left. The worker has until `due` to
+    /// finish.
     pub(super) fn abandon(&mut self, failure: Option<HookFailure>, due: Instant) {
         match failure {
             Some(failure) => self.job.answer(Err(failure)),

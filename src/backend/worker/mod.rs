@@ -3,8 +3,8 @@
 //! # Theory of operation
 //! The pool sends [`Job`]s to the task and receives [`Report`]s from it. Only the task touches the
 //! pipes, so a call that is dropped never leaves half a frame behind. The task waits for the next
-//! [`Event`] and acts on it. It reads the output at all times, so a worker that writes before it has
-//! read its call cannot deadlock.
+//! [`Event`] and acts on it. It reads the output at all times, so a worker that writes before it
+//! has read its call cannot deadlock.
 //!
 //! ```text
 //!            initialize answered           the pool dropped the sender
@@ -78,8 +78,8 @@ pub(super) enum Report {
     CallWritten,
     /// One of its calls finished, and the slot is free.
     CallFinished,
-    /// A call failed and has a second attempt. Sent before the report that frees its slot, or before
-    /// the worker's exit.
+    /// A call failed and has a second attempt. Sent before the report that frees its slot, or
+    /// before the worker's exit.
     Retry(Box<Job>),
     /// It is being stopped, which takes up to the kill grace, and accepts no more calls.
     Stopping,
@@ -151,8 +151,8 @@ enum State {
     Starting { due: Instant },
     /// It accepts calls.
     Serving(Declared),
-    /// It accepts no more calls. When it has answered the last one, its stdin is closed and its exit is
-    /// due.
+    /// It accepts no more calls. When it has answered the last one, its stdin is closed and its
+    /// exit is due.
     Draining { cancel: bool, due: Option<Instant> },
 }
 
@@ -250,11 +250,12 @@ impl<C: Child> Worker<C> {
         })
     }
 
-    /// Waits for the next event. No branch loses anything when another one is first. They are polled
-    /// in random order: a worker that never stops writing must not starve the clock.
+    /// Waits for the next event. No branch loses anything when another one is first. They are
+    /// polled in random order: a worker that never stops writing must not starve the clock.
     async fn next_event(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Event {
         let next_due = self.next_due();
-        // Also while it starts, and while its slots are taken: the channel closes when the pool stops it.
+        // Also while it starts, and while its slots are taken: the channel closes when the pool
+        // stops it.
         let receives = self.next_job.is_none() && !matches!(self.state, State::Draining { .. });
         let Self { output, stdin, outbox, process, calls, .. } = self;
         tokio::select! {
@@ -292,8 +293,8 @@ impl<C: Child> Worker<C> {
             }
             Event::Written(Ok(())) => {}
             Event::Written(Err(_)) => {
-                // It closed its stdin, or it is exiting. It accepts no more calls, but what it still
-                // writes is read.
+                // It closed its stdin, or it is exiting. It accepts no more calls, but what it
+                // still writes is read.
                 self.stdin = None;
                 self.outbox = Outbox::default();
                 self.stdin_closed_deadline = Some(Instant::now() + CLOSED_PIPE_TIMEOUT);
@@ -400,8 +401,8 @@ impl<C: Child> Worker<C> {
         }
     }
 
-    /// Frees the slots of calls that the worker has answered, once the outbox is flushed: a call that
-    /// it answered without reading all of it keeps its slot until then.
+    /// Frees the slots of calls that the worker has answered, once the outbox is flushed: a call
+    /// that it answered without reading all of it keeps its slot until then.
     async fn free_slots(&mut self) {
         if self.outbox.has_remaining() {
             return;
@@ -424,8 +425,8 @@ impl<C: Child> Worker<C> {
         self.state = State::Draining { cancel, due: None };
     }
 
-    /// Closes the stdin of a draining worker that has answered its calls, once the outbox is empty. Its
-    /// exit deadline starts with the last answer, even if it has not read all that it was sent.
+    /// Closes the stdin of a draining worker that has answered its calls, once the outbox is empty.
+    /// Its exit deadline starts with the last answer, even if it has not read all that it was sent.
     fn close_when_drained(&mut self) {
         if let State::Draining { due, .. } = &mut self.state
             && !self.calls.has_open()

@@ -86,8 +86,8 @@ impl<C: Child> Worker<C> {
 
     /// Reads what a worker that has exited left in its pipe, and returns how its output ended.
     pub(super) async fn drain_output(&mut self) -> ControlFlow<StopReason, FrameError> {
-        // Its child processes that hold the pipe open are killed with its group. Processes outside the
-        // group are not waited for.
+        // Its child processes that hold the pipe open are killed with its group. Processes outside
+        // the group are not waited for.
         self.process.kill_group();
         let limit = Instant::now() + DRAIN_TIMEOUT;
         loop {
@@ -127,8 +127,8 @@ impl<C: Child> Worker<C> {
     fn log_stray(&self, stray: &Stray) {
         tracing::warn!(
             pid = self.process.pid(), worker = %self.command, bytes = stray.bytes, text = %stray,
-            "skipped text on the worker's stdout, which is for frames only; print to stderr, use an \
-             SDK, or run the hook with --mode exec"
+            "skipped text on the worker's stdout, which is for frames only; print to stderr, use \
+             an SDK, or run the hook with --mode exec"
         );
     }
 

@@ -32,9 +32,9 @@ async fn calls_fail_at_once_while_the_circuit_breaker_is_tripped_and_succeed_aft
         next.exit(8);
         settle().await;
     }
-    let expected = "is unavailable: no worker is running; fake-worker exited with status 8 before it \
-         answered initialize (an argv-style program? those run with --mode exec); the last lines of \
-         its stderr:\nno configuration file";
+    let expected = "is unavailable: no worker is running; fake-worker exited with status 8 before \
+         it answered initialize (an argv-style program? those run with --mode exec); the last lines \
+         of its stderr:\nno configuration file";
     assert_eq!(failure(result(waiting).await), expected);
     assert!(bench.is_down());
     let start = Instant::now();

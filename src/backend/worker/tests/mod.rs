@@ -44,7 +44,7 @@ struct Bench {
 type Reply = oneshot::Receiver<HookResult>;
 
 impl Bench {
-    /// Starts a worker that has not been told anything yet.
+    /// Starts a worker that has not answered `initialize`.
     async fn start_with(settings: Settings) -> (Self, FakeWorker) {
         let (spawner, mut started) = FakeSpawner::new();
         let (jobs, incoming) = mpsc::channel(64);

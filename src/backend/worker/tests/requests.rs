@@ -49,7 +49,7 @@ async fn too_many_unread_replies_break_the_protocol() {
         worker.send(json!({"id": number, "method": "shim/ask"})).await;
     }
     sleep(10 * KILL_GRACE).await;
-    assert!(!worker.was_signalled(), "so many are allowed");
+    assert!(!worker.was_signalled(), "this number is allowed");
     worker.send(json!({"id": 0, "method": "shim/ask"})).await;
     let failure = failure(result(reply).await);
     assert!(failure.contains("it sends requests and does not read the replies"), "{failure}");

@@ -10,8 +10,8 @@ async fn a_worker_that_does_not_answer_initialize_is_stopped_after_the_start_tim
     assert_eq!(start.elapsed(), settings().start_timeout);
     assert_eq!(
         bench.failed().await,
-        "fake-worker did not answer initialize within 1m (--start-timeout) (does it read its stdin? \
-         argv-style programs run with --mode exec); it wrote nothing to its stderr"
+        "fake-worker did not answer initialize within 1m (--start-timeout) (does it read its \
+         stdin? argv-style programs run with --mode exec); it wrote nothing to its stderr"
     );
 }
 
