@@ -50,17 +50,13 @@ impl Member {
     }
 
     fn ready(&self) -> Option<&Ready> {
-        match &self.state {
-            State::Ready(ready) => Some(ready),
-            State::Starting(_) | State::Stopping => None,
-        }
+        let State::Ready(ready) = &self.state else { return None };
+        Some(ready)
     }
 
     fn ready_mut(&mut self) -> Option<&mut Ready> {
-        match &mut self.state {
-            State::Ready(ready) => Some(ready),
-            State::Starting(_) | State::Stopping => None,
-        }
+        let State::Ready(ready) = &mut self.state else { return None };
+        Some(ready)
     }
 
     pub(super) fn on_ready(&mut self, declared: &Declared) {

@@ -114,9 +114,8 @@ pub(super) async fn run<S: Spawn>(
     mut jobs: mpsc::Receiver<Job>,
     reports: mpsc::Sender<(WorkerId, Report)>,
 ) -> WorkerExit {
-    let reporter = Reporter { id, reports };
     let mut next_job = None;
-    let cause = match Worker::spawn(&spawner, command, settings, reporter) {
+    let cause = match Worker::spawn(&spawner, command, settings, id, reports) {
         Ok(mut worker) => {
             let reason = loop {
                 let event = worker.next_event(&mut jobs).await;
@@ -132,18 +131,6 @@ pub(super) async fn run<S: Spawn>(
     jobs.close();
     let unsent = next_job.into_iter().chain(std::iter::from_fn(|| jobs.try_recv().ok())).collect();
     WorkerExit { cause, unsent }
-}
-
-struct Reporter {
-    id: WorkerId,
-    reports: mpsc::Sender<(WorkerId, Report)>,
-}
-
-impl Reporter {
-    async fn report(&self, report: Report) {
-        // The pool outlives its workers, so the channel is open.
-        let _ = self.reports.send((self.id, report)).await;
-    }
 }
 
 enum State {
@@ -192,7 +179,8 @@ struct UnreadReplies {
 struct Worker<C: Child> {
     command: CommandLine,
     settings: Arc<Settings>,
-    reporter: Reporter,
+    id: WorkerId,
+    reports: mpsc::Sender<(WorkerId, Report)>,
     process: C,
     /// `None` once the shim or the worker closed it.
     stdin: Option<C::Stdin>,
@@ -207,7 +195,7 @@ struct Worker<C: Child> {
     stdin_closed_deadline: Option<Instant>,
     /// Whether to notify the pool once the outbox has been flushed.
     write_pending: bool,
-    last_id: u64,
+    last_request: u64,
 }
 
 impl<C: Child> Worker<C> {
@@ -215,7 +203,8 @@ impl<C: Child> Worker<C> {
         spawner: &impl Spawn<Child = C>,
         command: CommandLine,
         settings: Arc<Settings>,
-        reporter: Reporter,
+        id: WorkerId,
+        reports: mpsc::Sender<(WorkerId, Report)>,
     ) -> Result<Self, String> {
         let launch = Launch {
             command: &command,
@@ -229,13 +218,14 @@ impl<C: Child> Worker<C> {
         let (process, pipes) = spawner.spawn(&launch).map_err(|error| error.to_string())?;
         tracing::debug!(pid = process.pid(), worker = %command, "worker started");
         let mut outbox = Outbox::default();
-        let last_id = 1;
-        rpc::send_initialize(&mut outbox, last_id);
+        let last_request = 1;
+        rpc::send_initialize(&mut outbox, last_request);
         let state = State::Starting { due: Instant::now() + settings.start_timeout };
         Ok(Self {
             command,
             settings,
-            reporter,
+            id,
+            reports,
             process,
             stdin: pipes.stdin,
             outbox,
@@ -246,8 +236,13 @@ impl<C: Child> Worker<C> {
             unread: None,
             stdin_closed_deadline: None,
             write_pending: false,
-            last_id,
+            last_request,
         })
+    }
+
+    async fn report(&self, report: Report) {
+        // The pool outlives its workers, so the channel is open.
+        let _ = self.reports.send((self.id, report)).await;
     }
 
     /// Waits for the next event. No branch loses anything when another one is first. They are
@@ -319,17 +314,16 @@ impl<C: Child> Worker<C> {
     }
 
     fn on_due(&mut self, due: Due) -> ControlFlow<StopReason> {
-        let id = match due {
-            Due::Start => return ControlFlow::Break(StopReason::StartTimeout),
-            Due::Exit => return ControlFlow::Break(StopReason::Requested),
-            Due::StdinClosed => {
-                return ControlFlow::Break(StopReason::Protocol("it closed its stdin".to_owned()));
-            }
-            Due::UnreadReplies => {
-                return ControlFlow::Break(StopReason::Protocol(REPLIES_NOT_READ.to_owned()));
-            }
-            Due::Call(id) => id,
-        };
+        ControlFlow::Break(match due {
+            Due::Start => StopReason::StartTimeout,
+            Due::Exit => StopReason::Requested,
+            Due::StdinClosed => StopReason::Protocol("it closed its stdin".to_owned()),
+            Due::UnreadReplies => StopReason::Protocol(REPLIES_NOT_READ.to_owned()),
+            Due::Call(id) => return self.on_call_due(id),
+        })
+    }
+
+    fn on_call_due(&mut self, id: u64) -> ControlFlow<StopReason> {
         let Some(call) = self.calls.get_mut(id) else { return ControlFlow::Continue(()) };
         if call.job.is_answered() {
             return ControlFlow::Break(StopReason::CallOverdue);
@@ -356,7 +350,7 @@ impl<C: Child> Worker<C> {
             return;
         }
         let left = job.deadline().saturating_duration_since(Instant::now());
-        let id = self.last_id + 1;
+        let id = self.last_request + 1;
         let outgoing = rpc::OutgoingCall {
             id,
             call: job.call(),
@@ -372,7 +366,7 @@ impl<C: Child> Worker<C> {
             self.skip_call().await;
             return;
         }
-        self.last_id = id;
+        self.last_request = id;
         self.process.set_call(job.hook(), id, self.calls.is_empty());
         self.output.begin_call();
         self.calls.push(id, job);
@@ -381,9 +375,9 @@ impl<C: Child> Worker<C> {
     /// Reports that the call which the pool sent last finished without being started.
     async fn skip_call(&mut self) {
         if std::mem::take(&mut self.write_pending) {
-            self.reporter.report(Report::CallWritten).await;
+            self.report(Report::CallWritten).await;
         }
-        self.reporter.report(Report::CallFinished).await;
+        self.report(Report::CallFinished).await;
     }
 
     /// Answers the caller, if it is still there. The worker has the kill grace to finish the call.
@@ -409,14 +403,14 @@ impl<C: Child> Worker<C> {
         }
         self.unread = None;
         if std::mem::take(&mut self.write_pending) {
-            self.reporter.report(Report::CallWritten).await;
+            self.report(Report::CallWritten).await;
         }
         let answered: Vec<_> = self.calls.take_answered().collect();
         for call in answered {
             if let Some(job) = call.into_retry() {
-                self.reporter.report(Report::Retry(Box::new(job))).await;
+                self.report(Report::Retry(Box::new(job))).await;
             }
-            self.reporter.report(Report::CallFinished).await;
+            self.report(Report::CallFinished).await;
         }
     }
 

@@ -39,7 +39,7 @@ impl<C: Child> Worker<C> {
                 match Declared::read(&outcome) {
                     Ok(declared) => {
                         self.state = State::Serving(declared.clone());
-                        self.reporter.report(Report::Ready(declared)).await;
+                        self.report(Report::Ready(declared)).await;
                     }
                     Err(fault) => {
                         return ControlFlow::Break(StopReason::Protocol(fault.to_string()));
@@ -47,7 +47,7 @@ impl<C: Child> Worker<C> {
                 }
             }
             // The pool stopped it before it answered `initialize`.
-            Incoming::Response { id: 1, .. } if self.last_id == 1 => {}
+            Incoming::Response { id: 1, .. } if self.last_request == 1 => {}
             Incoming::Response { id, outcome } => return self.on_response(id, &outcome),
         }
         ControlFlow::Continue(())

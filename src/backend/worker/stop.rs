@@ -27,7 +27,7 @@ impl<C: Child> Worker<C> {
         let calls = self.calls.take_all();
         if matches!(reason, StopReason::CallOverdue) {
             // Stopping takes up to the kill grace, and the other calls are not to blame.
-            self.reporter.report(Report::Stopping).await;
+            self.report(Report::Stopping).await;
             let how = "was stopped because it did not finish another call in time".to_owned();
             let termination = Termination { how, stderr: self.process.stderr_so_far() };
             self.close_calls(calls, &reason, &termination).await;
@@ -105,7 +105,7 @@ impl<C: Child> Worker<C> {
         for call in calls {
             let failure = self.failure(reason, termination);
             if let Some(job) = call.close(failure, may_retry) {
-                self.reporter.report(Report::Retry(Box::new(job))).await;
+                self.report(Report::Retry(Box::new(job))).await;
             }
         }
     }
