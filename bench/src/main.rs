@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::documents::{Documents, Expected};
 use crate::load::Load;
@@ -50,19 +51,12 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<ExitCode> {
     // One thread, as the shim has: the other core is the server's.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut sections = Sections::default();
-    let directory = server::directory()?;
-    let copies = directory.path();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     match &options.action {
         Some(Action::Baseline { socket, tuned, run }) => {
             runtime.block_on(baseline::serve(socket, *tuned, run.clone()))?;
-            return Ok(ExitCode::SUCCESS);
         }
-        Some(Action::EchoWorker { longer }) => {
-            echo_worker::run(*longer)?;
-            return Ok(ExitCode::SUCCESS);
-        }
+        Some(Action::EchoWorker { longer }) => echo_worker::run(*longer)?,
         Some(Action::Drive { socket, size, calls, clients, connection }) => {
             let load = Load {
                 socket: socket.clone(),
@@ -75,8 +69,18 @@ fn run(options: &Options) -> Result<ExitCode> {
             };
             let summary = Summary::of(&[runtime.block_on(load.run(std::process::id()))?]);
             println!("{} calls, p50 {}", summary.calls, markdown::in_ms(summary.p50_ms));
-            return Ok(ExitCode::SUCCESS);
         }
+        _ => return measure(options, &runtime),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures the section of a subcommand.
+fn measure(options: &Options, runtime: &Runtime) -> Result<ExitCode> {
+    let mut sections = Sections::default();
+    let directory = server::directory()?;
+    let copies = directory.path();
+    match &options.action {
         Some(Action::Render { results }) => sections = Sections::read(results)?,
         Some(Action::Constrained { calls }) => {
             if let Err(error) = constrained::group() {
@@ -91,7 +95,7 @@ fn run(options: &Options) -> Result<ExitCode> {
             let boots = boot::run(&parts, &kinds, *boots, options.skipped());
             sections.boot = Some(runtime.block_on(boots)?);
         }
-        None => sections.calls = Some(runtime.block_on(options.plan(copies)?.run())?),
+        _ => sections.calls = Some(runtime.block_on(options.plan(copies)?.run())?),
     }
     show(options, &sections)?;
     match &sections.calls {
