@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A hook that computes for some milliseconds, and changes nothing: it compares two workers with one."""
+"""A hook that computes for some milliseconds and changes nothing, to compare two workers with one."""
 import os
 import sys
 

@@ -2,8 +2,8 @@
 
     python_server.py SOCKET HOOK
 
-HOOK is the file of the example hook; its function `define` makes the same edit here. The modules that
-`grpc_tools.protoc` generates from proto/ are on PYTHONPATH.
+HOOK is the file of the example hook; its function `define` makes the same edit here. The modules
+that `grpc_tools.protoc` generates from proto/ are on PYTHONPATH.
 """
 
 import importlib.util

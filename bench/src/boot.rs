@@ -1,5 +1,5 @@
 //! One boot of a VM, for which a sidecar lives: from its `exec` to its socket, `Info`, three times
-//! `OnDefineDomain`, `Shutdown` and its exit, with a connection for each call as virt-launcher does.
+//! `OnDefineDomain`, `Shutdown` and its exit. Each call has a connection, as virt-launcher's do.
 
 use std::iter::once;
 use std::time::Instant;

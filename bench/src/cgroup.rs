@@ -39,8 +39,8 @@ pub struct Throttled {
 }
 
 impl Cgroup {
-    /// Makes a group with limits in bytes and thousandths of a CPU. Fails without root and where the
-    /// controllers are missing.
+    /// Makes a group with limits in bytes and thousandths of a CPU. Fails without root, and where
+    /// the controllers are missing.
     pub fn new(memory: u64, millicpu: u64) -> Result<Self> {
         let name = format!("sidecar-shim-bench-{}", std::process::id());
         let root = Path::new(ROOT);

@@ -49,8 +49,8 @@ pub fn group() -> Result<Cgroup> {
     Cgroup::new(MEMORY_BYTES, MILLICPU)
 }
 
-/// Measures both modes with the Python hook. The baseline shows what a call costs after such a pause
-/// in any case, with all caches cold.
+/// Measures both modes with the Python hook. The baseline shows what any call costs after such a
+/// pause, with all caches cold.
 pub async fn run(parts: &Parts, calls: usize) -> Result<Vec<ConstrainedRow>> {
     let mut rows = Vec::new();
     let kinds = [

@@ -1,9 +1,9 @@
 //! Which CPUs client and server run on.
 //!
 //! With one client, one side waits while the other works, and by chance the kernel lets shim and
-//! worker share a CPU or not. On a virtual machine a call over two idle CPUs takes 1.5 times as long.
-//! So the client has one CPU, and the server with its processes another, if there are two. Several
-//! clients, and two workers, have all CPUs.
+//! worker share a CPU or not. On a virtual machine a call over two idle CPUs takes 1.5 times as
+//! long. So the client has one CPU, and the server with its processes another, if there are two.
+//! Several clients, and two workers, have all CPUs.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Measures calls: all contestants in turn, round by round, so that other load on the machine affects
-//! all of them.
+//! Measures calls: all contestants in turn, round by round, so that other load on the machine
+//! affects all of them.
 
 use std::fs;
 use std::time::Duration;

@@ -16,7 +16,7 @@ const LEGEND_WIDTH: u32 = 250;
 /// A line's points: bytes and milliseconds.
 type Points = Vec<(f64, f64)>;
 
-/// Draws the medians of all contestants with one client that dials anew.
+/// Draws the medians of all contestants with one client that dials for each call.
 pub fn draw(results: &Results, path: &Path) -> Result<()> {
     let lines = lines(results);
     let all = || lines.iter().flat_map(|(_, points)| points);

@@ -95,7 +95,7 @@ pub fn of(results: &Results) -> Vec<Target> {
     let mut targets = Vec::new();
     for connection in [Dialled, Kept] {
         for target in &RATIOS {
-            // A program run directly has no connection; its counterpart dials, as virt-launcher does.
+            // A program run directly has no connection; its counterpart dials for each call.
             let ratio = results.p50_ratio(
                 (target.above, target.less, target.below),
                 target.bytes,
