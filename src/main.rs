@@ -11,7 +11,7 @@ use sidecar_shim::{backend, commands, logging};
 fn main() -> ExitCode {
     let mut config = match Config::from_environment() {
         Ok(config) => config,
-        Err(refusal) => return refusal.report(),
+        Err(status) => return status,
     };
     let termination_log = config.termination_log.take();
     match run(config) {

@@ -11,11 +11,11 @@ use crate::error::StartError;
 
 #[derive(Args)]
 pub(super) struct HealthArgs {
-    /// Socket of the shim (default: the --plugin-socket)
+    /// Socket of the shim (default: --plugin-socket)
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// Timeout for the answer
+    /// Timeout for connecting and the response
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
     timeout: Duration,
 }

@@ -1,5 +1,5 @@
-//! The shim's options, in groups: where it serves, how hooks run, how their processes live, and what is
-//! logged. `hookctl` takes those groups that concern hooks.
+//! The shim's options, in groups: where it serves, how hooks run, how their processes live, and
+//! what is logged. `hookctl` takes those groups that concern hooks.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,104 +23,83 @@ use crate::service::ApiVersion;
 
 /// Where the shim serves, and whom.
 #[derive(Args)]
+#[command(next_help_heading = "Serving")]
 pub(super) struct ServeOptions {
-    /// Version of the hook API to advertise: v1alpha1, v1alpha2 or v1alpha3
+    /// Hook API version: v1alpha1, v1alpha2 or v1alpha3
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
 
-    /// Socket of the Plugins API; with --version, the API of hook sidecars is served as well
-    #[arg(long, value_name = "PATH")]
-    pub(super) plugin_socket: Option<PathBuf>,
-
-    /// Permissions of sockets in octal, such as 0660 (default: by the umask)
-    #[arg(long, value_name = "MODE", value_parser = parse_socket_mode)]
-    socket_mode: Option<SocketMode>,
-
-    /// Ids of the users that may connect, beside the shim's own (default: by the permissions)
-    #[arg(long, value_name = "UID,...", value_parser = parse_uids)]
-    allow_uid: Option<List<u32>>,
-
-    /// Directory for the socket of the hook sidecars' API
+    /// Directory of the sidecar socket
     #[arg(long, value_name = "DIR", default_value = "/var/run/kubevirt-hooks")]
     socket_dir: PathBuf,
 
-    /// Time for calls in flight to finish at shutdown
+    /// Socket for the Plugins API
+    #[arg(long, value_name = "PATH")]
+    pub(super) plugin_socket: Option<PathBuf>,
+
+    /// Permissions of the sockets, octal (default: umask)
+    #[arg(long, value_name = "MODE", value_parser = parse_socket_mode)]
+    socket_mode: Option<SocketMode>,
+
+    /// Other users that may connect (default: by permissions)
+    #[arg(long, value_name = "UID,...", value_parser = parse_uids)]
+    allow_uid: Option<List<u32>>,
+
+    /// Time for calls to finish at shutdown
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_time)]
     shutdown_grace: Duration,
 
-    /// File that a failed start is also written to, if it exists
+    /// File for the reason of a failed start
     #[arg(long, value_name = "PATH", default_value = TERMINATION_LOG)]
     pub(super) termination_log: PathBuf,
 }
 
 /// What runs the hooks, and its limits.
 #[derive(Args)]
+#[command(next_help_heading = "Hooks")]
 pub struct HookOptions {
-    /// How hooks run: exec starts a program per call, persistent keeps workers (default: exec)
-    #[arg(long, value_enum)]
+    /// How hooks run: exec or persistent (default: exec)
+    #[arg(long, value_enum, hide_possible_values = true)]
     pub mode: Option<Mode>,
 
     #[command(flatten)]
     pub worker: WorkerOptions,
 
-    /// Additional hook points that programs in $PATH may be named after
+    /// Additional hooks to run as programs in $PATH
     #[arg(long, value_name = "NAME,...", value_parser = parse_node_hooks)]
     node_hooks: Option<List<HookName>>,
 
-    /// Maximum processes at once: workers, or hook programs in exec mode
+    /// Domain validation: none or well-formed
     #[arg(
         long,
-        value_name = "N",
-        default_value_t = 4,
-        value_parser = clap::value_parser!(u16).range(1..)
+        value_enum,
+        value_name = "CHECK",
+        hide_possible_values = true,
+        default_value_t = Validate::WellFormed
     )]
-    max_workers: u16,
-
-    /// Workers to keep running while idle
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    min_workers: u16,
-
-    /// Idle time after which a worker beyond --min-workers is stopped
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_time)]
-    idle_timeout: Duration,
-
-    /// Maximum calls that wait for a process
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    queue_limit: u16,
-
-    /// Maximum bytes of documents that wait for a process
-    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size)]
-    queue_bytes: u64,
-
-    /// Calls after which a worker is replaced (default: never)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_requests: Option<u32>,
-
-    /// Maximum memory for the data of a worker or hook program (default: unlimited)
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    worker_memory: Option<u64>,
-
-    /// Validation of the domain that a hook returns
-    #[arg(long, value_enum, default_value_t = Validate::WellFormed)]
     validate: Validate,
 
-    /// Timeout for one call, if the caller's deadline is later (default: the caller's)
+    /// Maximum time of a call (default: caller's deadline)
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub call_timeout: Option<Duration>,
 
-    /// Deny hooks new privileges by setuid or file capabilities (in the environment: true or false)
+    /// No new privileges by setuid or file capabilities
     #[arg(long, value_parser = clap::builder::BoolishValueParser::new())]
     pub no_new_privs: bool,
+
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
-/// The worker's command, and how long it may take to start and to exit.
+/// The worker's command, and its timeouts.
 #[derive(Args)]
+#[command(next_help_heading = "Hooks")]
 pub struct WorkerOptions {
-    /// Worker command, quoted as in a shell: 'python3 /hooks/smbios.py'
+    /// Worker command, quoted as in a shell
     #[arg(long, value_name = "COMMAND")]
     worker: Option<String>,
 
-    /// Timeout for a worker's answer to `initialize`
+    /// Timeout for the response to initialize
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     pub start_timeout: Duration,
 
@@ -129,15 +108,54 @@ pub struct WorkerOptions {
     pub kill_grace: Duration,
 }
 
+/// Limits of processes and of waiting calls.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitOptions {
+    /// Maximum number of workers or running programs
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    max_workers: u16,
+
+    /// Number of idle workers to keep
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_workers: u16,
+
+    /// Idle time of a worker beyond --min-workers
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_time)]
+    idle_timeout: Duration,
+
+    /// Maximum number of waiting calls
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    queue_limit: u16,
+
+    /// Maximum size of waiting documents
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size)]
+    queue_bytes: u64,
+
+    /// Maximum number of calls per worker (default: unlimited)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_requests: Option<u32>,
+
+    /// Maximum data memory per process (default: unlimited)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    worker_memory: Option<u64>,
+}
+
 /// What is logged, and how.
 #[derive(Args)]
+#[command(next_help_heading = "Logging")]
 pub struct LogOptions {
-    /// Format of log lines (default: json; for commands that people run, text)
-    #[arg(long, value_enum)]
+    /// Format of log lines: json or text
+    #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     log_format: Option<LogFormat>,
 
-    /// Minimum level of log lines (default: info; for commands that people run, warning)
-    #[arg(long, value_enum)]
+    /// Minimum level: debug, info, warning or error
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
     log_level: Option<LogLevel>,
 }
 
@@ -149,9 +167,7 @@ pub enum Mode {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Validate {
-    /// None: the domain is passed on as it is
     None,
-    /// Well-formed XML whose root is `domain`
     WellFormed,
 }
 
@@ -170,7 +186,7 @@ enum LogLevel {
 }
 
 impl LogOptions {
-    /// The minimum level, if one was given.
+    /// Returns the minimum level, if one was given.
     #[must_use]
     pub fn level(&self) -> Option<Level> {
         self.log_level.map(|level| match level {
@@ -229,7 +245,7 @@ impl ServeOptions {
 }
 
 impl HookOptions {
-    /// What to serve.
+    /// Returns what runs the hooks that are served.
     fn source(&self, words: Vec<OsString>) -> Result<HookSource, StartError> {
         match (self.mode.unwrap_or(Mode::Exec), self.worker.command(words)?) {
             (Mode::Exec, None) => Ok(HookSource::Exec(self.in_path())),
@@ -245,13 +261,13 @@ impl HookOptions {
         }
     }
 
-    /// The programs to look for in `$PATH`.
+    /// Returns the programs to look for in `$PATH`.
     #[must_use]
     pub fn in_path(&self) -> InPath {
         InPath { extra: self.node_hooks().to_vec() }
     }
 
-    /// Whether a program may be named after this hook.
+    /// Returns whether a program may be named after this hook.
     #[must_use]
     pub fn knows(&self, hook: &HookName) -> bool {
         !hook.is_node_hook()
@@ -264,7 +280,8 @@ impl HookOptions {
     }
 
     pub fn settings(&self) -> Result<Settings, StartError> {
-        let (min_workers, max_workers) = (self.min_workers, self.max_workers);
+        let limits = &self.limits;
+        let (min_workers, max_workers) = (limits.min_workers, limits.max_workers);
         if min_workers > max_workers {
             return Err(usage(format!(
                 "--min-workers {min_workers} is more than --max-workers {max_workers}"
@@ -273,13 +290,13 @@ impl HookOptions {
         Ok(Settings {
             min_workers: min_workers.into(),
             max_workers: max_workers.into(),
-            idle_timeout: self.idle_timeout,
+            idle_timeout: limits.idle_timeout,
             queue: Load {
-                calls: self.queue_limit.into(),
-                bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
+                calls: limits.queue_limit.into(),
+                bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
             },
-            max_requests: self.max_requests,
-            worker_memory: self.worker_memory,
+            max_requests: limits.max_requests,
+            worker_memory: limits.worker_memory,
             checks: match self.validate {
                 Validate::None => Checks::None,
                 Validate::WellFormed => Checks::WellFormed,
@@ -291,12 +308,12 @@ impl HookOptions {
 }
 
 impl WorkerOptions {
-    /// The worker's command: typed behind `--`, or given with `--worker`.
+    /// Returns the worker's command: the words after `--`, or that of `--worker`.
     pub fn command(&self, words: Vec<OsString>) -> Result<Option<CommandLine>, StartError> {
         if let Some(command) = CommandLine::from_words(words) {
             return Ok(Some(command));
         }
-        // An empty one takes an earlier one back.
+        // An empty --worker undoes an earlier one.
         let Some(text) = self.worker.as_ref().filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
@@ -305,7 +322,7 @@ impl WorkerOptions {
         })?;
         match CommandLine::from_words(words.into_iter().map(OsString::from)) {
             Some(command) => Ok(Some(command)),
-            None => Err(usage("--worker is empty: it has to be a command")),
+            None => Err(usage("--worker is empty: it must be a command")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asks a shim for its health: for probes of a container whose image has no other program.
+//! Asks a shim for its health: the probe of a container whose image has no other program.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use crate::service::client::{Client, ClientError};
 
 pub struct HealthConfig {
-    /// The socket of a shim that serves the Plugins API.
+    /// Socket of a shim that serves the Plugins API.
     pub socket: PathBuf,
-    /// Timeout for connecting and the answer together.
+    /// Timeout for connecting and the response together.
     pub timeout: Duration,
 }
 
@@ -20,13 +20,13 @@ pub struct HealthConfig {
 enum Unhealthy {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("no answer within {}", humantime::format_duration(*.0))]
+    #[error("no response within {}", humantime::format_duration(*.0))]
     Late(Duration),
     #[error("{0}: its workers keep failing, or it is shutting down; its log says which")]
     NotServing(String),
 }
 
-/// Succeeds if the shim answers that it serves.
+/// Succeeds if the shim reports that it serves.
 pub async fn run(config: HealthConfig) -> ExitCode {
     match ask(&config).await {
         Ok(status) => {

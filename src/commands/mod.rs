@@ -14,7 +14,7 @@ use crate::text::fit;
 /// kubelet reads this much of a container's termination message.
 const MAX_TERMINATION_MESSAGE_BYTES: usize = 4096;
 
-#[expect(clippy::print_stderr, reason = "the user reads this, whatever the log's level")]
+#[expect(clippy::print_stderr, reason = "the user reads this at every log level")]
 pub fn print_error(error: impl Display) {
     eprintln!("sidecar-shim: {error}");
 }
@@ -28,8 +28,8 @@ pub fn fail_to_start(error: impl Display, termination_log: Option<&Path>) -> Exi
     ExitCode::FAILURE
 }
 
-/// Writes a container's termination message, if there is a file for it. Errors are ignored: stderr has
-/// the message too.
+/// Writes a container's termination message, if there is a file for it. Errors are ignored: stderr
+/// has the message too.
 pub fn write_termination_message(path: &Path, text: &str) {
     // Opening a FIFO would wait for a reader.
     if std::fs::metadata(path).is_ok_and(|found| found.is_file())

@@ -116,8 +116,8 @@ fn legacy_path(directory: &Path) -> PathBuf {
     directory.join(format!("shim-{container}{dash}{random:016x}.sock"))
 }
 
-/// The signals that shut the shim down.
-struct Signals {
+/// The signals that shut the shim down, and stop `hookctl`.
+pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -125,7 +125,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> Result<Self, StartError> {
+    pub fn new() -> Result<Self, StartError> {
         let listen = |kind| {
             signal(kind).map_err(|source| StartError::System { what: "listen for signals", source })
         };
@@ -138,7 +138,7 @@ impl Signals {
     }
 
     /// Waits for the next one and returns the name that the Go shim logs.
-    async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "interrupt",
             _ = self.terminate.recv() => "terminated",

@@ -89,7 +89,8 @@ def test_variables_of_the_shim_are_options(shim, name):
     known = run([shim, "--help"]).stdout
     for variable in CONTAINERS[name].get("env", []):
         if variable["name"].startswith("SIDECAR_SHIM_"):
-            assert f"[env: {variable['name']}=" in known
+            option = variable["name"].removeprefix("SIDECAR_SHIM_").lower().replace("_", "-")
+            assert re.search(rf"^ +--{option}\b", known, re.MULTILINE), option
 
 
 def test_the_script_of_the_config_map_is_the_example():

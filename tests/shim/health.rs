@@ -149,5 +149,5 @@ async fn what_cannot_be_asked_is_not_healthy_and_says_why() {
     let asked = health(&["--timeout", "100ms"], Some(&stopped)).await;
     stopped.signal(Signal::SIGCONT);
     assert_eq!(asked.status.code(), Some(1));
-    assert!(text(&asked.stderr).contains("no answer within 100ms"), "{asked:?}");
+    assert!(text(&asked.stderr).contains("no response within 100ms"), "{asked:?}");
 }

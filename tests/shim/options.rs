@@ -125,9 +125,14 @@ async fn commands_that_have_moved_say_where_to() {
 async fn variables_that_are_set_to_nothing_are_not_set() {
     let help = tokio::process::Command::new(binary()).arg("--help").output().await.unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let names = help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap());
-    let empty: Vec<_> = names.map(|name| (name, "")).collect();
-    assert!(empty.len() > 10 && empty.iter().all(|(name, _)| name.starts_with("SIDECAR_SHIM_")));
+    assert!(help.contains("SIDECAR_SHIM_<OPTION>"), "{help}");
+    let options = help.lines().filter_map(|line| line.trim().strip_prefix("--"));
+    let variable = |option: &str| option.to_uppercase().replace('-', "_");
+    let empty: Vec<_> = options
+        .map(|line| (format!("SIDECAR_SHIM_{}", variable(line.split(' ').next().unwrap())), ""))
+        .collect();
+    assert!(empty.iter().any(|(name, _)| name == "SIDECAR_SHIM_MAX_WORKERS"), "{empty:?}");
+    assert!(empty.len() > 10, "{empty:?}");
 
     let text = "#!/bin/sh\nprintf '%s' \"$4\"\n";
     let mut shim = Shim::spawn(&[], |command, dir| {
@@ -143,4 +148,14 @@ async fn variables_that_are_set_to_nothing_are_not_set() {
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{complaint}");
     assert!(complaint.contains("no hook API version: give --version"), "{complaint}");
+}
+
+#[tokio::test]
+async fn help_fits_one_screen() {
+    for args in [&["-h"][..], &["--help"], &["health", "--help"]] {
+        let help = tokio::process::Command::new(binary()).args(args).output().await.unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!((10..=50).contains(&help.lines().count()), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
 }

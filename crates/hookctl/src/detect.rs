@@ -1,99 +1,67 @@
-//! Finds out whether a command is a worker or a program that is started for each call: a worker answers
+//! Finds out whether a command is a worker or a program for each call: only a worker responds to
 //! `initialize` with a frame.
 
-use std::fmt;
 use std::time::Duration;
 
-use bytes::Buf;
-use sidecar_shim::backend::{CommandLine, Exit, OutputEvent, children_are_reaped};
-use sidecar_shim::frame::{FrameError, Outbox};
+use sidecar_shim::backend::{Child, CommandLine, OutputEvent};
+use sidecar_shim::frame::FrameError;
 use sidecar_shim::rpc::{self, Incoming};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tracing::subscriber::NoSubscriber;
 
-use crate::probe::Probe;
+use crate::orphans::Orphans;
+use crate::probe::{EXIT_TIMEOUT, Probe, encode};
 
 /// Timeout for a worker's first frame. A slow interpreter with many imports takes a second.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Timeout for the exit of a command that was asked to. After it the command is killed.
-const EXIT_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// What a command turned out to be, and by which sign.
 pub(crate) enum Detected {
     Worker,
-    Program(Sign),
+    /// With the sign that it is no worker.
+    Program(String),
 }
 
-/// Why a command counts as a program.
-pub(crate) enum Sign {
-    Exited(Exit),
-    ClosedStdout,
-    OtherOutput,
-    Silent,
-}
-
-impl fmt::Display for Sign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited(exit) => write!(f, "it {exit}"),
-            Self::ClosedStdout => f.write_str("it closed its stdout"),
-            Self::OtherOutput => f.write_str("it wrote something else"),
-            Self::Silent => write!(f, "no answer within {} s", FRAME_TIMEOUT.as_secs()),
-        }
-    }
-}
-
-/// Starts the command as the shim starts a worker, without arguments, and sends `initialize`. Its process
-/// is gone when this returns. An error says why the command cannot be run.
+/// Starts the command as the shim starts a worker, without arguments, and sends `initialize`. When
+/// this returns, none of its processes is left. An error says why the command cannot run.
 pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
-    // A program complains that it has no arguments, which would look like a failure of the call. The one
-    // thread has nothing else to log meanwhile.
+    // A program complains that it has no arguments, which would look like a failure of the call.
+    // The one thread has nothing else to log meanwhile.
     let _quiet = tracing::subscriber::set_default(NoSubscriber::new());
+    let orphans = Orphans::new();
     let mut probe = Probe::start(command, true)?;
-    let mut initialize = Outbox::default();
-    rpc::send_initialize(&mut initialize, 1);
-    probe.send(&initialize.copy_to_bytes(initialize.remaining()));
-    let detected = first_frame(&mut probe).await;
-    match detected {
-        Detected::Worker => probe.close(),
-        Detected::Program(_) => probe.terminate(),
+    probe.send(&encode(|outbox| rpc::send_initialize(outbox, 1)));
+    let detected = timeout(FRAME_TIMEOUT, first_frame(&mut probe)).await.unwrap_or_else(|_| {
+        Detected::Program(format!("it sent no frame within {} s", FRAME_TIMEOUT.as_secs()))
+    });
+    if let Detected::Worker = detected {
+        probe.close_stdin();
+        let _ = timeout(EXIT_TIMEOUT, probe.exit()).await;
     }
-    if timeout(EXIT_TIMEOUT, probe.ended()).await.is_ok() {
-        // So that nothing of it is logged later.
-        probe.stderr_at_end().await;
-    }
-    drop(probe);
-    children_are_reaped().await;
+    probe.process.stop(EXIT_TIMEOUT).await;
+    // Read to the end, or the rest would be logged later.
+    probe.process.stderr_at_end().await;
+    orphans.kill().await;
     Ok(detected)
 }
 
-/// Reads the output up to the first frame. Text in front of it is the worker's mistake, which the call
+/// Reads the output up to the first frame. Text before it is the worker's mistake, which the call
 /// will show.
 async fn first_frame(probe: &mut Probe) -> Detected {
-    let until = Instant::now() + FRAME_TIMEOUT;
+    let other_output = || Detected::Program("it wrote something else to stdout".to_owned());
     let mut wrote_text = false;
-    let end = loop {
-        match timeout_at(until, probe.next()).await {
-            // A request is our own: the command echoes its input.
-            Ok(Ok(OutputEvent::Message(Incoming::Request { .. }))) => {
-                return Detected::Program(Sign::OtherOutput);
-            }
-            Ok(Ok(OutputEvent::Message(_) | OutputEvent::Malformed(_))) => return Detected::Worker,
-            Ok(Ok(OutputEvent::Stray(_))) => wrote_text = true,
-            Ok(Err(end)) => break Some(matches!(end, FrameError::Ended)),
-            Err(_) => break None,
+    while let Some(event) = probe.next().await {
+        match event {
+            // The request is ours: the command echoes its input.
+            OutputEvent::Message(Incoming::Request { .. }) => return other_output(),
+            OutputEvent::Message(_) | OutputEvent::Malformed(_) => return Detected::Worker,
+            OutputEvent::Stray(_) => wrote_text = true,
         }
-    };
-    let exit = match end {
-        Some(_) => timeout(EXIT_TIMEOUT, probe.ended()).await.ok(),
-        None => None,
-    };
-    Detected::Program(match (end, exit) {
-        _ if wrote_text => Sign::OtherOutput,
-        (Some(false), _) => Sign::OtherOutput,
-        (_, Some(exit)) => Sign::Exited(exit),
-        (Some(true), None) => Sign::ClosedStdout,
-        (None, None) => Sign::Silent,
+    }
+    if wrote_text || !matches!(probe.end(), FrameError::Ended) {
+        return other_output();
+    }
+    Detected::Program(match timeout(EXIT_TIMEOUT, probe.exit()).await {
+        Ok(exit) => format!("it {exit}"),
+        Err(_) => "it closed its stdout".to_owned(),
     })
 }

@@ -1,24 +1,31 @@
-//! What hooks are tried with: the user's files, or samples in their place.
+//! The documents that hooks are called with: the user's files, or samples of a small virtual
+//! machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
+use sidecar_shim::hook::HookKind;
 
-use crate::samples;
-
-/// The user's choice.
+/// The user's files. Without one, the sample takes its place.
 pub(crate) struct Inputs {
-    /// A file with the VMI, or none for the sample.
     pub(crate) vmi: Option<PathBuf>,
-    /// A file with the domain.
     pub(crate) domain: Option<PathBuf>,
-    /// A file with the cloud-init data.
     pub(crate) cloud_init: Option<PathBuf>,
-    /// The name of the node, for node hooks.
+    /// The node's name, for node hooks.
     pub(crate) node: String,
 }
 
-/// A file that cannot be read.
+/// The documents for hooks of every kind.
+pub(crate) struct Documents {
+    /// A VirtualMachineInstance, as Kubernetes JSON.
+    pub(crate) vmi: Bytes,
+    /// Its libvirt domain.
+    pub(crate) domain: Bytes,
+    /// Its `CloudInitData`.
+    pub(crate) cloud_init: Bytes,
+    pub(crate) node: String,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {source}", path.display())]
 pub(crate) struct Unreadable {
@@ -27,24 +34,32 @@ pub(crate) struct Unreadable {
 }
 
 impl Inputs {
-    /// The VirtualMachineInstance.
-    pub(crate) fn read_vmi(&self) -> Result<Bytes, Unreadable> {
-        read_or(self.vmi.as_deref(), samples::VMI)
-    }
-
-    /// The libvirt domain.
-    pub(crate) fn read_domain(&self) -> Result<Bytes, Unreadable> {
-        read_or(self.domain.as_deref(), samples::DOMAIN)
-    }
-
-    /// `CloudInitData`.
-    pub(crate) fn read_cloud_init(&self) -> Result<Bytes, Unreadable> {
-        read_or(self.cloud_init.as_deref(), samples::CLOUD_INIT)
+    pub(crate) fn read(&self) -> Result<Documents, Unreadable> {
+        Ok(Documents {
+            vmi: read_or(self.vmi.as_ref(), include_bytes!("samples/vmi.json"))?,
+            domain: read_or(self.domain.as_ref(), include_bytes!("samples/domain.xml"))?,
+            cloud_init: read_or(
+                self.cloud_init.as_ref(),
+                include_bytes!("samples/cloud-init.json"),
+            )?,
+            node: self.node.clone(),
+        })
     }
 }
 
-fn read_or(path: Option<&Path>, sample: &'static str) -> Result<Bytes, Unreadable> {
-    let Some(path) = path else { return Ok(Bytes::from_static(sample.as_bytes())) };
+fn read_or(path: Option<&PathBuf>, sample: &'static [u8]) -> Result<Bytes, Unreadable> {
+    let Some(path) = path else { return Ok(Bytes::from_static(sample)) };
     let read = std::fs::read(path).map(Bytes::from);
-    read.map_err(|source| Unreadable { path: path.to_owned(), source })
+    read.map_err(|source| Unreadable { path: path.clone(), source })
+}
+
+impl Documents {
+    /// Returns the document that a hook of this kind may change. For a node hook it is empty.
+    pub(crate) fn subject(&self, kind: HookKind) -> Bytes {
+        match kind {
+            HookKind::Domain => self.domain.clone(),
+            HookKind::CloudInit => self.cloud_init.clone(),
+            HookKind::Node => Bytes::new(),
+        }
+    }
 }

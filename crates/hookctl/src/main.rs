@@ -1,9 +1,9 @@
-//! `hookctl` is the tool for authors of hooks: it calls a hook as KubeVirt would, and checks whether a
-//! worker does what `protocol.md` demands. It runs the shim's own code, from its library.
+//! `hookctl` is the tool for authors of hooks: it calls a hook as KubeVirt would, and checks
+//! whether a worker follows `protocol.md`. It runs the shim's own code, from its library.
 //!
 //! ```text
-//! cli ─┬─▶ call  ─▶ detect ─┐
-//!      └─▶ check ───────────┴─▶ probe, inputs, normalize ─▶ sidecar_shim
+//! cli ─┬─▶ call ─▶ detect ─┐
+//!      └─▶ check ──────────┴─▶ probe, inputs, normalize, … ─▶ sidecar_shim
 //! ```
 
 #![forbid(unsafe_code)]
@@ -11,31 +11,33 @@
 mod call;
 mod check;
 mod cli;
-mod color;
 mod detect;
 mod inputs;
 mod normalize;
+mod orphans;
+mod output;
 mod probe;
-mod samples;
 
+use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use sidecar_shim::commands::serve::Signals;
 use sidecar_shim::error::StartError;
 use sidecar_shim::{backend, logging};
-use tokio::signal::unix::{SignalKind, signal};
+use tracing::subscriber::{NoSubscriber, set_default};
 
 use self::cli::{Action, Config};
+use self::orphans::Orphans;
 
 fn main() -> ExitCode {
-    let config = match Config::from_environment() {
-        Ok(config) => config,
-        Err(refusal) => return refusal.report(),
-    };
-    run(config).unwrap_or_else(fail)
+    match Config::from_environment() {
+        Ok(config) => run(&config).unwrap_or_else(fail),
+        Err(status) => status,
+    }
 }
 
-fn run(config: Config) -> Result<ExitCode, StartError> {
+fn run(config: &Config) -> Result<ExitCode, StartError> {
     // It holds for one thread and those that it starts, so it comes first.
     if config.no_new_privs {
         backend::renounce_new_privileges()?;
@@ -48,15 +50,38 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
         .map_err(|source| StartError::System { what: "start", source })?;
     runtime.block_on(async {
         backend::reap_orphans()?;
-        Ok(match config.action {
-            Action::Call(config) => call::run(*config).await,
-            Action::Check(config) => check::run(*config).await,
+        let orphans = Orphans::new();
+        let mut signals = Signals::new()?;
+        let outcome = tokio::select! {
+            outcome = act(&config.action) => Some(outcome),
+            _ = signals.next() => None,
+        };
+        // What was running was killed when it was dropped. What it left on its stderr is not logged.
+        let _quiet = outcome.is_none().then(|| set_default(NoSubscriber::new()));
+        tokio::select! {
+            () = orphans.kill() => {}
+            // A second signal skips the wait.
+            _ = signals.next() => {}
+        }
+        Ok(match outcome {
+            Some(Ok(true)) => ExitCode::SUCCESS,
+            Some(Ok(false)) => ExitCode::FAILURE,
+            Some(Err(error)) => fail(error),
+            None => fail("interrupted"),
         })
     })
 }
 
+/// Runs the command. Returns whether the hook does what it should; an error is not reported yet.
+async fn act(action: &Action) -> Result<bool, Box<dyn Error>> {
+    match action {
+        Action::Call(config) => call::run(config).await.map(|()| true).map_err(Into::into),
+        Action::Check(config) => check::run(config).await.map_err(Into::into),
+    }
+}
+
 /// Prints a line for the user.
-#[expect(clippy::print_stderr, reason = "the user reads this, whatever the log's level")]
+#[expect(clippy::print_stderr, reason = "the user reads this at every log level")]
 fn say(line: impl Display) {
     eprintln!("hookctl: {line}");
 }
@@ -65,17 +90,4 @@ fn say(line: impl Display) {
 fn fail(error: impl Display) -> ExitCode {
     say(error);
     ExitCode::FAILURE
-}
-
-/// Waits for the user to interrupt the command.
-async fn interrupted() {
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        _ => std::future::pending().await,
-    }
 }

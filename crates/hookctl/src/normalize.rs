@@ -1,34 +1,29 @@
-//! Documents in one normal form, so that their contents are compared and not how they are written.
+//! Documents in a normal form, to compare their contents and not how they are written.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, Writer};
+use sidecar_shim::hook::HookKind;
 
-/// What kind of document it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A libvirt domain.
-    Xml,
-    /// Cloud-init data.
-    Json,
-}
-
-/// A document in its normal form, in lines. Text that cannot be parsed stays as it is.
-pub(crate) fn normalize(kind: Kind, document: &[u8]) -> String {
+/// Returns the document of a hook in its normal form, in lines. Text that cannot be parsed stays as
+/// it is.
+pub(crate) fn normalize(kind: HookKind, document: &[u8]) -> String {
     let text = String::from_utf8_lossy(document);
-    match kind {
-        Kind::Xml => normalize_xml(&text).unwrap_or_else(|_| text.into_owned()),
-        Kind::Json => normalize_json(&text).unwrap_or_else(|_| text.into_owned()),
-    }
+    let normal = match kind {
+        HookKind::Domain => normalize_xml(&text).ok(),
+        HookKind::CloudInit => normalize_json(&text).ok(),
+        HookKind::Node => None,
+    };
+    normal.unwrap_or_else(|| text.into_owned())
 }
 
-/// Empty elements have one tag, attributes stand in the order of their names.
+/// Writes empty elements as one tag, and attributes in the order of their names.
 fn normalize_xml(text: &str) -> Result<String, quick_xml::Error> {
     let mut reader = Reader::from_str(text);
     let mut writer = Writer::new(Vec::new());
-    let mut held: Option<BytesStart<'_>> = None;
+    let mut unwritten: Option<BytesStart<'_>> = None;
     loop {
         let event = reader.read_event()?;
-        if let Some(start) = held.take() {
+        if let Some(start) = unwritten.take() {
             if let Event::End(_) = event {
                 writer.write_event(Event::Empty(start))?;
                 continue;
@@ -36,8 +31,10 @@ fn normalize_xml(text: &str) -> Result<String, quick_xml::Error> {
             writer.write_event(Event::Start(start))?;
         }
         match event {
-            Event::Start(start) => held = Some(in_order(&start)?),
-            Event::Empty(start) => writer.write_event(Event::Empty(in_order(&start)?))?,
+            Event::Start(start) => unwritten = Some(with_sorted_attributes(&start)?),
+            Event::Empty(start) => {
+                writer.write_event(Event::Empty(with_sorted_attributes(&start)?))?;
+            }
             Event::Eof => break,
             other => writer.write_event(other)?,
         }
@@ -46,19 +43,14 @@ fn normalize_xml(text: &str) -> Result<String, quick_xml::Error> {
     Ok(format!("{}\n", String::from_utf8_lossy(&written).trim_end()))
 }
 
-fn in_order<'a>(start: &BytesStart<'a>) -> Result<BytesStart<'a>, quick_xml::Error> {
-    let name = start.name();
-    let name: &str = name.as_ref();
-    let mut ordered = BytesStart::new(name.to_owned());
+fn with_sorted_attributes<'a>(start: &BytesStart<'a>) -> Result<BytesStart<'a>, quick_xml::Error> {
     let mut attributes = start.attributes().collect::<Result<Vec<_>, _>>()?;
     attributes.sort_by_key(|attribute| attribute.key);
-    for attribute in attributes {
-        ordered.push_attribute(attribute);
-    }
-    Ok(ordered)
+    let name: &str = start.name().into_inner();
+    Ok(BytesStart::new(name.to_owned()).with_attributes(attributes))
 }
 
-/// Indents the JSON, which comes in one line, and breaks strings at their line breaks.
+/// Indents the JSON, which KubeVirt writes in one line, and breaks strings at their line breaks.
 fn normalize_json(text: &str) -> serde_json::Result<String> {
     let value: serde_json::Value = serde_json::from_str(text)?;
     Ok(serde_json::to_string_pretty(&value)?.replace("\\n", "\\n\n    "))

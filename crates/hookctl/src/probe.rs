@@ -1,39 +1,42 @@
-//! One worker that is driven by hand. `check` sends what the shim itself never does, in pieces of its own
-//! choice, and looks at everything that comes back; `call` finds out whether a program is a worker.
+//! One worker that is driven by hand. `check` sends what the shim never sends, in pieces of its own
+//! choice, and looks at everything that comes back; `call` finds out whether a command is a worker.
 //!
-//! Nothing here has a timeout: each wait may be dropped and resumed. Output is read while something is
-//! written, so a worker that writes before it reads does not block.
+//! No wait here has a timeout; every one is cancel safe. Output is read while input is written, so
+//! a worker that writes before it reads does not block.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::ioctl_fionread;
 use tokio::time::timeout;
 
 use sidecar_shim::backend::{
     Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Output, OutputEvent, Process, Stdin, write_all,
 };
-use sidecar_shim::frame::FrameError;
+use sidecar_shim::frame::{FrameError, Outbox};
 use sidecar_shim::rpc::PROTOCOL_VERSION;
 
-/// Maximum number of messages kept until they are asked for. A worker that writes more has to wait, as it
-/// would for a busy shim.
-const MAX_KEPT: usize = 1024;
+/// Timeout for the exit of a process that has closed its stdout or was asked to exit. After it the
+/// process is killed.
+pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Maximum number of events that are read ahead. A worker that writes more has to wait, as it would
+/// for a busy shim.
+const MAX_EVENTS: usize = 1024;
 
 /// Interval between looks at whether a pipe was read: there is no event for that.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A worker, its pipes, and what it has written. Dropped, it is killed with its group, and reaped by a
-/// task: see [`sidecar_shim::backend::children_are_reaped`].
+/// A worker and its pipes. Dropped, it is killed with its group and reaped in the background.
 pub(crate) struct Probe {
-    process: Process,
-    wire: Wire,
+    pub(crate) process: Process,
+    io: WorkerIo,
 }
 
 impl Probe {
-    /// Starts a worker; with `protocol`, as the shim does, otherwise as a shell would: without the
-    /// protocol's variable, and with nothing to read. An error says in words why it cannot be run.
+    /// Starts a worker; with `protocol` as the shim does, otherwise as a shell would: without the
+    /// protocol's variable, and with an empty stdin. An error says why it cannot run.
     pub(crate) fn start(command: &CommandLine, protocol: bool) -> Result<Self, String> {
         let launch = Launch {
             command,
@@ -45,122 +48,107 @@ impl Probe {
             memory: None,
         };
         let (process, pipes) = Process::spawn(&launch).map_err(|error| error.to_string())?;
-        let wire = Wire {
+        let io = WorkerIo {
             stdin: pipes.stdin,
             unwritten: BytesMut::new(),
             output: Output::new(pipes.stdout),
             end: None,
-            kept: VecDeque::new(),
+            events: VecDeque::new(),
         };
-        Ok(Self { process, wire })
+        Ok(Self { process, io })
     }
 
-    /// Resets the count of stray bytes: the limit is one call's.
+    /// Resets the count of stray bytes: the limit is for one call.
     pub(crate) fn begin_call(&mut self) {
-        self.wire.output.begin_call();
+        self.io.output.begin_call();
     }
 
-    /// Sends bytes, as they are. They leave while one of the waits below goes on.
+    /// Sends bytes. They are written during one of the waits below.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.wire.unwritten.extend_from_slice(bytes);
+        self.io.unwritten.extend_from_slice(bytes);
     }
 
-    /// Forgets what was not sent yet, and closes the worker's standard input.
-    pub(crate) fn close(&mut self) {
-        self.wire.close_stdin();
+    /// Drops what is not written yet, and closes the worker's stdin.
+    pub(crate) fn close_stdin(&mut self) {
+        self.io.close_stdin();
     }
 
     /// Waits until everything is in the pipe, or the worker has closed it.
-    pub(crate) async fn written(&mut self) {
-        while self.wire.stdin.is_some() && self.wire.unwritten.has_remaining() {
-            self.wire.step().await;
+    pub(crate) async fn flush(&mut self) {
+        while self.io.stdin.is_some() && self.io.unwritten.has_remaining() {
+            self.io.step().await;
         }
     }
 
     /// Waits until the worker has read everything, or has closed the pipe.
-    pub(crate) async fn taken(&mut self) {
-        self.written().await;
-        while let Some(stdin) = &self.wire.stdin
+    pub(crate) async fn drained(&mut self) {
+        self.flush().await;
+        while let Some(stdin) = &self.io.stdin
             && matches!(ioctl_fionread(stdin), Ok(1..))
         {
-            let _ = timeout(POLL_INTERVAL, self.wire.step()).await;
+            let _ = timeout(POLL_INTERVAL, self.io.step()).await;
         }
     }
 
-    /// Waits for the next thing that the worker writes. An error is the end of its output.
-    pub(crate) async fn next(&mut self) -> Result<OutputEvent, &FrameError> {
-        while self.wire.kept.is_empty() && self.wire.end.is_none() {
-            self.wire.step().await;
+    /// Returns what the worker writes next; `None` at the [end](Self::end) of its output, at the
+    /// latest when it has exited, even if another process holds the pipe open.
+    pub(crate) async fn next(&mut self) -> Option<OutputEvent> {
+        while self.io.events.is_empty() && self.io.end.is_none() {
+            tokio::select! {
+                _ = self.process.wait() => { self.exit().await; }
+                () = self.io.step() => {}
+            }
         }
-        let heard = self.wire.kept.pop_front();
-        heard.ok_or_else(|| self.wire.end.as_ref().unwrap_or(&FrameError::Ended))
+        self.io.events.pop_front()
     }
 
-    /// Asks the worker to end, with SIGTERM.
-    pub(crate) fn terminate(&self) {
-        self.process.terminate();
+    /// Returns how the output ended.
+    pub(crate) fn end(&self) -> &FrameError {
+        self.io.end.as_ref().unwrap_or(&FrameError::Ended)
     }
 
-    /// Waits for the worker's exit. What it writes meanwhile is kept for [`next`](Self::next).
-    pub(crate) async fn ended(&mut self) -> Exit {
+    /// Waits for the worker's exit. [`next`](Self::next) returns what it has written.
+    pub(crate) async fn exit(&mut self) -> Exit {
         let exit = loop {
             tokio::select! {
                 exit = self.process.wait() => break exit,
-                () = self.wire.step() => {}
+                () = self.io.step() => {}
             }
         };
-        // Other processes that hold the pipe are in the group, or are waited for no longer than this.
         self.process.kill_group();
         let _ = timeout(DRAIN_TIMEOUT, async {
-            while self.wire.can_read() {
-                self.wire.step().await;
+            while self.io.can_read() {
+                self.io.step().await;
             }
         })
         .await;
-        self.wire.end.get_or_insert(FrameError::Ended);
+        self.io.end.get_or_insert(FrameError::Ended);
         exit
-    }
-
-    /// The last lines of the worker's standard error so far.
-    #[must_use]
-    pub(crate) fn stderr(&self) -> Vec<String> {
-        self.process.stderr_so_far()
-    }
-
-    /// The last lines of the standard error of a worker that has ended.
-    pub(crate) async fn stderr_at_end(&mut self) -> Vec<String> {
-        self.process.stderr_at_end().await
-    }
-
-    /// Bytes that the worker and its process group have in RAM.
-    #[must_use]
-    pub(crate) fn memory(&self) -> u64 {
-        self.process.memory()
     }
 }
 
-/// The pipes, what is still to be written, and what was read.
-struct Wire {
-    /// Where the worker reads, until one of both closes it.
+/// The pipes, what is to be written, and what was read.
+struct WorkerIo {
+    /// `None` once either side has closed it.
     stdin: Option<Stdin>,
     unwritten: BytesMut,
     output: Output,
-    /// How the output has ended.
+    /// How the output ended.
     end: Option<FrameError>,
-    kept: VecDeque<OutputEvent>,
+    events: VecDeque<OutputEvent>,
 }
 
-impl Wire {
+impl WorkerIo {
     fn close_stdin(&mut self) {
         self.unwritten.clear();
         self.stdin = None;
     }
 
     fn can_read(&self) -> bool {
-        self.end.is_none() && self.kept.len() < MAX_KEPT
+        self.end.is_none() && self.events.len() < MAX_EVENTS
     }
 
-    /// Writes or reads a little. Waits for ever if neither can be.
+    /// Writes or reads a little. Never returns if it can do neither.
     async fn step(&mut self) {
         let can_read = self.can_read();
         tokio::select! {
@@ -169,10 +157,17 @@ impl Wire {
                     self.close_stdin();
                 }
             }
-            heard = self.output.next(), if can_read => match heard {
-                Ok(heard) => self.kept.push_back(heard),
+            event = self.output.next(), if can_read => match event {
+                Ok(event) => self.events.push_back(event),
                 Err(end) => self.end = Some(end),
             },
         }
     }
+}
+
+/// Returns the bytes of the messages that are put into the outbox.
+pub(crate) fn encode(send: impl FnOnce(&mut Outbox)) -> Bytes {
+    let mut outbox = Outbox::default();
+    send(&mut outbox);
+    outbox.copy_to_bytes(outbox.remaining())
 }

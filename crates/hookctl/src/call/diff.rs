@@ -1,37 +1,38 @@
-//! What a hook changed, as a unified diff for people.
+//! What a hook changed, as a unified diff.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
+use sidecar_shim::hook::HookKind;
 use similar::algorithms::{Capture, Compact, Replace, myers};
 use similar::udiff::UnifiedHunkHeader;
 use similar::{ChangeTag, DiffOp, group_diff_ops};
 
-use crate::normalize::{Kind, normalize};
+use crate::normalize::normalize;
 
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
 
-/// After this the diff is finished less cleverly: a shorter diff is not worth a longer wait.
+/// Time after which the diff is finished without searching for the shortest one.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The changes from `sent` to `answered`, or a line that says there are none. The documents are compared
-/// in their normal form: most XML libraries write `<a></a>` as `<a/>`, and a diff full of that would hide
-/// what the hook did.
-pub(super) fn unified(kind: Kind, sent: &[u8], answered: &[u8], color: bool) -> String {
-    if sent == answered {
+/// Returns the changes from `sent` to `returned`, or a line that says there are none. The documents
+/// are compared in their normal form: most XML libraries write `<a></a>` as `<a/>`, and a diff full
+/// of that would hide what the hook did.
+pub(super) fn unified(kind: HookKind, sent: &[u8], returned: &[u8], color: bool) -> String {
+    if sent == returned {
         return "unchanged\n".to_owned();
     }
-    let [old, new] = [sent, answered].map(|document| normalize(kind, document));
+    let [old, new] = [sent, returned].map(|document| normalize(kind, document));
     if old == new {
-        return "unchanged in what it says, though written in another way\n".to_owned();
+        return "unchanged, except for formatting\n".to_owned();
     }
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let paint = |style: Style| if color { style } else { Style::new() };
     let mut out = String::new();
     line(&mut out, paint(Style::new().bold()), "--- sent");
-    line(&mut out, paint(Style::new().bold()), "+++ answered");
+    line(&mut out, paint(Style::new().bold()), "+++ returned");
     for hunk in group_diff_ops(changes(&old, &new), CONTEXT) {
         let header = UnifiedHunkHeader::new(&hunk).to_string();
         line(&mut out, paint(AnsiColor::Cyan.on_default()), &header);
@@ -47,8 +48,8 @@ pub(super) fn unified(kind: Kind, sent: &[u8], answered: &[u8], color: bool) -> 
     out
 }
 
-/// The edits that turn one text's lines into the other's. One algorithm is called by name: with a choice
-/// at run time, the program would hold them all, which is 0.6 MB.
+/// Returns the edits that turn one text's lines into the other's. The algorithm is called by name:
+/// a choice at run time would put all of them into the program, 0.6 MB.
 fn changes(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
     let mut changes = Compact::new(Replace::new(Capture::new()), old, new);
     let until = Some(Instant::now() + DIFF_TIMEOUT);
@@ -67,41 +68,46 @@ mod tests {
 
     #[test]
     fn shows_changed_lines_with_their_surroundings() {
-        let shown = unified(Kind::Xml, b"<a>\n  <b/>\n</a>\n", b"<a>\n  <c/>\n</a>\n", false);
+        let shown =
+            unified(HookKind::Domain, b"<a>\n  <b/>\n</a>\n", b"<a>\n  <c/>\n</a>\n", false);
         assert_eq!(
             shown,
-            "--- sent\n+++ answered\n@@ -1,3 +1,3 @@\n <a>\n-  <b/>\n+  <c/>\n </a>\n"
+            "--- sent\n+++ returned\n@@ -1,3 +1,3 @@\n <a>\n-  <b/>\n+  <c/>\n </a>\n"
         );
     }
 
     #[test]
     fn colours_only_when_asked() {
-        let shown = unified(Kind::Xml, b"a\n", b"b\n", true);
+        let shown = unified(HookKind::Domain, b"a\n", b"b\n", true);
         assert!(shown.contains("\u{1b}[31m-a\u{1b}[0m\n"), "{shown:?}");
         assert!(shown.contains("\u{1b}[32m+b\u{1b}[0m\n"), "{shown:?}");
     }
 
     #[test]
-    fn documents_are_compared_by_what_they_say() {
+    fn formatting_is_not_a_change() {
         let same = |kind, old: &str, new: &str| {
             let shown = unified(kind, old.as_bytes(), new.as_bytes(), false);
-            assert!(shown.starts_with("unchanged in what it says"), "{shown}");
+            assert!(shown.starts_with("unchanged, except"), "{shown}");
         };
-        same(Kind::Xml, "<a x='1' b=\"2\"><c></c>&amp;</a>", "<a b=\"2\" x=\"1\"><c/>&amp;</a>");
-        same(Kind::Json, "{\"a\":1,\"b\":2}", "{ \"b\": 2, \"a\": 1 }");
-        assert_eq!(unified(Kind::Json, b"{}", b"{}", false), "unchanged\n");
+        same(
+            HookKind::Domain,
+            "<a x='1' b=\"2\"><c></c>&amp;</a>",
+            "<a b=\"2\" x=\"1\"><c/>&amp;</a>",
+        );
+        same(HookKind::CloudInit, "{\"a\":1,\"b\":2}", "{ \"b\": 2, \"a\": 1 }");
+        assert_eq!(unified(HookKind::CloudInit, b"{}", b"{}", false), "unchanged\n");
     }
 
     #[test]
     fn json_strings_are_broken_into_their_lines() {
         let (old, new) = (r#"{"UserData":"a\nb\n"}"#, r#"{"UserData":"a\nc\n"}"#);
-        let shown = unified(Kind::Json, old.as_bytes(), new.as_bytes(), false);
+        let shown = unified(HookKind::CloudInit, old.as_bytes(), new.as_bytes(), false);
         assert!(shown.contains("\n-    b\\n\n+    c\\n\n"), "{shown}");
     }
 
     #[test]
     fn broken_documents_are_compared_as_text() {
-        let shown = unified(Kind::Xml, b"<a/>", b"<a", false);
+        let shown = unified(HookKind::Domain, b"<a/>", b"<a", false);
         assert!(shown.contains("\n-<a/>\n+<a\n"), "{shown}");
     }
 }

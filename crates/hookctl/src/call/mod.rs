@@ -1,65 +1,58 @@
 //! Tries a hook without a cluster: starts the whole shim on a private socket, calls it as
-//! virt-launcher or virt-handler does, and shows what the hook changes. The result goes to standard output,
-//! everything else to standard error.
+//! virt-launcher or virt-handler does, and shows what the hook changes. The result goes to stdout,
+//! everything else to stderr.
 
 mod diff;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ColorChoice;
-use sidecar_shim::backend::{self, CommandLine, HookSource, Settings, children_are_reaped};
+use sidecar_shim::backend::{self, CommandLine, HookSource, Settings};
 use sidecar_shim::error::StartError;
-use sidecar_shim::hook::HookName;
+use sidecar_shim::hook::{HookKind, HookName};
 use sidecar_shim::server::{self, Peers, Server, Shutdown, Socket};
 use sidecar_shim::service::client::{Client, ClientError};
 use sidecar_shim::service::{Api, ApiVersion};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::cli::unknown_hook;
-use crate::color;
 use crate::detect::{Detected, detect};
-use crate::inputs::{Inputs, Unreadable};
-use crate::normalize::Kind;
-use crate::say;
+use crate::inputs::{Documents, Inputs, Unreadable};
+use crate::{output, say};
 
-/// Time for the call in flight to finish when the user interrupts.
+/// Time for connections to close after the last call. The calls themselves have a deadline.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 
 /// What to call, and with what.
 pub(crate) struct CallConfig {
-    /// The hook.
     pub(crate) hook: HookName,
-    /// What it is called with.
     pub(crate) inputs: Inputs,
-    /// Why a domain hook is called. With it, it is called by the Plugins API.
+    /// Why KubeVirt calls a domain hook. With it, the call goes through the Plugins API.
     pub(crate) context: Option<String>,
-    /// Who answers.
     pub(crate) target: Target,
-    /// How often to call.
+    /// Number of calls.
     pub(crate) repeat: u32,
-    /// The deadline of each call.
+    /// Deadline of each call.
     pub(crate) timeout: Duration,
-    /// When the diff is coloured.
+    /// When to colour the diff.
     pub(crate) color: ColorChoice,
 }
 
-/// Who answers.
+/// The shim that is called.
 pub(crate) enum Target {
-    /// A running shim.
+    /// The socket of a running one.
     Running(PathBuf),
-    /// A shim that is started for this.
+    /// One that is started for the calls.
     Private { program: HookProgram, settings: Settings, call_timeout: Option<Duration> },
 }
 
 /// What runs the hook.
 pub(crate) enum HookProgram {
     Known(HookSource),
-    /// A worker, or a program for each call: it is started once to find out.
+    /// A worker or a program for each call. Starting it once shows which.
     Undetermined {
         command: CommandLine,
         /// Whether a program may be named after the hook.
@@ -67,15 +60,9 @@ pub(crate) enum HookProgram {
     },
 }
 
-impl From<HookSource> for HookProgram {
-    fn from(source: HookSource) -> Self {
-        Self::Known(source)
-    }
-}
-
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
-enum CallFailed {
+pub(crate) enum CallFailed {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("{hook} failed: {source}")]
@@ -87,48 +74,29 @@ enum CallFailed {
     /// Its text names the command.
     #[error("{0}")]
     CannotRun(String),
-    #[error("cannot create a directory for the socket: {0} (TMPDIR says where)")]
+    #[error("{}. The command is not a worker: {sign}", unknown_hook(hook.as_str()))]
+    NotAWorker { hook: HookName, sign: String },
+    #[error("cannot create a directory for the socket in $TMPDIR: {0}")]
     Directory(std::io::Error),
     #[error("cannot write the result: {0}")]
     Write(std::io::Error),
     #[error(
-        "this shim does not serve {hook} (it serves {offered}). (In exec mode a hook is a program in \
-         $PATH of that name, or the command behind `--`; in persistent mode a worker declares it)"
+        "this shim does not serve {hook} (it serves {offered}). In exec mode a hook is a program \
+         in $PATH of that name, or the command after `--`; in persistent mode a worker declares it"
     )]
     NotOffered { hook: HookName, offered: String },
-    #[error("interrupted")]
-    Interrupted,
 }
 
 /// Calls the hook, and shows the result.
-pub(crate) async fn run(config: CallConfig) -> ExitCode {
-    match call(&config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => crate::fail(error),
-    }
-}
-
-async fn call(config: &CallConfig) -> Result<(), CallFailed> {
-    let documents = Documents::read(config)?;
+pub(crate) async fn run(config: &CallConfig) -> Result<(), CallFailed> {
+    let documents = config.inputs.read()?;
     let outcome = match &config.target {
         Target::Running(socket) => exchange(config, socket, &documents).await?,
         Target::Private { program, settings, call_timeout } => {
-            let source = tokio::select! {
-                source = config.determine(program) => source?,
-                error = interrupted() => {
-                    children_are_reaped().await;
-                    return Err(error);
-                }
-            };
+            let source = config.determine(program).await?;
             let backend = backend::Config { source, settings: settings.clone() };
             let shim = PrivateShim::start(&backend, *call_timeout, config.api()).await?;
-            let outcome = tokio::select! {
-                outcome = exchange(config, &shim.socket, &documents) => outcome,
-                error = interrupted() => {
-                    shim.shutdown.forced.cancel();
-                    Err(error)
-                }
-            };
+            let outcome = exchange(config, &shim.socket, &documents).await;
             shim.stop().await;
             outcome?
         }
@@ -136,16 +104,8 @@ async fn call(config: &CallConfig) -> Result<(), CallFailed> {
     show(config, &documents, &outcome)
 }
 
-/// What is sent.
-#[derive(Clone)]
-struct Documents {
-    vmi: Bytes,
-    /// The one that the hook may change, if it may.
-    subject: Bytes,
-}
-
 impl CallConfig {
-    /// Finds out how the hook runs, and says so if nobody had said it.
+    /// Returns what runs the hook. If the user did not say, finds out, and reports it.
     async fn determine(&self, program: &HookProgram) -> Result<HookSource, CallFailed> {
         let (command, program_may_run) = match program {
             HookProgram::Known(source) => return Ok(source.clone()),
@@ -153,52 +113,47 @@ impl CallConfig {
         };
         match detect(command).await.map_err(CallFailed::CannotRun)? {
             Detected::Worker => {
-                say("the command answers initialize: called as a worker (--mode persistent)");
+                say("the command responds to initialize: it runs as a worker (--mode persistent)");
                 Ok(HookSource::Persistent(command.clone()))
             }
-            Detected::Program(_) if !program_may_run => {
-                Err(unknown_hook(self.hook.as_str()).into())
-            }
-            Detected::Program(sign) => {
+            Detected::Program(sign) if program_may_run => {
                 say(format_args!(
-                    "the command does not answer initialize ({sign}): called as a program (--mode exec)"
+                    "the command does not respond to initialize ({sign}): it runs as a program \
+                     for each call (--mode exec); if it is a worker, see why with --mode persistent"
                 ));
                 Ok(HookSource::ExecOne(self.hook.clone(), command.clone()))
             }
+            Detected::Program(sign) => {
+                Err(CallFailed::NotAWorker { hook: self.hook.clone(), sign })
+            }
         }
     }
 
-    /// The API that has the hook as it is to be called.
+    /// Returns the API through which KubeVirt calls the hook.
     fn api(&self) -> Api {
-        if self.hook.is_node_hook() || self.context.is_some() {
-            Api::Plugins
-        } else {
-            Api::Legacy(ApiVersion::V1Alpha3)
+        match (self.hook.kind(), &self.context) {
+            (HookKind::Domain, None) | (HookKind::CloudInit, _) => {
+                Api::Legacy(ApiVersion::V1Alpha3)
+            }
+            (HookKind::Domain, Some(_)) | (HookKind::Node, _) => Api::Plugins,
         }
     }
 }
 
-impl Documents {
-    fn read(config: &CallConfig) -> Result<Self, Unreadable> {
-        let inputs = &config.inputs;
-        let vmi = inputs.read_vmi()?;
-        let subject = if config.hook == HookName::PRE_CLOUD_INIT_ISO {
-            inputs.read_cloud_init()?
-        } else if config.hook.is_node_hook() {
-            Bytes::new()
-        } else {
-            inputs.read_domain()?
-        };
-        Ok(Self { vmi, subject })
-    }
+/// Returns the error for a name that no hook has, or that no program may have.
+pub(crate) fn unknown_hook(name: &str) -> StartError {
+    StartError::Usage(format!(
+        "unknown hook {name:?}: hooks are onDefineDomain, preCloudInitIso, node hooks such as \
+         preVMStart, and in exec mode those that --node-hooks names"
+    ))
 }
 
-/// A whole shim behind a socket that nobody else can reach.
+/// A whole shim behind a socket that no other user can reach. Dropped, it shuts down at once.
 struct PrivateShim {
     socket: PathBuf,
     shutdown: Shutdown,
     serving: JoinHandle<()>,
-    /// Removed, with what is in it, when dropped.
+    /// Removed, with the socket, when dropped.
     _directory: tempfile::TempDir,
 }
 
@@ -211,47 +166,45 @@ impl PrivateShim {
         let directory =
             tempfile::Builder::new().prefix("hookctl-").tempdir().map_err(CallFailed::Directory)?;
         let socket = directory.path().join("shim.sock");
+        let shutdown = Shutdown::default();
         let config = server::Config {
             peers: Peers::default(),
             call_timeout,
             shutdown_grace: SHUTDOWN_GRACE,
         };
-        let shutdown = Shutdown::default();
         let bind = async || Ok(vec![(Socket::bind(socket.clone(), None)?, api)]);
-        let server = tokio::select! {
-            server = Server::start(backend, config, shutdown.clone(), bind) => server?,
-            error = interrupted() => return Err(error),
-        };
-        let serving = tokio::spawn(server.ok_or(CallFailed::Interrupted)?.run());
+        let server = Server::start(backend, config, shutdown.clone(), bind).await?;
+        let serving = tokio::spawn(async move {
+            // Nothing asks for a shutdown before the shim has started.
+            if let Some(server) = server {
+                server.run().await;
+            }
+        });
         Ok(Self { socket, shutdown, serving, _directory: directory })
     }
 
+    /// Stops the workers.
     async fn stop(mut self) {
         self.shutdown.graceful.cancel();
-        let ended = tokio::select! {
-            ended = &mut self.serving => ended,
-            _ = interrupted() => {
-                self.shutdown.forced.cancel();
-                self.serving.await
-            }
-        };
-        if ended.is_err() {
-            // It has panicked. What it said may hold a piece of a document; where, the log says.
-            tracing::error!("the private shim ended badly");
+        if (&mut self.serving).await.is_err() {
+            // The panic's text may quote a document, so only the log has its place.
+            tracing::error!("internal error (panic) in the private shim");
         }
     }
 }
 
-/// Waits for the user to lose patience.
-async fn interrupted() -> CallFailed {
-    crate::interrupted().await;
-    CallFailed::Interrupted
+impl Drop for PrivateShim {
+    fn drop(&mut self) {
+        self.shutdown.graceful.cancel();
+        self.shutdown.forced.cancel();
+    }
 }
 
-/// What came back.
+/// What the calls returned.
 struct Outcome {
+    /// The last call's.
     result: Bytes,
-    /// How long each call took, dialling included.
+    /// Duration of each call, connecting included.
     times: Vec<Duration>,
 }
 
@@ -260,23 +213,23 @@ async fn exchange(
     socket: &Path,
     documents: &Documents,
 ) -> Result<Outcome, CallFailed> {
-    let version = match config.api() {
-        Api::Legacy(_) => Some(offered_version(config, socket).await?),
-        Api::Plugins => None,
+    let api = match config.api() {
+        Api::Legacy(_) => Api::Legacy(offered_version(config, socket).await?),
+        Api::Plugins => Api::Plugins,
     };
     let mut result = Bytes::new();
     let mut times = Vec::new();
     for _ in 0..config.repeat {
         let started = Instant::now();
         let client = Client::dial(socket).await?;
-        let answer = call_once(config, &client, version, documents).await;
+        let reply = call_once(config, &client, api, documents).await;
         times.push(started.elapsed());
-        result = answer.map_err(|source| CallFailed::Call { hook: config.hook.clone(), source })?;
+        result = reply.map_err(|source| CallFailed::Call { hook: config.hook.clone(), source })?;
     }
     Ok(Outcome { result, times })
 }
 
-/// Asks a hook sidecar, as virt-launcher does, by which version the hook is to be called.
+/// Asks a hook sidecar, as virt-launcher does, for the version by which it is to be called.
 async fn offered_version(config: &CallConfig, socket: &Path) -> Result<ApiVersion, CallFailed> {
     let offer = Client::dial(socket).await?.info().await?;
     if offer.hook_points.contains(&config.hook.hook_point()) {
@@ -289,61 +242,54 @@ async fn offered_version(config: &CallConfig, socket: &Path) -> Result<ApiVersio
     Err(CallFailed::NotOffered { hook: config.hook.clone(), offered })
 }
 
-/// Makes one call, and returns the document that came back, if there is one.
+/// Makes one call, and returns the document in its reply. A node hook returns none.
 async fn call_once(
     config: &CallConfig,
     client: &Client,
-    version: Option<ApiVersion>,
+    api: Api,
     documents: &Documents,
 ) -> Result<Bytes, ClientError> {
-    let Documents { vmi, subject } = documents.clone();
-    let timeout = config.timeout;
-    match version {
-        Some(version) if config.hook == HookName::PRE_CLOUD_INIT_ISO => {
+    let (kind, timeout) = (config.hook.kind(), config.timeout);
+    let (vmi, subject) = (documents.vmi.clone(), documents.subject(kind));
+    match (api, kind) {
+        (Api::Legacy(version), HookKind::Domain) => {
+            client.on_define_domain(version, vmi, subject, timeout).await
+        }
+        (Api::Legacy(version), HookKind::CloudInit) => {
             client.pre_cloud_init_iso(version, vmi, subject, timeout).await
         }
-        Some(version) => client.on_define_domain(version, vmi, subject, timeout).await,
-        None if config.hook.is_node_hook() => {
-            let (point, node) = (config.hook.hook_point(), config.inputs.node.clone());
-            client.execute_node_hook(point, vmi, node, timeout).await?;
-            Ok(Bytes::new())
-        }
-        None => {
+        (Api::Plugins, HookKind::Domain) => {
             let context = config.context.clone().unwrap_or_default();
             client.mutate_domain(vmi, subject, context, timeout).await
+        }
+        (Api::Plugins, HookKind::CloudInit) | (_, HookKind::Node) => {
+            let (point, node) = (config.hook.hook_point(), documents.node.clone());
+            client.execute_node_hook(point, vmi, node, timeout).await?;
+            Ok(Bytes::new())
         }
     }
 }
 
 fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result<(), CallFailed> {
     let stderr = std::io::stderr();
-    let color = color::is_on(config.color, &stderr);
-    let mut report = if config.hook.is_node_hook() {
-        // It changes no document. Without a word, nothing would tell that it has run.
-        format!("{} has answered: its work is done\n", config.hook)
-    } else {
-        let is_json = config.hook == HookName::PRE_CLOUD_INIT_ISO;
-        let kind = if is_json { Kind::Json } else { Kind::Xml };
-        diff::unified(kind, &documents.subject, &outcome.result, color)
+    let mut report = match config.hook.kind() {
+        kind @ (HookKind::Domain | HookKind::CloudInit) => {
+            let color = output::is_colored(config.color, &stderr);
+            diff::unified(kind, &documents.subject(kind), &outcome.result, color)
+        }
+        // It returns no document, so this line is all that the user sees.
+        HookKind::Node => format!("{} succeeded\n", config.hook),
     };
     if config.repeat > 1 {
         report.push_str(&timing(&outcome.times));
     }
-    // The diff goes first, so that on a terminal the result is not torn apart by it.
+    // The diff goes first: on a terminal it must not interrupt the result.
     let _ = stderr.lock().write_all(report.as_bytes());
-    if config.hook.is_node_hook() {
-        return Ok(());
+    let mut result = outcome.result.to_vec();
+    if std::io::stdout().is_terminal() && !result.is_empty() && !result.ends_with(b"\n") {
+        result.push(b'\n');
     }
-    let mut stdout = std::io::stdout().lock();
-    let mut written = stdout.write_all(&outcome.result);
-    if stdout.is_terminal() && !outcome.result.ends_with(b"\n") {
-        written = written.and_then(|()| stdout.write_all(b"\n"));
-    }
-    match written.and_then(|()| stdout.flush()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(CallFailed::Write),
-    }
+    output::write_stdout(&result).map_err(CallFailed::Write)
 }
 
 fn timing(times: &[Duration]) -> String {
@@ -354,7 +300,7 @@ fn timing(times: &[Duration]) -> String {
         sorted.get(rank - 1).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
     };
     format!(
-        "{} calls, each on a connection of its own: p50 {:.3} ms, p99 {:.3} ms\n",
+        "{} calls, each on its own connection: p50 {:.3} ms, p99 {:.3} ms\n",
         sorted.len(),
         at(50),
         at(99)

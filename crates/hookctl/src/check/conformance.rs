@@ -1,142 +1,139 @@
-//! Messages that the protocol allows and this shim does not send: what a newer shim may say, or another
-//! one. `check` finds out whether a worker puts up with them.
+//! Messages that the protocol allows and this shim does not send, as a newer shim or another one
+//! may. `check` finds out whether a worker can read them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bytes::{Buf, Bytes, BytesMut};
-use serde_json::value::RawValue;
+use bytes::{Bytes, BytesMut};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 use tokio_util::codec::Decoder;
 
-use sidecar_shim::frame::{FrameDecoder, Item, Outbox};
-use sidecar_shim::rpc::{OutgoingCall, send_call};
+use crate::probe::encode;
+use sidecar_shim::frame::{FrameDecoder, Item, MAX_FRAME_BYTES, Outbox};
 
-/// A member that no version of the protocol has.
-const UNKNOWN_MEMBER: &str = "memberOfANewerVersion";
+/// A version that no worker speaks.
+pub(super) const UNKNOWN_VERSION: u64 = 4_000_000_000;
+
+/// A field that no version of the protocol has.
+const UNKNOWN_FIELD: &str = "fieldOfANewerVersion";
 
 /// Its value.
 const UNKNOWN_VALUE: &str = r#"{"list":[1,-2.5e3,true,null,"text"],"object":{}}"#;
 
-/// Puts an `initialize` into the outbox that offers other protocol versions than the shim's own.
-pub(crate) fn send_initialize_with_versions(outbox: &mut Outbox, id: u64, versions: &[u64]) {
-    push(
-        outbox,
-        format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersions":{versions:?},"shim":{{"name":"sidecar-shim","version":"99.0.0"}},"maxFrameBytes":16777215,"capabilities":{{"attachments":true,"cancel":true}}}}}}"#
-        ),
-    );
+/// Returns an `initialize` that offers these protocol versions.
+fn initialize(id: u64, versions: &[u64]) -> Value {
+    json!({
+        "jsonrpc": "2.0",
+        "id": id,
+        "method": "initialize",
+        "params": {
+            "protocolVersions": versions,
+            "shim": {"name": "sidecar-shim", "version": "99.0.0"},
+            "maxFrameBytes": MAX_FRAME_BYTES,
+            "capabilities": {"attachments": true, "cancel": true},
+        },
+    })
 }
 
-/// Puts the `initialize` of a newer shim into the outbox: it speaks more versions, has more members and
-/// more capabilities, and writes its members in another order.
-pub(crate) fn send_initialize_of_newer_shim(outbox: &mut Outbox, id: u64) {
-    push(
-        outbox,
-        format!(
-            r#"{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"method":"initialize","params":{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"capabilities":{{"cancel":true,"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"attachments":true}},"maxFrameBytes":16777215,"protocolVersions":[3,2,1],"shim":{{"{UNKNOWN_MEMBER}":{UNKNOWN_VALUE},"version":"99.0.0","name":"sidecar-shim"}}}},"id":{id},"jsonrpc":"2.0"}}"#
-        ),
-    );
+/// Puts an `initialize` into the outbox that offers only a version that no worker speaks.
+pub(super) fn send_initialize_of_unknown_version(outbox: &mut Outbox, id: u64) {
+    push(outbox, &initialize(id, &[UNKNOWN_VERSION]));
 }
 
-/// Puts a request into the outbox whose method no worker has, with an attachment if there is one.
-pub(crate) fn send_unknown_request(outbox: &mut Outbox, id: u64, attachment: Option<Bytes>) {
-    let attachments = if attachment.is_some() { r#","attachments":["domain"]"# } else { "" };
-    push(
-        outbox,
-        format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"hookOfANewerVersion","params":{{"vmi":{{}}}}{attachments}}}"#
-        ),
-    );
+/// Puts the `initialize` of a newer shim into the outbox: it has more versions, fields and
+/// capabilities.
+pub(super) fn send_initialize_of_newer_shim(outbox: &mut Outbox, id: u64) {
+    let mut message = initialize(id, &[3, 2, 1]);
+    for object in ["", "/params", "/params/shim", "/params/capabilities"] {
+        if let Some(object) = message.pointer_mut(object) {
+            object[UNKNOWN_FIELD] = unknown_value();
+        }
+    }
+    push(outbox, &message);
+}
+
+fn unknown_value() -> Value {
+    serde_json::from_str(UNKNOWN_VALUE).unwrap_or_default()
+}
+
+/// Puts a request with an unknown method into the outbox, and its attachment, if it has one.
+pub(super) fn send_unknown_request(outbox: &mut Outbox, id: u64, attachment: Option<Bytes>) {
+    let params = json!({"vmi": {}});
+    let mut message =
+        json!({"jsonrpc": "2.0", "id": id, "method": "hookOfANewerVersion", "params": params});
+    if attachment.is_some() {
+        message["attachments"] = json!(["domain"]);
+    }
+    push(outbox, &message);
     if let Some(attachment) = attachment {
         outbox.push_frame([attachment]);
     }
 }
 
-/// Puts two notifications into the outbox that no worker knows, one of them without `params`.
-pub(crate) fn send_unknown_notifications(outbox: &mut Outbox) {
-    push(
-        outbox,
-        format!(
-            r#"{{"jsonrpc":"2.0","method":"$/notificationOfANewerVersion","params":{UNKNOWN_VALUE}}}"#
-        ),
-    );
-    push(outbox, r#"{"jsonrpc":"2.0","method":"notificationOfANewerVersion"}"#.to_owned());
+/// Puts two unknown notifications into the outbox, one of them without `params`.
+pub(super) fn send_unknown_notifications(outbox: &mut Outbox) {
+    let method = "$/notificationOfANewerVersion";
+    push(outbox, &json!({"jsonrpc": "2.0", "method": method, "params": unknown_value()}));
+    push(outbox, &json!({"jsonrpc": "2.0", "method": "notificationOfANewerVersion"}));
 }
 
-/// Puts a call of a hook into the outbox whose `params` are no use to it: given as JSON text, or left out.
-pub(crate) fn send_call_with_params(
+/// Puts a call into the outbox whose `params` a hook cannot use, or that has none.
+pub(super) fn send_call_with_params(
     outbox: &mut Outbox,
     id: u64,
     hook: &str,
-    params: Option<&str>,
+    params: Option<Value>,
 ) {
-    let params = params.map_or_else(String::new, |params| format!(r#","params":{params}"#));
-    push(outbox, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{hook}"{params}}}"#));
-}
-
-/// Puts a call into the outbox as [`send_call`] does, with members in it that no worker knows.
-pub(crate) fn send_call_of_newer_shim(
-    outbox: &mut Outbox,
-    outgoing: &OutgoingCall<'_>,
-) -> Result<(), usize> {
-    send_changed(outbox, outgoing, with_unknown_members)
-}
-
-/// Puts a call into the outbox as [`send_call`] does, with its strings written as `\u` escapes wherever
-/// that is possible.
-pub(crate) fn send_escaped_call(
-    outbox: &mut Outbox,
-    outgoing: &OutgoingCall<'_>,
-) -> Result<(), usize> {
-    send_changed(outbox, outgoing, |json| Some(escaped(json)))
-}
-
-fn push(outbox: &mut Outbox, json: String) {
-    outbox.push_frame([Bytes::from(json)]);
-}
-
-/// Puts a call into the outbox whose message is written anew. An error is a length that does not fit a
-/// frame.
-fn send_changed(
-    outbox: &mut Outbox,
-    outgoing: &OutgoingCall<'_>,
-    change: impl Fn(&str) -> Option<String>,
-) -> Result<(), usize> {
-    let mut usual = Outbox::default();
-    send_call(&mut usual, outgoing)?;
-    let mut bytes = BytesMut::from(&*usual.copy_to_bytes(usual.remaining()));
-    let mut decoder = FrameDecoder::default();
-    let mut is_message = true;
-    while let Ok(Some(Item::Frame(frame))) = decoder.decode(&mut bytes) {
-        let text = std::str::from_utf8(&frame).ok().filter(|_| std::mem::take(&mut is_message));
-        let frame = text.and_then(&change).map_or(frame, Bytes::from);
-        if frame.len() > sidecar_shim::frame::MAX_FRAME_BYTES {
-            return Err(frame.len());
-        }
-        outbox.push_frame([frame]);
+    let mut message = json!({"jsonrpc": "2.0", "id": id, "method": hook});
+    if let Some(params) = params {
+        message["params"] = params;
     }
-    Ok(())
+    push(outbox, &message);
 }
 
-/// The same message with one more member in it, in its `params` and in their `invocation`, and with its
-/// members in the order of their names. `None` if it is no call.
-fn with_unknown_members(message: &str) -> Option<String> {
-    type Members = BTreeMap<String, Box<RawValue>>;
+fn push(outbox: &mut Outbox, message: &Value) {
+    outbox.push_frame([Bytes::from(message.to_string())]);
+}
+
+/// Rewrites the message of a call, the first of its frames. If it becomes too long for a frame, the
+/// error is its length.
+pub(super) fn rewrite_call(
+    call: &[u8],
+    rewrite: impl Fn(&str) -> Option<String>,
+) -> Result<Bytes, usize> {
+    let mut frames = BytesMut::from(call);
+    let Ok(Some(Item::Frame(message))) = FrameDecoder::default().decode(&mut frames) else {
+        return Ok(Bytes::copy_from_slice(call));
+    };
+    let rewritten = std::str::from_utf8(&message).ok().and_then(rewrite);
+    let message = rewritten.map_or(message, Bytes::from);
+    if message.len() > MAX_FRAME_BYTES {
+        return Err(message.len());
+    }
+    let message = encode(|outbox| outbox.push_frame([message]));
+    Ok([&message[..], &frames].concat().into())
+}
+
+/// Returns the message of a call with an unknown field in it, in its `params` and in their
+/// `invocation`, and with its fields in alphabetical order.
+pub(super) fn with_unknown_fields(message: &str) -> Option<String> {
+    type Fields = BTreeMap<String, Box<RawValue>>;
     let unknown = || RawValue::from_string(UNKNOWN_VALUE.to_owned()).ok();
-    let mut outer: Members = serde_json::from_str(message).ok()?;
-    let mut params: Members = serde_json::from_str(outer.get("params")?.get()).ok()?;
-    let mut invocation: Members = serde_json::from_str(params.get("invocation")?.get()).ok()?;
-    for members in [&mut outer, &mut params, &mut invocation] {
-        members.insert(UNKNOWN_MEMBER.to_owned(), unknown()?);
+    let mut outer: Fields = serde_json::from_str(message).ok()?;
+    let mut params: Fields = serde_json::from_str(outer.get("params")?.get()).ok()?;
+    let mut invocation: Fields = serde_json::from_str(params.get("invocation")?.get()).ok()?;
+    for fields in [&mut outer, &mut params, &mut invocation] {
+        fields.insert(UNKNOWN_FIELD.to_owned(), unknown()?);
     }
-    params.insert("invocation".to_owned(), serde_json::value::to_raw_value(&invocation).ok()?);
-    outer.insert("params".to_owned(), serde_json::value::to_raw_value(&params).ok()?);
+    params.insert("invocation".to_owned(), to_raw_value(&invocation).ok()?);
+    outer.insert("params".to_owned(), to_raw_value(&params).ok()?);
     serde_json::to_string(&outer).ok()
 }
 
-/// The same JSON with every character of its strings escaped that is neither an ASCII letter nor a digit
-/// nor escaped already. Characters beyond U+FFFF take two escapes.
-fn escaped(json: &str) -> String {
+/// Returns the same JSON with every character of its strings escaped, except ASCII letters, digits
+/// and what is escaped already. Characters beyond U+FFFF take two escapes.
+pub(super) fn with_escapes(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut inside = false;
     let mut characters = json.chars();
@@ -164,21 +161,22 @@ fn escaped(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use sidecar_shim::hook::HookCall;
+    use sidecar_shim::rpc::{OutgoingCall, send_call};
 
     use super::*;
 
-    fn call() -> HookCall {
+    /// A call as the shim sends it.
+    fn usual_call(attachments: bool) -> Bytes {
         let vmi =
             Bytes::from_static(br#"{"name":"caf\u00e9 \"x\\\" a/b","n":1e400,"s":"\ud83d\ude00"}"#);
         let domain = "<domain>\n\u{1f600} \"x\" \\ é</domain>";
-        HookCall::on_define_domain(&vmi, "domain", Bytes::from(domain)).unwrap()
+        let call = HookCall::on_define_domain(&vmi, "domain", Bytes::from(domain)).unwrap();
+        let call = OutgoingCall { id: 9, call: &call, attachments, deadline_ms: 1000, attempt: 1 };
+        encode(|outbox| send_call(outbox, &call).unwrap())
     }
 
-    /// The frames that something puts into an outbox.
-    fn frames(send: impl FnOnce(&mut Outbox)) -> Vec<String> {
-        let mut outbox = Outbox::default();
-        send(&mut outbox);
-        let mut bytes = BytesMut::from(&*outbox.copy_to_bytes(outbox.remaining()));
+    fn frames(bytes: &[u8]) -> Vec<String> {
+        let mut bytes = BytesMut::from(bytes);
         let mut decoder = FrameDecoder::default();
         std::iter::from_fn(|| match decoder.decode(&mut bytes).unwrap()? {
             Item::Frame(frame) => Some(String::from_utf8(frame.to_vec()).unwrap()),
@@ -187,21 +185,17 @@ mod tests {
         .collect()
     }
 
-    fn outgoing(call: &HookCall, attachments: bool) -> OutgoingCall<'_> {
-        OutgoingCall { id: 9, call, attachments, deadline_ms: 1000, attempt: 1 }
-    }
-
     #[test]
-    fn what_is_unknown_is_json_all_the_same() {
-        let all = frames(|outbox| {
-            send_initialize_with_versions(outbox, 1, &[7, 8]);
+    fn every_message_is_json_rpc() {
+        let all = frames(&encode(|outbox| {
+            send_initialize_of_unknown_version(outbox, 1);
             send_initialize_of_newer_shim(outbox, 2);
             send_unknown_request(outbox, 3, None);
             send_unknown_notifications(outbox);
             send_call_with_params(outbox, 4, "onDefineDomain", None);
-            send_call_with_params(outbox, 5, "onDefineDomain", Some("[]"));
-        });
-        let all: Vec<serde_json::Value> =
+            send_call_with_params(outbox, 5, "onDefineDomain", Some(json!([])));
+        }));
+        let all: Vec<Value> =
             all.iter().map(|frame| serde_json::from_str(frame).unwrap()).collect();
         assert_eq!(all.len(), 7);
         assert!(
@@ -209,35 +203,44 @@ mod tests {
         );
         let ids: Vec<_> = all.iter().filter_map(|message| message["id"].as_u64()).collect();
         assert_eq!(ids, [1, 2, 3, 4, 5]);
-        assert_eq!(all[0]["params"]["protocolVersions"], serde_json::json!([7, 8]));
+        assert_eq!(all[0]["params"]["protocolVersions"], json!([UNKNOWN_VERSION]));
+        let params = &all[1]["params"];
+        for object in [&all[1], params, &params["shim"], &params["capabilities"]] {
+            assert_eq!(object[UNKNOWN_FIELD]["list"][1], -2500.0);
+        }
     }
 
     #[test]
     fn a_newer_shims_call_has_all_that_a_call_has_and_more() {
         for attachments in [false, true] {
-            let usual =
-                frames(|outbox| send_call(outbox, &outgoing(&call(), attachments)).unwrap());
-            let later = frames(|outbox| {
-                send_call_of_newer_shim(outbox, &outgoing(&call(), attachments)).unwrap();
-            });
-            assert_eq!(usual[1..], later[1..]);
-            // Three times the one member is all that there is more.
-            let more = format!(r#""{UNKNOWN_MEMBER}":{UNKNOWN_VALUE}"#);
-            assert_eq!(later[0].len(), usual[0].len() + 3 * (more.len() + 1));
-            assert_eq!(later[0].matches(&more).count(), 3);
-            assert!(later[0].contains("1e400"), "numbers stay as they were written");
+            let call = usual_call(attachments);
+            let usual = frames(&call);
+            let newer = frames(&rewrite_call(&call, with_unknown_fields).unwrap());
+            assert_eq!(usual.len(), 1 + usize::from(attachments));
+            assert_eq!(usual[1..], newer[1..]);
+            // The only difference is the unknown field, three times.
+            let more = format!(r#""{UNKNOWN_FIELD}":{UNKNOWN_VALUE}"#);
+            assert_eq!(newer[0].len(), usual[0].len() + 3 * (more.len() + 1));
+            assert_eq!(newer[0].matches(&more).count(), 3);
+            assert!(newer[0].contains("1e400"), "numbers stay as they were written");
         }
     }
 
     #[test]
-    fn an_escaped_call_says_the_same() {
-        let usual = frames(|outbox| send_call(outbox, &outgoing(&call(), false)).unwrap());
-        let other = frames(|outbox| send_escaped_call(outbox, &outgoing(&call(), false)).unwrap());
-        // serde_json has no room for this number.
-        let [usual, other]: [serde_json::Value; 2] = [usual, other]
-            .map(|frames| serde_json::from_str(&frames[0].replace("1e400", "1")).unwrap());
+    fn an_escaped_call_has_the_same_content() {
+        let call = usual_call(false);
+        let escaped = rewrite_call(&call, |json| Some(with_escapes(json))).unwrap();
+        // serde_json cannot hold this number.
+        let [usual, other]: [Value; 2] = [call, escaped]
+            .map(|call| serde_json::from_str(&frames(&call)[0].replace("1e400", "1")).unwrap());
         assert_eq!(usual, other);
-        let text = escaped(r#"{"a b":["é\n\"", 1, "😀"]}"#);
+        let text = with_escapes(r#"{"a b":["é\n\"", 1, "😀"]}"#);
         assert_eq!(text, r#"{"a\u0020b":["\u00e9\n\"", 1, "\ud83d\ude00"]}"#);
+    }
+
+    #[test]
+    fn a_call_that_becomes_too_long_for_a_frame_is_an_error() {
+        let rewrite = |_: &str| Some("x".repeat(MAX_FRAME_BYTES + 1));
+        assert_eq!(rewrite_call(&usual_call(false), rewrite), Err(MAX_FRAME_BYTES + 1));
     }
 }

@@ -1,4 +1,4 @@
-//! The documents that hooks are called with: the user's or the samples, and variants of them.
+//! Calls with the documents as they are, and with variants of them.
 
 use std::collections::BTreeMap;
 
@@ -6,67 +6,39 @@ use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::CheckFailed;
 use super::markers;
-use super::verdict::Stop;
-use crate::inputs::{Inputs, Unreadable};
-use crate::normalize::{Kind, normalize};
-use sidecar_shim::hook::{BadDocument, Checks, HookCall, HookName};
+use super::verdict::NotPassed;
+use crate::inputs::{Documents, Inputs};
+use crate::normalize::normalize;
+use sidecar_shim::hook::{BadDocument, Checks, HookCall, HookKind, HookName};
 
-/// About the longest document that KubeVirt takes back: 4,194,304 bytes for the whole reply.
+/// Size of a large document. KubeVirt accepts at most 4,194,304 bytes for the whole reply.
 const LARGE_BYTES: usize = 4_000_000;
 
-/// The members of `CloudInitData` that hold documents of their own, with comments that begin with `#`.
+/// A line that makes documents larger: text in a domain, a comment in cloud-init data.
+const FILLER_LINE: &str = "# a line of text\n";
+
+/// The fields of `CloudInitData` that hold documents of their own, with comments that begin with
+/// `#`.
 pub(super) const CLOUD_INIT_TEXTS: [&str; 2] = ["UserData", "NetworkData"];
 
-/// Why a document cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unusable {
-    #[error(transparent)]
-    Read(#[from] Unreadable),
-    #[error("cannot call a hook with these documents: {0}")]
-    Bad(#[from] BadDocument),
-}
-
-/// What hooks are called with.
-pub(super) struct Documents {
-    vmi: Bytes,
-    domain: Bytes,
-    cloud_init: Bytes,
-    node: String,
+/// Reads the documents. KubeVirt must be able to send them.
+pub(super) fn read(inputs: &Inputs) -> Result<Documents, CheckFailed> {
+    let documents = inputs.read()?;
+    for hook in HookName::WITH_DOCUMENT.into_iter().chain(HookName::NODE_HOOKS) {
+        documents.call(&hook)?;
+    }
+    // KubeVirt sends no domain that the shim would reject as a result.
+    let call = documents.call(&HookName::ON_DEFINE_DOMAIN)?;
+    call.check(documents.domain.clone(), Checks::WellFormed)?;
+    Ok(documents)
 }
 
 impl Documents {
-    /// Reads files, or takes the samples in their place.
-    pub(super) fn read(inputs: &Inputs) -> Result<Self, Unusable> {
-        let documents = Self {
-            vmi: inputs.read_vmi()?,
-            domain: inputs.read_domain()?,
-            cloud_init: inputs.read_cloud_init()?,
-            node: inputs.node.clone(),
-        };
-        let hooks = [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO];
-        for hook in hooks.into_iter().chain(HookName::NODE_HOOKS) {
-            documents.call(&hook)?;
-        }
-        // What the shim would not take back, KubeVirt does not send.
-        let call = documents.call(&HookName::ON_DEFINE_DOMAIN)?;
-        call.check(documents.domain.clone(), Checks::WellFormed)?;
-        Ok(documents)
-    }
-
-    /// A call with the documents as they are.
+    /// Returns a call with the documents as they are.
     pub(super) fn call(&self, hook: &HookName) -> Result<HookCall, BadDocument> {
-        self.call_about(hook, &self.vmi, self.subject(hook).clone())
-    }
-
-    /// The document that a hook may change; for a node hook there is none.
-    pub(super) fn subject(&self, hook: &HookName) -> &Bytes {
-        static NOTHING: Bytes = Bytes::new();
-        match kind(hook) {
-            Some(Kind::Xml) => &self.domain,
-            Some(Kind::Json) => &self.cloud_init,
-            None => &NOTHING,
-        }
+        self.call_about(hook, &self.vmi, self.subject(hook.kind()))
     }
 
     fn call_about(
@@ -75,94 +47,81 @@ impl Documents {
         vmi: &Bytes,
         subject: Bytes,
     ) -> Result<HookCall, BadDocument> {
-        match kind(hook) {
-            Some(Kind::Xml) => HookCall::on_define_domain(vmi, "domain", subject),
-            Some(Kind::Json) => HookCall::pre_cloud_init_iso(vmi, &subject),
-            None => HookCall::node_hook(hook.clone(), vmi, self.node.clone()),
+        match hook.kind() {
+            HookKind::Domain => HookCall::on_define_domain(vmi, "domain", subject),
+            HookKind::CloudInit => HookCall::pre_cloud_init_iso(vmi, &subject),
+            HookKind::Node => HookCall::node_hook(hook.clone(), vmi, self.node.clone()),
         }
     }
 
-    /// A call with another document in place of the one that the hook may change.
+    /// Returns a call with another document that the hook may change.
     pub(super) fn call_with(
         &self,
         hook: &HookName,
         subject: impl Into<Bytes>,
-    ) -> Result<HookCall, Stop> {
-        self.call_about(hook, &self.vmi, subject.into()).map_err(Stop::skipped)
+    ) -> Result<HookCall, NotPassed> {
+        self.call_about(hook, &self.vmi, subject.into()).map_err(NotPassed::skipped)
     }
 
-    /// Calls with documents that hold almost nothing: those that the hook may change, then the VMI too.
-    pub(super) fn minimal(&self, hook: &HookName) -> Result<Vec<HookCall>, Stop> {
-        let minimal = Bytes::from_static(match kind(hook) {
-            Some(Kind::Xml) => b"<domain/>",
-            Some(Kind::Json) | None => b"{}",
-        });
+    /// Returns calls with a minimal document that the hook may change, with the VMI and with a
+    /// minimal VMI.
+    pub(super) fn minimal_calls(&self, hook: &HookName) -> Result<[HookCall; 2], NotPassed> {
         let empty = Bytes::from_static(b"{}");
-        [&self.vmi, &empty]
-            .into_iter()
-            .map(|vmi| self.call_about(hook, vmi, minimal.clone()).map_err(Stop::skipped))
-            .collect()
+        let minimal = match hook.kind() {
+            HookKind::Domain => Bytes::from_static(b"<domain/>"),
+            HookKind::CloudInit | HookKind::Node => empty.clone(),
+        };
+        let call = |vmi| self.call_about(hook, vmi, minimal.clone()).map_err(NotPassed::skipped);
+        Ok([call(&self.vmi)?, call(&empty)?])
     }
 
-    /// A call with a document of 4 MB. `None` for a node hook, which has none.
-    pub(super) fn large(&self, hook: &HookName) -> Result<Option<HookCall>, Stop> {
-        let missing = LARGE_BYTES.saturating_sub(self.subject(hook).len());
-        let filler = "# a line of text\n".repeat(missing / 17);
-        match kind(hook) {
-            Some(Kind::Xml) => self.marked(hook, &filler).map(Some),
-            Some(Kind::Json) => {
+    /// Returns a call with a document of 4 MB, unless it is a node hook's.
+    pub(super) fn large_call(&self, hook: &HookName) -> Result<Option<HookCall>, NotPassed> {
+        let missing = LARGE_BYTES.saturating_sub(self.subject(hook.kind()).len());
+        let filler = FILLER_LINE.repeat(missing / FILLER_LINE.len());
+        match hook.kind() {
+            HookKind::Domain => self.marked_call(hook, &filler).map(Some),
+            HookKind::CloudInit => {
                 let large = self.cloud_init_with(&["UserData"], &filler)?;
                 self.call_with(hook, large).map(Some)
             }
-            None => Ok(None),
+            HookKind::Node => Ok(None),
         }
     }
 
-    /// A call with a domain that has a mark in it.
-    pub(super) fn marked(&self, hook: &HookName, text: &str) -> Result<HookCall, Stop> {
+    /// Returns a call with a marker in the domain.
+    pub(super) fn marked_call(&self, hook: &HookName, text: &str) -> Result<HookCall, NotPassed> {
         let domain = std::str::from_utf8(&self.domain).unwrap_or_default();
         let marked = markers::insert(domain, text)
-            .ok_or_else(|| Stop::skipped("the domain has no place for a mark"))?;
+            .ok_or_else(|| NotPassed::skipped("the domain has no place for a marker"))?;
         self.call_with(hook, marked)
     }
 
-    /// The cloud-init data with more text at the end of some of its members, numbers and all the rest as
-    /// they were written.
-    pub(super) fn cloud_init_with(&self, members: &[&str], more: &str) -> Result<String, Stop> {
-        let unusable = |_| Stop::skipped("the cloud-init data cannot be changed");
+    /// Returns the cloud-init data with more text at the end of some fields. Everything else stays
+    /// as it was written, numbers included.
+    pub(super) fn cloud_init_with(&self, fields: &[&str], more: &str) -> Result<String, NotPassed> {
+        let unusable = |_| NotPassed::skipped("the cloud-init data cannot be changed");
         let mut data: BTreeMap<String, Box<RawValue>> =
             serde_json::from_slice(&self.cloud_init).map_err(unusable)?;
-        for member in members {
-            let text = data.get(*member).and_then(|raw| serde_json::from_str(raw.get()).ok());
+        for field in fields {
+            let text = data.get(*field).and_then(|raw| serde_json::from_str(raw.get()).ok());
             let text: String = text.flatten().unwrap_or_default();
             let longer = to_raw_value(&format!("{text}{more}")).map_err(unusable)?;
-            data.insert((*member).to_owned(), longer);
+            data.insert((*field).to_owned(), longer);
         }
         serde_json::to_string(&data).map_err(unusable)
     }
 }
 
-/// What kind of document a hook may change. None, if it is a node hook.
-pub(super) fn kind(hook: &HookName) -> Option<Kind> {
-    if hook.is_node_hook() {
-        None
-    } else if *hook == HookName::PRE_CLOUD_INIT_ISO {
-        Some(Kind::Json)
-    } else {
-        Some(Kind::Xml)
-    }
-}
-
-/// Whether two documents of a hook say the same, however they are written.
+/// Returns whether two documents of a hook have the same content, however they are written.
 pub(super) fn equivalent(hook: &HookName, one: &[u8], other: &[u8]) -> bool {
-    let text = |document| kind(hook).map(|kind| normalize(kind, document));
-    one == other || text(one) == text(other)
+    one == other || normalize(hook.kind(), one) == normalize(hook.kind(), other)
 }
 
-/// A member of cloud-init data that is text.
-pub(super) fn cloud_init_text(data: &[u8], member: &str) -> Option<String> {
+/// Returns a field of cloud-init data, if it is text.
+pub(super) fn cloud_init_text(data: &[u8], field: &str) -> Option<String> {
     let mut data: BTreeMap<String, Value> = serde_json::from_slice(data).ok()?;
-    match data.remove(member)? {
+    match data.remove(field)? {
         Value::String(text) => Some(text),
         _ => None,
     }
@@ -173,47 +132,46 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::samples;
 
-    fn read(vmi: Option<&Path>, domain: Option<&Path>) -> Result<Documents, Unusable> {
+    fn read_files(vmi: Option<&Path>, domain: Option<&Path>) -> Result<Documents, CheckFailed> {
         let [vmi, domain] = [vmi, domain].map(|path| path.map(Path::to_owned));
-        Documents::read(&Inputs { vmi, domain, cloud_init: None, node: "node01".to_owned() })
+        read(&Inputs { vmi, domain, cloud_init: None, node: "node01".to_owned() })
     }
 
     fn samples() -> Documents {
-        read(None, None).unwrap()
+        read_files(None, None).unwrap()
     }
 
     #[test]
-    fn large_documents_are_about_four_megabytes() {
-        for hook in [HookName::ON_DEFINE_DOMAIN, HookName::PRE_CLOUD_INIT_ISO] {
-            let call = samples().large(&hook).unwrap().unwrap();
+    fn large_documents_have_about_four_megabytes() {
+        for hook in HookName::WITH_DOCUMENT {
+            let call = samples().large_call(&hook).unwrap().unwrap();
             assert!(
                 (LARGE_BYTES..LARGE_BYTES + 500_000).contains(&call.bytes()),
                 "{}",
                 call.bytes()
             );
         }
-        assert!(samples().large(&HookName::NODE_HOOKS[0]).unwrap().is_none());
+        assert!(samples().large_call(&HookName::NODE_HOOKS[0]).unwrap().is_none());
     }
 
     #[test]
-    fn cloud_init_data_get_more_text_where_it_is_asked_for() {
+    fn cloud_init_data_get_more_text_in_the_given_fields_alone() {
         let sample = samples();
         let more = sample.cloud_init_with(&["UserData", "Other"], "# more\n").unwrap();
         let user_data = cloud_init_text(more.as_bytes(), "UserData").unwrap();
         assert!(user_data.starts_with("#cloud-config\n") && user_data.ends_with("\n# more\n"));
         assert_eq!(cloud_init_text(more.as_bytes(), "Other").unwrap(), "# more\n");
         let network = |data: &[u8]| cloud_init_text(data, "NetworkData").unwrap();
-        assert_eq!(network(more.as_bytes()), network(samples::CLOUD_INIT.as_bytes()));
+        assert_eq!(network(more.as_bytes()), network(&sample.cloud_init));
     }
 
     #[test]
-    fn documents_that_kubevirt_would_not_send_are_refused() {
+    fn documents_that_kubevirt_would_not_send_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("document");
         std::fs::write(&file, "<domain>").unwrap();
-        let fault = |vmi, domain| read(vmi, domain).err().unwrap().to_string();
+        let fault = |vmi, domain| read_files(vmi, domain).err().unwrap().to_string();
         assert!(fault(Some(&*file), None).contains("vmi is not a JSON object"));
         assert!(fault(None, Some(&*file)).contains("domain is not a well-formed domain"));
         assert!(

@@ -1,41 +1,42 @@
-//! Checks of frames: split and joined on their way, and broken ones.
+//! Checks of frames: split, joined and broken ones.
 
 use std::time::Duration;
 
 use super::conformance;
 use super::session::Session;
-use super::verdict::{Stop, Verdict};
-use super::worker::{WorkerUnderTest, wire};
+use super::verdict::{NotPassed, Verdict};
+use super::worker::WorkerUnderTest;
+use crate::probe::encode;
 
-/// How long a worker may take to read a piece before the next is sent. Most have it at once.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// Timeout for a worker to read a piece before the next one is sent. Most read it at once.
+const PIECE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The same for a worker that has once waited for more to be there.
-const NO_PATIENCE: Duration = Duration::from_millis(2);
+/// The same for a worker that has waited for more than one piece before.
+const NEXT_PIECE_TIMEOUT: Duration = Duration::from_millis(2);
 
-/// Single bytes at the beginning of a message: its length, and some of it.
+/// Single bytes at both ends of a message. The first of them are its length.
 const SINGLE_BYTES: usize = 16;
 
-/// Pieces behind them. No two lengths are alike, so pieces end anywhere in the message.
+/// Lengths of the pieces between them. They have no common factor, so pieces end anywhere.
 const PIECES: [usize; 6] = [1, 2, 5, 97, 1021, 4099];
 
-/// How long it is waited for an answer that would come too early.
-const TOO_EARLY: Duration = Duration::from_millis(250);
+/// Time in which a worker shows a response that comes too early.
+const WATCH_TIME: Duration = Duration::from_millis(250);
 
 /// Lengths that no frame has.
 const BAD_LENGTHS: [[u8; 4]; 3] = [[0, 0, 0, 0], [1, 0, 0, 0], [0xff; 4]];
 
-/// Where input must not end.
+/// Input that must not end there.
 const HALF_FRAMES: [(&str, &[u8]); 2] = [
     ("end-of-file in the length of a frame", &[0, 0]),
     ("end-of-file inside a frame", b"\0\0\0\x09{\"a\""),
 ];
 
-/// What is not a JSON object in UTF-8.
+/// Messages that are not a JSON object in UTF-8.
 const BAD_MESSAGES: [(&str, &[u8]); 4] = [
     ("half a JSON object", b"{\"jsonrpc\":\"2.0\",\"id\":7,"),
     ("a message that is `[]`", b"[]"),
-    ("a message that is no JSON", b"no JSON"),
+    ("a message that is not JSON", b"not JSON"),
     (
         "a message that is not UTF-8",
         b"{\"jsonrpc\":\"2.0\",\"method\":\"later\",\"params\":\"\xff\"}",
@@ -46,18 +47,17 @@ pub(super) async fn torn_writes(session: &mut Session) -> Verdict {
     let call = session.plain_call()?;
     let mut worker = session.worker().await?;
     let (id, bytes) = worker.call_bytes(&call)?;
-    let mut patience = PATIENCE;
+    let mut limit = PIECE_TIMEOUT;
     for piece in pieces(&bytes) {
-        if !worker.send_piece(piece, patience).await {
-            patience = NO_PATIENCE;
+        if !worker.send_piece(piece, limit).await {
+            limit = NEXT_PIECE_TIMEOUT;
         }
     }
     worker.reply(&call, id).await?;
-    session.put_back(worker).await?;
-    Ok(None)
+    session.release(worker).await
 }
 
-/// A message in single bytes at its beginning and its end, and in pieces of odd lengths between.
+/// Splits a message into single bytes at both ends, and pieces of odd lengths between.
 fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
     let (head, rest) = bytes.split_at(bytes.len().min(SINGLE_BYTES));
     let (mut middle, tail) = rest.split_at(rest.len().saturating_sub(SINGLE_BYTES));
@@ -75,15 +75,14 @@ fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 pub(super) async fn joined_writes(session: &mut Session) -> Verdict {
-    session.needs("unknown-notification")?;
+    session.require("unknown-notification")?;
     let call = session.plain_call()?;
     let mut worker = session.worker().await?;
-    let notifications = wire(conformance::send_unknown_notifications);
+    let notifications = encode(conformance::send_unknown_notifications);
     let (id, bytes) = worker.call_bytes(&call)?;
     worker.send(&[notifications, bytes].concat());
     worker.reply(&call, id).await?;
-    session.put_back(worker).await?;
-    Ok(None)
+    session.release(worker).await
 }
 
 pub(super) async fn whole_call(session: &mut Session) -> Verdict {
@@ -91,15 +90,14 @@ pub(super) async fn whole_call(session: &mut Session) -> Verdict {
     let mut worker = session.worker().await?;
     let (id, bytes) = worker.call_bytes(&call)?;
     let (most, last) = bytes.split_at(bytes.len() - 1);
-    worker.send_piece(most, session.timeouts().answer).await;
-    if worker.listen(id, TOO_EARLY).await? {
-        let seen = format!("it answered request {id} before the last byte of the message was sent");
-        return Err(worker.fault(seen).into());
+    worker.send_piece(most, session.timeouts.response).await;
+    if worker.read_for(WATCH_TIME, id).await? {
+        let seen = format!("it responded to request {id} before the last byte was sent");
+        return Err(worker.fault(seen));
     }
     worker.send(last);
     worker.reply(&call, id).await?;
-    session.put_back(worker).await?;
-    Ok(None)
+    session.release(worker).await
 }
 
 pub(super) async fn bad_length(session: &mut Session) -> Verdict {
@@ -127,7 +125,7 @@ pub(super) async fn half_frame(session: &mut Session) -> Verdict {
     Ok(None)
 }
 
-/// The first of several frames, with its length.
+/// Returns the first of several frames, with its length.
 fn first_frame(bytes: &[u8]) -> &[u8] {
     let length = bytes.first_chunk().map_or(0, |header| u32::from_be_bytes(*header));
     let whole = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(4);
@@ -143,26 +141,26 @@ pub(super) async fn bad_json(session: &mut Session) -> Verdict {
     Ok(None)
 }
 
-/// After what cannot be read, a worker says so and exits with a status other than 0.
+/// Sends input that cannot be read. The worker must report it and exit non-zero.
 async fn expect_failure(
     mut worker: WorkerUnderTest,
     bytes: &[u8],
     then_close: bool,
     what: &str,
-) -> Result<(), Stop> {
+) -> Result<(), NotPassed> {
     worker.send(bytes);
     if then_close {
-        worker.close().await;
+        worker.close_stdin().await;
     }
-    let exit = worker.ended(what).await?;
+    let exit = worker.exit_after(what).await?;
     let stderr = worker.stderr_at_end().await;
     let seen = match exit.code() {
         Some(0) => format!("after {what} it exited with status 0"),
-        Some(_) if stderr.is_empty() => format!("after {what} it said nothing on standard error"),
+        Some(_) if stderr.is_empty() => format!("after {what} it wrote nothing to stderr"),
         Some(_) => return Ok(()),
         None => format!("after {what} it {exit}"),
     };
-    Err(worker.fault(seen).into())
+    Err(worker.fault(seen))
 }
 
 #[cfg(test)]

@@ -1,39 +1,39 @@
-//! Marks: text in a document that no hook has a reason to change, by which it can be seen whether a
-//! document came through, and which one it is.
+//! Markers: text in a domain that no hook has a reason to change. It shows whether the domain was
+//! kept intact, and which call's it is.
 
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-/// The element that holds a mark. It stands in the domain's `metadata`, where libvirt keeps what belongs
-/// to other programs, each in a namespace of its own.
+/// The marker's element. It goes into the domain's `metadata`, where libvirt keeps data of other
+/// programs, each in its own namespace.
 const ELEMENT: &str = "sidecar-shim-check";
 
-/// Its namespace.
 const NAMESPACE: &str = "https://sidecar-shim.example/check";
 
-/// A text with everything that careless programs lose: white space at both ends and in a row, letters of
-/// several scripts, a combining accent, a no-break space, a character beyond U+FFFF, and what has to be
-/// escaped in XML or JSON.
-pub(super) const DIFFICULT_TEXT: &str = "  two  blanks,\ta tab,\n\ta new line; \u{a0}e\u{301} é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\ \\n  ";
+/// Text with everything that careless programs lose: white space at both ends and in a row, letters
+/// of several scripts, a combining accent, a no-break space, a character beyond U+FFFF, and what
+/// must be escaped in XML or JSON.
+pub(super) const DIFFICULT_TEXT: &str = "  two  blanks,\ta tab,\n\ta new line; \u{a0}e\u{301} \
+                                         é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\ \\n  ";
 
-/// The same for an attribute, whose white space XML does not keep.
+/// The same for an attribute. XML does not keep white space there.
 const DIFFICULT_VALUE: &str = "é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\n";
 
-/// The domain with a mark in it that holds `text`. `None` if there is no place for it.
+/// Returns the domain with a marker that contains `text`. `None` if there is no place for it.
 pub(super) fn insert(domain: &str, text: &str) -> Option<String> {
-    let mark = format!(
+    let marker = format!(
         "<c:{ELEMENT} xmlns:c=\"{NAMESPACE}\" value=\"{}\">{}</c:{ELEMENT}>",
         escape(DIFFICULT_VALUE),
         escape(text)
     );
     let (at, inside_metadata) = place(domain)?;
-    let mark = if inside_metadata { mark } else { format!("<metadata>{mark}</metadata>") };
+    let marker = if inside_metadata { marker } else { format!("<metadata>{marker}</metadata>") };
     let (before, after) = domain.split_at_checked(at)?;
-    Some(format!("{before}{mark}{after}"))
+    Some(format!("{before}{marker}{after}"))
 }
 
-/// The offset of the end tag of the domain's `metadata`, or else of the domain's own.
+/// Returns the offset of the end tag of the domain's `metadata`, or else of the domain's own.
 fn place(domain: &str) -> Option<(usize, bool)> {
     let body = domain.strip_prefix('\u{feff}').unwrap_or(domain);
     let skipped = domain.len() - body.len();
@@ -54,8 +54,8 @@ fn place(domain: &str) -> Option<(usize, bool)> {
     }
 }
 
-/// What a domain's mark holds: its text, and whether its attribute is as it was. `None` if the mark is
-/// gone.
+/// Returns the text of a domain's marker, and whether its attribute is intact. `None` if the marker
+/// is lost.
 pub(super) fn read(domain: &str) -> Option<(String, bool)> {
     let mut reader = Reader::from_str(domain.strip_prefix('\u{feff}').unwrap_or(domain));
     loop {
@@ -79,7 +79,7 @@ fn value_is_intact(tag: &BytesStart<'_>) -> bool {
         .is_some_and(|value| value == DIFFICULT_VALUE)
 }
 
-/// The text up to the end of the element that the reader is in.
+/// Reads the text up to the end of the current element.
 fn text_of(reader: &mut Reader<&[u8]>) -> Option<String> {
     let mut text = String::new();
     loop {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_found_again_wherever_they_were_put() {
+    fn markers_are_found_wherever_they_were_inserted() {
         for domain in [
             "<domain><metadata><a/></metadata><b/></domain>",
             "<?xml version='1.0'?>\n<domain>\n\t<name>x</name>\n</domain>\n",
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ways_to_write_a_mark_are_the_same() {
+    fn a_marker_may_be_written_in_another_way() {
         let marked = insert("<domain></domain>", "a<b").unwrap();
         let other = marked.replace("a&lt;b", "<!-- x -->&#97;<![CDATA[<b]]>").replace("c:", "ns0:");
         assert_eq!(read(&other).unwrap(), ("a<b".to_owned(), true));

@@ -1,13 +1,12 @@
-//! Tries a worker: does it do what `protocol.md` demands? Each check starts the
-//! worker, or goes on with the process that the last one has left, sends what the protocol allows (and what
-//! it forbids), and looks at what comes back. `docs/check.md` lists them.
+//! Checks whether a worker follows `protocol.md`. Each check starts the worker, or uses the last
+//! check's process, sends what the protocol allows or forbids, and looks at what comes back.
+//! `docs/check.md` lists the checks.
 //!
 //! ```text
-//! catalog ─▶ handshake, messages, contents, framing, optional, lifecycle ─▶ session ─▶ worker ─▶ Probe
+//! catalog ─▶ handshake, messages, … (the checks) ─▶ session ─▶ worker ─▶ crate::probe
 //! ```
 //!
-//! Every wait has a limit, so the checks end whatever the worker does. Its processes are killed when they
-//! are dropped, and reaped before this ends.
+//! Every wait has a timeout, so the checks finish whatever the worker does.
 
 mod catalog;
 mod conformance;
@@ -26,98 +25,75 @@ mod session;
 mod verdict;
 mod worker;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ColorChoice;
 use tokio::time::Instant;
 
 use self::catalog::CHECKS;
-use self::documents::{Documents, Unusable};
 use self::progress::Progress;
-use self::report::{Report, Styling};
+use self::report::{Format, Report};
 use self::session::Session;
-use self::verdict::Stop;
+use self::verdict::NotPassed;
 use self::worker::Timeouts;
-use crate::color;
-use crate::inputs::Inputs;
-use sidecar_shim::backend::{CommandLine, children_are_reaped};
+use crate::inputs::{Inputs, Unreadable};
+use crate::output;
+use sidecar_shim::backend::CommandLine;
+use sidecar_shim::hook::BadDocument;
 
-/// The name of a check that there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CheckName(&'static str);
-
-impl CheckName {
-    /// Takes a name from outside. `None` if there is no such check.
-    #[must_use]
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        CHECKS.iter().find(|check| check.name == name).map(|check| Self(check.name))
-    }
+/// Returns the name of a check as the catalog has it, if there is such a check.
+#[must_use]
+pub(crate) fn find(name: &str) -> Option<&'static str> {
+    CHECKS.iter().map(|check| check.name).find(|known| *known == name)
 }
 
 /// What to check, and with what.
 pub(crate) struct CheckConfig {
-    /// The worker.
     pub(crate) command: CommandLine,
-    /// What hooks are called with.
     pub(crate) inputs: Inputs,
-    /// Checks that are left out.
-    pub(crate) skip: Vec<CheckName>,
-    /// Whether the result is JSON.
+    /// Checks to leave out.
+    pub(crate) skip: Vec<&'static str>,
+    /// Whether the report is JSON.
     pub(crate) json: bool,
-    /// When the table is coloured.
+    /// When to colour the table.
     pub(crate) color: ColorChoice,
-    /// How long the answer to `initialize` may take.
+    /// Timeout for the response to `initialize`.
     pub(crate) start_timeout: Duration,
-    /// How long any other answer may take.
+    /// Timeout for any other response.
     pub(crate) timeout: Duration,
-    /// How long a worker may take to end.
+    /// Timeout for the exit after end-of-file or SIGTERM.
     pub(crate) kill_grace: Duration,
 }
 
-/// Why there is no result.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-enum CheckFailed {
+pub(crate) enum CheckFailed {
     #[error(transparent)]
-    Documents(#[from] Unusable),
-    #[error("cannot write the result: {0}")]
+    Read(#[from] Unreadable),
+    #[error("cannot call a hook with these documents: {0}")]
+    Document(#[from] BadDocument),
+    #[error("cannot write the report: {0}")]
     Write(#[from] std::io::Error),
-    #[error("interrupted")]
-    Interrupted,
 }
 
-/// Makes all checks, and shows what came of them. The exit status is 0 if none has failed.
-pub(crate) async fn run(config: CheckConfig) -> ExitCode {
-    let outcome = tokio::select! {
-        outcome = check(&config) => outcome,
-        () = crate::interrupted() => Err(CheckFailed::Interrupted),
-    };
-    // Whatever was being tried was killed when it was dropped.
-    children_are_reaped().await;
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => crate::fail(error),
-    }
-}
-
-async fn check(config: &CheckConfig) -> Result<bool, CheckFailed> {
-    let documents = Documents::read(&config.inputs)?;
+/// Runs all checks, and prints the report. Returns whether none failed.
+pub(crate) async fn run(config: &CheckConfig) -> Result<bool, CheckFailed> {
+    let documents = documents::read(&config.inputs)?;
     let timeouts =
-        Timeouts { start: config.start_timeout, answer: config.timeout, end: config.kill_grace };
+        Timeouts { start: config.start_timeout, response: config.timeout, exit: config.kill_grace };
     let progress = Progress::new(CHECKS.len());
     let mut session = Session::new(config.command.clone(), timeouts, documents, progress);
-    let mut report = Report::new(config.styling());
+    let mut report = Report::new(config.format());
     for check in CHECKS {
         session.progress.begin(check.name);
         let started = Instant::now();
-        let verdict = if config.skip.contains(&CheckName(check.name)) {
-            Err(Stop::skipped("left out by --skip"))
+        let verdict = if config.skip.contains(&check.name) {
+            Err(NotPassed::skipped("left out by --skip"))
         } else {
             (check.run)(&mut session).await
         };
-        if matches!(verdict, Err(Stop::Failed(_))) {
-            session.note_failure(check.name);
+        if matches!(verdict, Err(NotPassed::Failed { .. })) {
+            session.failed.push(check.name);
         }
         session.progress.end(|| report.add(check, verdict, started.elapsed()))?;
     }
@@ -127,8 +103,8 @@ async fn check(config: &CheckConfig) -> Result<bool, CheckFailed> {
 }
 
 impl CheckConfig {
-    fn styling(&self) -> Styling {
-        let color = color::is_on(self.color, &std::io::stdout());
-        if self.json { Styling::Json } else { Styling::Table { color } }
+    fn format(&self) -> Format {
+        let color = output::is_colored(self.color, &std::io::stdout());
+        if self.json { Format::Json } else { Format::Table { color } }
     }
 }

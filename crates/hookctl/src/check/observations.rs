@@ -1,54 +1,53 @@
-//! What is noticed by the way, whatever is being checked, and judged by a check of its own at the end.
+//! What is noticed during all checks. Checks of their own judge it at the end.
 
 use std::fmt::Display;
 
 use sidecar_shim::rpc::LogLine;
 
-/// The levels that a line of the log has.
-const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
+const LOG_LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
 
-/// What the worker did that no single check looks for.
+/// Violations that no single check looks for.
 #[derive(Debug, Default)]
 pub(super) struct Observations {
-    /// Requests that were answered more than once.
-    pub(super) answered_twice: Observation,
-    /// Messages that a worker does not send.
-    pub(super) odd_messages: Observation,
+    /// Responses to requests that had theirs.
+    pub(super) repeated_responses: Occurrences,
+    /// Messages that workers do not send.
+    pub(super) unexpected_messages: Occurrences,
     /// Text between frames.
-    pub(super) stray_text: Observation,
+    pub(super) stray_output: Occurrences,
 }
 
 impl Observations {
-    /// A line for the log. The shim makes the best of one that is wrong.
-    pub(super) fn hear_log(&mut self, line: &LogLine) {
+    /// Notes what is wrong with a log line. The shim logs it nevertheless.
+    pub(super) fn add_log(&mut self, line: &LogLine) {
         if line.unreadable {
-            self.odd_messages.add(format!("a $/log, but {}", line.message));
-        } else if !LEVELS.contains(&line.level.as_str()) {
-            let levels = LEVELS.join(", ");
-            self.odd_messages.add(format!("a $/log whose level is none of {levels}"));
+            self.unexpected_messages.add(format!("a $/log, but {}", line.message));
+        } else if !LOG_LEVELS.contains(&line.level.as_str()) {
+            let levels = LOG_LEVELS.join(", ");
+            self.unexpected_messages.add(format!("a $/log whose level is none of {levels}"));
         }
     }
 }
 
-/// One kind of thing: the first of them, and how many there were.
+/// The first violation of one kind, and the number of them.
 #[derive(Debug, Default)]
-pub(super) struct Observation {
+pub(super) struct Occurrences {
     first: Option<String>,
     count: usize,
 }
 
-impl Observation {
+impl Occurrences {
     pub(super) fn add(&mut self, what: impl Display) {
         self.count += 1;
         self.first.get_or_insert_with(|| what.to_string());
     }
 
-    /// The first, and the number of them if there were more.
+    /// Returns the text of a fault, if there was one.
     pub(super) fn summary(&self) -> Option<String> {
         let first = self.first.as_ref()?;
         Some(match self.count {
             1 => first.clone(),
-            count => format!("{first} (the first of {count} times)"),
+            count => format!("{first} (the first of {count})"),
         })
     }
 }
@@ -58,12 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_and_the_others_are_counted() {
-        let mut note = Observation::default();
-        assert_eq!(note.summary(), None);
-        note.add("a");
-        assert_eq!(note.summary().unwrap(), "a");
-        note.add("b");
-        assert_eq!(note.summary().unwrap(), "a (the first of 2 times)");
+    fn a_summary_has_the_first_and_the_number() {
+        let mut occurrences = Occurrences::default();
+        assert_eq!(occurrences.summary(), None);
+        occurrences.add("a");
+        assert_eq!(occurrences.summary().unwrap(), "a");
+        occurrences.add("b");
+        assert_eq!(occurrences.summary().unwrap(), "a (the first of 2)");
     }
 }

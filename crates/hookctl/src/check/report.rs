@@ -1,44 +1,44 @@
-//! What is shown of the checks: a table for people as they end, or one JSON object for machines.
+//! The report on the checks: a table for people as they end, or one JSON object for machines.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use anstyle::AnsiColor;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::catalog::Check;
-use super::verdict::{Stop, Verdict};
+use super::verdict::{NotPassed, Verdict};
+use crate::output::write_stdout;
+use sidecar_shim::hook::HookName;
 use sidecar_shim::rpc::Declared;
 
-/// Where the page is that failures point to.
+/// The page that failures point to.
 const PAGE: &str = "protocol.md";
 
-/// The table's lines are broken here.
+/// Maximum length of the table's lines.
 const WIDTH: usize = 100;
 
-/// Columns before what a check demands.
+/// Columns before the demand of a check.
 const NAME_COLUMNS: usize = 28;
 
-/// Columns before what there is to say of a failure.
+/// Columns before the details of a failure.
 const DETAIL_COLUMNS: usize = NAME_COLUMNS + 8;
 
-/// What came of the checks so far.
+/// The outcome of the checks so far.
 pub(super) struct Report {
-    style: Styling,
+    format: Format,
     rows: Vec<Row>,
 }
 
-/// How it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Styling {
-    /// As a table, while the checks go on.
+pub(super) enum Format {
+    /// Printed row by row.
     Table { color: bool },
-    /// As JSON, in the end.
+    /// Printed at the end.
     Json,
 }
 
-/// One check.
 #[derive(Serialize)]
 struct Row {
     name: &'static str,
@@ -63,11 +63,11 @@ enum Status {
 }
 
 impl Report {
-    pub(super) fn new(style: Styling) -> Self {
-        Self { style, rows: Vec::new() }
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, rows: Vec::new() }
     }
 
-    /// Takes in what came of a check, and shows it if it is to be shown at once.
+    /// Adds the outcome of a check.
     pub(super) fn add(
         &mut self,
         check: &Check,
@@ -76,8 +76,8 @@ impl Report {
     ) -> std::io::Result<()> {
         let (status, detail, stderr) = match verdict {
             Ok(detail) => (Status::Passed, detail, Vec::new()),
-            Err(Stop::Failed(fault)) => (Status::Failed, Some(fault.seen), fault.stderr),
-            Err(Stop::Skipped(why)) => (Status::Skipped, Some(why), Vec::new()),
+            Err(NotPassed::Failed { seen, stderr }) => (Status::Failed, Some(seen), stderr),
+            Err(NotPassed::Skipped(why)) => (Status::Skipped, Some(why), Vec::new()),
         };
         self.rows.push(Row {
             name: check.name,
@@ -89,13 +89,13 @@ impl Report {
             stderr,
             milliseconds: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         });
-        match (self.style, self.rows.last()) {
-            (Styling::Table { color }, Some(row)) => print(&row.lines(color)),
+        match (self.format, self.rows.last()) {
+            (Format::Table { color }, Some(row)) => write_stdout(row.lines(color).as_bytes()),
             _ => Ok(()),
         }
     }
 
-    /// Whether no check has failed.
+    /// Returns whether no check failed.
     pub(super) fn passed(&self) -> bool {
         self.count(Status::Failed) == 0
     }
@@ -104,59 +104,50 @@ impl Report {
         self.rows.iter().filter(|row| row.status == status).count()
     }
 
-    /// Shows the rest.
+    /// Prints the rest.
     pub(super) fn finish(&self, worker: &str, declared: Option<&Declared>) -> std::io::Result<()> {
         let [passed, failed, skipped] =
             [Status::Passed, Status::Failed, Status::Skipped].map(|status| self.count(status));
-        match self.style {
-            Styling::Table { .. } => {
-                print(&format!("\n{passed} passed, {failed} failed, {skipped} skipped: {worker}\n"))
+        match self.format {
+            Format::Table { .. } => {
+                let total =
+                    format!("\n{passed} passed, {failed} failed, {skipped} skipped: {worker}\n");
+                write_stdout(total.as_bytes())
             }
-            Styling::Json => {
-                let whole = Whole {
+            Format::Json => {
+                let report = JsonReport {
                     worker,
                     passed: self.passed(),
-                    declared: declared.map(Declaration::of),
+                    declared: declared.map(declaration),
                     checks: &self.rows,
                 };
-                let text = serde_json::to_string_pretty(&whole)?;
-                print(&format!("{text}\n"))
+                let text = serde_json::to_string_pretty(&report)?;
+                write_stdout(format!("{text}\n").as_bytes())
             }
         }
     }
 }
 
-/// The one JSON object.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct JsonReport<'a> {
     worker: &'a str,
     passed: bool,
-    declared: Option<Declaration<'a>>,
+    declared: Option<Value>,
     checks: &'a [Row],
 }
 
-#[derive(Serialize)]
-struct Declaration<'a> {
-    hooks: Vec<&'a str>,
-    attachments: bool,
-    cancel: bool,
-    concurrency: usize,
-}
-
-impl<'a> Declaration<'a> {
-    fn of(declared: &'a Declared) -> Self {
-        let Declared { hooks, attachments, cancel, concurrency } = declared;
-        Self {
-            hooks: hooks.iter().map(sidecar_shim::hook::HookName::as_str).collect(),
-            attachments: *attachments,
-            cancel: *cancel,
-            concurrency: *concurrency,
-        }
-    }
+fn declaration(declared: &Declared) -> Value {
+    let hooks: Vec<_> = declared.hooks.iter().map(HookName::as_str).collect();
+    json!({
+        "hooks": hooks,
+        "attachments": declared.attachments,
+        "cancel": declared.cancel,
+        "concurrency": declared.concurrency,
+    })
 }
 
 impl Row {
-    /// The row, and behind a failure what there is to say of it.
+    /// Returns the row, followed by the details of a failure.
     fn lines(&self, color: bool) -> String {
         let (word, style) = match self.status {
             Status::Passed => ("ok", AnsiColor::Green.on_default()),
@@ -164,7 +155,7 @@ impl Row {
             Status::Skipped => ("skip", AnsiColor::Yellow.on_default()),
         };
         let detail = self.detail.as_deref().unwrap_or_default();
-        // What was not tried needs no words but why not: after a failed handshake that is all the rest.
+        // A skipped check shows only the reason: after a failed handshake that is all the others.
         let skipped = self.status == Status::Skipped;
         let text = if skipped { detail } else { self.demands };
         let mut lines = hanging(&format!("{word:<6}{}", self.name), NAME_COLUMNS, text);
@@ -190,7 +181,7 @@ impl Row {
     }
 }
 
-/// A text beside its label, in lines that are not too long. Nothing, if there is no text.
+/// Returns a text beside its label, in lines of at most [`WIDTH`]. Without a text, returns nothing.
 fn hanging(label: &str, columns: usize, text: &str) -> String {
     let mut out = String::new();
     let mut label = label;
@@ -216,21 +207,12 @@ fn hanging(label: &str, columns: usize, text: &str) -> String {
     out
 }
 
-/// A reader that has seen enough is no fault.
-fn print(text: &str) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_hang_beside_their_label() {
+    fn long_texts_wrap_beside_their_label() {
         let text = format!("{}\nsecond", "four ".repeat(20).trim_end());
         let shown = hanging("label", 10, &text);
         let lines: Vec<&str> = shown.lines().collect();
@@ -241,6 +223,6 @@ mod tests {
         assert_eq!(lines[2], "          second");
         assert_eq!(hanging("label", 10, ""), "");
         let long = "x".repeat(2 * WIDTH);
-        assert_eq!(hanging("", 2, &long), format!("  {long}\n"), "nothing is cut");
+        assert_eq!(hanging("", 2, &long), format!("  {long}\n"), "long words stay whole");
     }
 }

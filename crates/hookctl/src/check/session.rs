@@ -1,34 +1,35 @@
-//! What the checks share: the worker's command, the documents, a process that is ready for the next
-//! check, and what is known of the worker so far.
+//! What the checks share: the worker's command, the documents, an idle worker for the next check,
+//! and what is known of the worker so far.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::documents::Documents;
 use super::observations::Observations;
 use super::progress::Progress;
-use super::verdict::Stop;
+use super::verdict::{NotPassed, Verdict};
 use super::worker::{Timeouts, WorkerUnderTest};
+use crate::inputs::Documents;
 use sidecar_shim::backend::CommandLine;
 use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::Declared;
 
-/// Where checks are made.
+/// The state of one run of all checks.
 pub(super) struct Session {
     command: CommandLine,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     pub(super) documents: Documents,
     pub(super) observations: Rc<RefCell<Observations>>,
     pub(super) progress: Progress,
     /// What the first process declared.
     pub(super) declared: Option<Declared>,
-    /// The hooks that have answered.
+    /// The hooks that have replied to a call.
     pub(super) hooks: Vec<HookName>,
-    /// A process that the last check has left in good order.
+    /// A worker without calls, which the next check may use.
     idle: Option<WorkerUnderTest>,
-    failed: Vec<&'static str>,
+    /// Names of the checks that failed.
+    pub(super) failed: Vec<&'static str>,
 }
 
 impl Session {
@@ -51,22 +52,13 @@ impl Session {
         }
     }
 
-    pub(super) fn timeouts(&self) -> Timeouts {
-        self.timeouts
+    /// Starts a process, and sends it nothing; without `protocol`, as a shell would start it.
+    pub(super) fn start(&self, protocol: bool) -> Result<WorkerUnderTest, NotPassed> {
+        WorkerUnderTest::start(&self.command, protocol, self.timeouts, self.observations.clone())
     }
 
-    /// Starts a process, and says nothing to it.
-    pub(super) fn start(&self) -> Result<WorkerUnderTest, Stop> {
-        WorkerUnderTest::start(&self.command, true, self.timeouts, self.observations.clone())
-    }
-
-    /// Starts a process without the protocol's variable.
-    pub(super) fn start_by_hand(&self) -> Result<WorkerUnderTest, Stop> {
-        WorkerUnderTest::start(&self.command, false, self.timeouts, self.observations.clone())
-    }
-
-    /// A process that takes calls and has none: the last check's, or a new one.
-    pub(super) async fn worker(&mut self) -> Result<WorkerUnderTest, Stop> {
+    /// Returns a worker without calls: the last check's, or a new one.
+    pub(super) async fn worker(&mut self) -> Result<WorkerUnderTest, NotPassed> {
         self.declared()?;
         match self.idle.take() {
             Some(worker) => Ok(worker),
@@ -74,75 +66,70 @@ impl Session {
         }
     }
 
-    /// A new process that takes calls.
-    pub(super) async fn new_worker(&mut self) -> Result<WorkerUnderTest, Stop> {
+    /// Starts and initializes a worker.
+    pub(super) async fn new_worker(&mut self) -> Result<WorkerUnderTest, NotPassed> {
         self.declared()?;
-        let mut worker = self.start()?;
+        let mut worker = self.start(true)?;
         worker.initialize().await?;
         Ok(worker)
     }
 
-    /// Leaves a process in good order to the next check.
-    pub(super) async fn put_back(&mut self, worker: WorkerUnderTest) -> Result<(), Stop> {
-        if let Some(other) = self.idle.replace(worker) {
-            other.dismiss().await?;
+    /// Leaves a worker without calls to the next check.
+    pub(super) async fn release(&mut self, worker: WorkerUnderTest) -> Verdict {
+        match self.idle.replace(worker) {
+            Some(other) => other.stop().await,
+            None => Ok(None),
         }
-        Ok(())
     }
 
-    /// What the worker has declared, without which nothing else makes sense.
-    pub(super) fn declared(&self) -> Result<Declared, Stop> {
-        self.declared.clone().ok_or_else(|| Stop::skipped("`handshake` failed"))
+    /// Returns what the worker declared. Without it no other check makes sense.
+    pub(super) fn declared(&self) -> Result<Declared, NotPassed> {
+        self.declared.clone().ok_or_else(|| NotPassed::skipped("`handshake` failed"))
     }
 
-    /// The hooks that have answered, one at least.
-    pub(super) fn hooks(&self) -> Result<Vec<HookName>, Stop> {
+    /// Returns the hooks that have replied to a call, at least one.
+    pub(super) fn hooks(&self) -> Result<Vec<HookName>, NotPassed> {
         self.declared()?;
         if self.hooks.is_empty() {
-            return Err(Stop::skipped("`call` failed"));
+            return Err(NotPassed::skipped("`call` failed"));
         }
         Ok(self.hooks.clone())
     }
 
-    /// A call of a hook with the documents as they are.
-    pub(super) fn call(&self, hook: &HookName) -> Result<HookCall, Stop> {
-        self.documents.call(hook).map_err(Stop::skipped)
+    /// Returns a call of a hook with the documents as they are.
+    pub(super) fn call(&self, hook: &HookName) -> Result<HookCall, NotPassed> {
+        self.documents.call(hook).map_err(NotPassed::skipped)
     }
 
-    /// The document that holds after a call of a hook with the documents as they are.
+    /// Calls a hook with the documents as they are, and returns the document that results.
     pub(super) async fn result(
         &self,
         worker: &mut WorkerUnderTest,
         hook: &HookName,
-    ) -> Result<Bytes, Stop> {
+    ) -> Result<Bytes, NotPassed> {
         let reply = worker.call(&self.call(hook)?).await?;
-        Ok(reply.or(self.documents.subject(hook).clone()))
+        Ok(reply.or(self.documents.subject(hook.kind())))
     }
 
-    /// A call of the first hook that has answered, with the documents as they are.
-    pub(super) fn plain_call(&self) -> Result<HookCall, Stop> {
-        let hooks = self.hooks()?;
-        self.call(&hooks[0])
+    /// Returns a call of the first hook that has replied, with the documents as they are.
+    pub(super) fn plain_call(&self) -> Result<HookCall, NotPassed> {
+        self.call(&self.hooks()?[0])
     }
 
-    /// Whether another check has passed without which this one says nothing.
-    pub(super) fn needs(&self, check: &'static str) -> Result<(), Stop> {
+    /// Skips a check that says nothing if another one failed.
+    pub(super) fn require(&self, check: &'static str) -> Result<(), NotPassed> {
         if self.failed.contains(&check) {
-            return Err(Stop::skipped(format!("`{check}` failed")));
+            return Err(NotPassed::skipped(format!("`{check}` failed")));
         }
         Ok(())
     }
 
-    pub(super) fn note_failure(&mut self, check: &'static str) {
-        self.failed.push(check);
-    }
-
-    /// Whether the worker still answers a call.
-    pub(super) async fn still_works(&self, worker: &mut WorkerUnderTest) -> Result<(), Stop> {
-        match self.plain_call() {
-            Ok(call) => worker.call(&call).await.map(|_| ()),
-            // Another check reports that no hook answers.
-            Err(_) => Ok(()),
+    /// Checks that the worker still replies to a call, if any hook does: the check `call` reports
+    /// that.
+    pub(super) async fn still_works(&self, worker: &mut WorkerUnderTest) -> Result<(), NotPassed> {
+        if let Ok(call) = self.plain_call() {
+            worker.call(&call).await?;
         }
+        Ok(())
     }
 }

@@ -1,38 +1,28 @@
-//! What comes of one check.
+//! The outcome of one check.
 
 use std::fmt::Display;
 
-/// What was seen that must not be.
-#[derive(Debug)]
-pub(super) struct Fault {
-    /// In words. They hold nothing of a document.
-    pub(super) seen: String,
-    /// The last lines of the worker's standard error, oldest first.
-    pub(super) stderr: Vec<String>,
-}
-
 /// Why a check did not pass.
 #[derive(Debug)]
-pub(super) enum Stop {
-    /// The worker does not do what it has to.
-    Failed(Fault),
-    /// It could not be found out, and this is why.
+pub(super) enum NotPassed {
+    /// The worker violates the protocol.
+    Failed {
+        /// Text for the user. It contains nothing of a document.
+        seen: String,
+        /// The last lines of the worker's stderr, oldest first.
+        stderr: Vec<String>,
+    },
+    /// The check could not be made, and why.
     Skipped(String),
 }
 
-/// Passed, perhaps with something to say; or not.
-pub(super) type Verdict = Result<Option<String>, Stop>;
+/// Passed, with or without a detail; or not.
+pub(super) type Verdict = Result<Option<String>, NotPassed>;
 
-impl From<Fault> for Stop {
-    fn from(fault: Fault) -> Self {
-        Self::Failed(fault)
-    }
-}
-
-impl Stop {
-    /// A fault that the worker's standard error has nothing to do with.
+impl NotPassed {
+    /// Returns a failure for which the worker's stderr does not matter.
     pub(super) fn failed(seen: impl Display) -> Self {
-        Self::Failed(Fault { seen: seen.to_string(), stderr: Vec::new() })
+        Self::Failed { seen: seen.to_string(), stderr: Vec::new() }
     }
 
     pub(super) fn skipped(why: impl Display) -> Self {

@@ -9,33 +9,32 @@ use sidecar_shim::backend::HookSource;
 use sidecar_shim::cli::values::{parse_time, usage};
 use sidecar_shim::cli::{HookOptions, LogOptions, Mode};
 use sidecar_shim::error::StartError;
-use sidecar_shim::hook::HookName;
+use sidecar_shim::hook::{HookKind, HookName};
 
 use super::inputs::InputArgs;
-use crate::call::{CallConfig, HookProgram, Target};
+use crate::call::{CallConfig, HookProgram, Target, unknown_hook};
 
-/// Help of `--mode`, whose default is not the shim's.
-pub(super) const MODE_HELP: &str =
-    "How the hook runs: exec or persistent (default: hookctl starts it once to find out)";
+/// Help of `--mode`. The shim's default is another one.
+pub(super) const MODE_HELP: &str = "How the hook runs: exec or persistent (default: detected)";
 
 #[derive(Args)]
 pub(super) struct CallArgs {
-    /// Hook: onDefineDomain, preCloudInitIso, or a node hook such as preVMStart
+    /// onDefineDomain, preCloudInitIso, or a node hook (preVMStart)
     hook: String,
 
-    #[command(flatten)]
-    inputs: InputArgs,
-
-    /// Call onDefineDomain by the Plugins API in this context: Boot, `MigrationSource` or
-    /// `MigrationTarget`
-    #[arg(long, value_name = "CONTEXT")]
-    context: Option<String>,
-
-    /// Socket of a running shim to call, instead of starting one
+    /// Socket of a running shim, to call it instead
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// Number of calls, each on its own connection; prints p50 and p99
+    // As `help`, so that it has no backticks.
+    #[arg(
+        long,
+        value_name = "CONTEXT",
+        help = "Plugins API's context: Boot, MigrationSource or MigrationTarget"
+    )]
+    context: Option<String>,
+
+    /// Number of calls; prints p50 and p99
     #[arg(
         long,
         value_name = "N",
@@ -44,30 +43,38 @@ pub(super) struct CallArgs {
     )]
     repeat: u32,
 
-    /// Deadline of each call; KubeVirt's is 60s
+    /// Deadline of each call
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     timeout: Duration,
 
-    /// When to colour the diff
-    #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    /// Colours of the diff: auto, always or never
+    #[arg(
+        long,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        default_value_t = ColorChoice::Auto
+    )]
     color: ColorChoice,
+
+    /// Worker, or program for each call
+    #[arg(last = true, value_name = "COMMAND")]
+    words: Vec<OsString>,
+
+    #[command(flatten)]
+    inputs: InputArgs,
 
     #[command(flatten)]
     hooks: HookOptions,
 
     #[command(flatten)]
     log: LogOptions,
-
-    /// Command of the worker or hook program
-    #[arg(last = true, value_name = "COMMAND")]
-    words: Vec<OsString>,
 }
 
 impl CallArgs {
     /// Returns whether hooks are denied new privileges, what is logged, and the rest.
     pub(super) fn resolve(mut self) -> Result<(bool, LogOptions, CallConfig), StartError> {
         let hook = HookName::parse(&self.hook).ok_or_else(|| unknown_hook(&self.hook))?;
-        if self.context.is_some() && hook != HookName::ON_DEFINE_DOMAIN {
+        if self.context.is_some() && hook.kind() != HookKind::Domain {
             return Err(usage("--context goes with onDefineDomain only"));
         }
         self.inputs.check_for(&hook)?;
@@ -75,9 +82,12 @@ impl CallArgs {
             Some(_) if !self.words.is_empty() => {
                 return Err(usage("give either --socket or a command: a running shim has its own"));
             }
-            // It declares its hooks itself.
             Some(socket) => Target::Running(socket),
-            None => self.private(&hook)?,
+            None => Target::Private {
+                program: self.program(&hook)?,
+                settings: self.hooks.settings()?,
+                call_timeout: self.hooks.call_timeout,
+            },
         };
         let config = CallConfig {
             hook,
@@ -91,32 +101,22 @@ impl CallArgs {
         Ok((self.hooks.no_new_privs, self.log, config))
     }
 
-    /// A shim that is started for the call.
-    fn private(&mut self, hook: &HookName) -> Result<Target, StartError> {
+    /// Returns what runs the hook.
+    fn program(&mut self, hook: &HookName) -> Result<HookProgram, StartError> {
         let command = self.hooks.worker.command(std::mem::take(&mut self.words))?;
         // A worker declares its hooks. A program would run under any name, a misspelt one too.
         let program_may_run = self.hooks.knows(hook);
-        let program = match (self.hooks.mode, command) {
-            (None, Some(command)) => HookProgram::Undetermined { command, program_may_run },
-            (Some(Mode::Persistent), Some(command)) => HookSource::Persistent(command).into(),
-            (Some(Mode::Persistent), None) => {
-                HookSource::PersistentInPath(self.hooks.in_path()).into()
+        Ok(HookProgram::Known(match (self.hooks.mode, command) {
+            (None, Some(command)) => {
+                return Ok(HookProgram::Undetermined { command, program_may_run });
             }
+            (Some(Mode::Persistent), Some(command)) => HookSource::Persistent(command),
+            (Some(Mode::Persistent), None) => HookSource::PersistentInPath(self.hooks.in_path()),
             (Some(Mode::Exec) | None, _) if !program_may_run => {
                 return Err(unknown_hook(&self.hook));
             }
-            (Some(Mode::Exec), Some(command)) => HookSource::ExecOne(hook.clone(), command).into(),
-            (Some(Mode::Exec) | None, None) => HookSource::Exec(self.hooks.in_path()).into(),
-        };
-        let call_timeout = self.hooks.call_timeout;
-        Ok(Target::Private { program, settings: self.hooks.settings()?, call_timeout })
+            (Some(Mode::Exec), Some(command)) => HookSource::ExecOne(hook.clone(), command),
+            (Some(Mode::Exec) | None, None) => HookSource::Exec(self.hooks.in_path()),
+        }))
     }
-}
-
-/// The error for a name that no hook has, or that no program may be named after.
-pub(crate) fn unknown_hook(name: &str) -> StartError {
-    usage(format!(
-        "unknown hook {name:?}: hooks are onDefineDomain, preCloudInitIso, node hooks such as \
-         preVMStart, and in exec mode those that --node-hooks names"
-    ))
 }

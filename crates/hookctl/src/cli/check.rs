@@ -9,45 +9,50 @@ use sidecar_shim::cli::{LogOptions, WorkerOptions};
 use sidecar_shim::error::StartError;
 
 use super::inputs::InputArgs;
-use crate::check::{CheckConfig, CheckName};
+use crate::check::{self, CheckConfig};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
-    #[command(flatten)]
-    inputs: InputArgs,
-
     /// Checks to leave out
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = parse_name)]
-    skip: Vec<CheckName>,
+    skip: Vec<&'static str>,
 
-    /// Print one JSON object instead of the table
+    /// One JSON object instead of the table
     #[arg(long)]
     json: bool,
 
-    /// Timeout for one answer, other than initialize's (--start-timeout)
+    /// Timeout for any other response than initialize's
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     timeout: Duration,
 
-    /// When to colour the table
-    #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    /// Colours of the table: auto, always or never
+    #[arg(
+        long,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        default_value_t = ColorChoice::Auto
+    )]
     color: ColorChoice,
+
+    /// Worker command
+    #[arg(last = true, value_name = "WORKER")]
+    words: Vec<OsString>,
+
+    #[command(flatten)]
+    inputs: InputArgs,
 
     #[command(flatten)]
     worker: WorkerOptions,
 
     #[command(flatten)]
     log: LogOptions,
-
-    /// Command of the worker
-    #[arg(last = true, value_name = "WORKER")]
-    words: Vec<OsString>,
 }
 
 impl CheckArgs {
     /// Returns what is logged, and the rest.
     pub(super) fn resolve(self) -> Result<(LogOptions, CheckConfig), StartError> {
         let command = self.worker.command(self.words)?.ok_or_else(|| {
-            usage("no worker: name one behind `--` (hookctl check -- python3 /hooks/h.py)")
+            usage("no worker: give its command after `--` (hookctl check -- python3 /hooks/h.py)")
         })?;
         let config = CheckConfig {
             command,
@@ -63,7 +68,6 @@ impl CheckArgs {
     }
 }
 
-fn parse_name(text: &str) -> Result<CheckName, String> {
-    CheckName::parse(text)
-        .ok_or_else(|| "there is no such check; docs/check.md lists them".to_owned())
+fn parse_name(name: &str) -> Result<&'static str, String> {
+    check::find(name).ok_or_else(|| "unknown check; docs/check.md lists them".to_owned())
 }

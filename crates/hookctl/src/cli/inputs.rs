@@ -1,27 +1,28 @@
-//! The options for the documents that hooks are called with.
+//! Options for the documents that hooks are called with.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use sidecar_shim::cli::values::usage;
 use sidecar_shim::error::StartError;
-use sidecar_shim::hook::HookName;
+use sidecar_shim::hook::{HookKind, HookName};
 
 use crate::inputs::Inputs;
 
 /// Options of `call` and `check`.
 #[derive(Args)]
+#[command(next_help_heading = "Documents (default: samples)")]
 pub(super) struct InputArgs {
-    /// VMI as JSON (default: a built-in sample)
+    /// VMI as JSON
     #[arg(long, value_name = "FILE")]
     vmi: Option<PathBuf>,
 
-    /// libvirt domain as XML, for onDefineDomain (default: a built-in sample)
+    /// libvirt domain as XML, for onDefineDomain
     #[arg(long, value_name = "FILE")]
     domain: Option<PathBuf>,
 
-    /// `CloudInitData` as JSON, for preCloudInitIso (default: a built-in sample)
-    #[arg(long, value_name = "FILE")]
+    // As `help`, so that it has no backticks.
+    #[arg(long, value_name = "FILE", help = "CloudInitData as JSON, for preCloudInitIso")]
     cloud_init: Option<PathBuf>,
 
     /// Node name, for node hooks
@@ -32,15 +33,17 @@ pub(super) struct InputArgs {
 impl InputArgs {
     /// Rejects a document that this hook does not receive.
     pub(super) fn check_for(&self, hook: &HookName) -> Result<(), StartError> {
-        for (flag, given, whose) in [
-            ("--domain", &self.domain, HookName::ON_DEFINE_DOMAIN),
-            ("--cloud-init", &self.cloud_init, HookName::PRE_CLOUD_INIT_ISO),
-        ] {
-            if given.is_some() && *hook != whose {
-                return Err(usage(format!("{flag} goes with {whose} only")));
-            }
+        let domain = ("--domain", &self.domain, HookName::ON_DEFINE_DOMAIN);
+        let cloud_init = ("--cloud-init", &self.cloud_init, HookName::PRE_CLOUD_INIT_ISO);
+        let useless = match hook.kind() {
+            HookKind::Domain => vec![cloud_init],
+            HookKind::CloudInit => vec![domain],
+            HookKind::Node => vec![domain, cloud_init],
+        };
+        match useless.into_iter().find(|(_, file, _)| file.is_some()) {
+            Some((flag, _, owner)) => Err(usage(format!("{flag} goes with {owner} only"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -17,13 +17,12 @@ use sidecar_shim::logging::{Format, Verbosity};
 use tracing::Level;
 
 use self::call::CallArgs;
-pub(crate) use self::call::unknown_hook;
 use self::check::CheckArgs;
 use crate::call::CallConfig;
 use crate::check::CheckConfig;
 
 /// Heading of the shim's options in a command's help.
-const SHIM_OPTIONS: &str = "Options of sidecar-shim, also read from SIDECAR_SHIM_<OPTION>";
+const SHIM_OPTIONS: &str = "Options of sidecar-shim (also read from SIDECAR_SHIM_<OPTION>)";
 
 /// The whole command line, validated.
 pub(crate) struct Config {
@@ -40,43 +39,28 @@ pub(crate) enum Action {
     Check(Box<CheckConfig>),
 }
 
-/// A command line that is not run: it is wrong, or it only asks for help.
-pub(crate) enum Refusal {
-    Clap(clap::Error),
-    Usage(StartError),
-}
-
-impl Refusal {
-    /// Reports the refusal to the user, and returns the exit status: 0 for help, 2 for a command line
-    /// that cannot be parsed, 1 for one whose options contradict each other.
-    pub(crate) fn report(self) -> ExitCode {
-        match self {
-            Self::Clap(error) => {
-                let _ = error.print();
-                ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-            }
-            Self::Usage(error) => crate::fail(error),
-        }
-    }
-}
-
 impl Config {
-    /// Reads the process's arguments and environment.
-    pub(crate) fn from_environment() -> Result<Self, Refusal> {
+    /// Reads the process's arguments and environment. If there is nothing to run, reports why, and
+    /// returns the exit status: 0 for help, 2 for a command line that cannot be parsed, 1 for options
+    /// that contradict each other.
+    pub(crate) fn from_environment() -> Result<Self, ExitCode> {
         let matches = command().try_get_matches();
-        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-        cli.map_err(Refusal::Clap)?.command.resolve().map_err(Refusal::Usage)
+        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        })?;
+        cli.command.resolve().map_err(crate::fail)
     }
 }
 
 /// The command line's definition. The shim's options read the shim's environment variables;
 /// hookctl's own do not.
 fn command() -> clap::Command {
-    let shims = LogOptions::augment_args(HookOptions::augment_args(clap::Command::new("shim")));
-    let shims: BTreeSet<_> = shims.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    let shim = LogOptions::augment_args(HookOptions::augment_args(clap::Command::new("shim")));
+    let options: BTreeSet<_> = shim.get_arguments().map(|arg| arg.get_id().clone()).collect();
     Cli::command().mut_subcommands(|command| {
         command.mut_args(|arg| match arg.get_id() {
-            id if !shims.contains(id) => arg,
+            id if !options.contains(id) => arg,
             id if id == "mode" => {
                 with_variable(arg).help(call::MODE_HELP).help_heading(SHIM_OPTIONS)
             }
@@ -92,8 +76,8 @@ fn command() -> clap::Command {
     version,
     disable_help_subcommand = true,
     args_override_self = true,
-    after_help = "Exit status: 0 the hook answered, or every check passed; 1 it did not; \
-                  2 the command line cannot be parsed"
+    after_help = "Exit status: 0 the hook succeeded, or no check failed; 1 it did not, or one did; \
+                  2 the command\nline cannot be parsed"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -102,9 +86,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Call a hook as KubeVirt would, and show what it changes
+    /// Call a hook as KubeVirt does, and show what it changes
     Call(CallArgs),
-    /// Check whether a worker does what protocol.md demands (docs/check.md lists the checks)
+    /// Check whether a worker follows protocol.md (docs/check.md lists the checks)
     Check(CheckArgs),
 }
 
@@ -124,7 +108,7 @@ impl Command {
         };
         let level = log.level();
         let (shim, hooks) = (level.unwrap_or(Level::WARN), level.unwrap_or(hooks));
-        // The outcome of a call is on the terminal anyway.
+        // The terminal shows the outcome of a call anyway.
         let verbosity = Verbosity { shim, hooks, calls: level };
         Ok(Config { log_format: log.format(Format::Text), verbosity, no_new_privs, action })
     }

@@ -1,5 +1,5 @@
-//! `hookctl check`: that it passes good workers, and that each check fails the worker which has the
-//! fault that it is there for, and no other check does.
+//! `hookctl check`: it passes good workers, and each check fails the worker with its fault, which no
+//! other check does.
 
 use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use crate::has_perl;
 use crate::support::{LIMIT, PYTHON, children, example, file, hookctl};
 
-/// Runs at once: most of their time is waiting.
+/// Maximum number of runs at once: they mostly wait.
 const RUNS_AT_ONCE: usize = 4;
 
-/// Waits that end early where a worker does what it should, so that a slow machine is no fault.
+/// Timeouts that good workers never reach, even on a slow machine.
 const PATIENT: [&str; 4] = ["--timeout", "60s", "--kill-grace", "20s"];
 
 /// Annotations that the examples act upon.
@@ -50,62 +50,62 @@ fn good_workers() -> Vec<Vec<String>> {
     workers
 }
 
-/// Faults of `faulty.py`, the check that each fails, and what that says.
+/// Faults of `faulty.py`, which are named after the check that they fail, and what it reports.
 const FAULTS: &[(&str, &str)] = &[
     ("handshake", "it declares no hooks"),
     ("newer-shim", "it refused initialize: unexpected params"),
-    ("no-common-version", "it answered with a result"),
+    ("no-common-version", "it responded with a result"),
     ("protocol-variable", "exited with status 0"),
     ("call", "neither the field \"cloudInitData\" nor \"unchanged\":true"),
-    ("unknown-members", "unexpected params"),
+    ("unknown-fields", "unexpected params"),
     ("unknown-method", "with error -32603"),
     ("unknown-notification", "a response without the request's id"),
-    ("ids", "an answer to request 2, which was never sent"),
-    ("useless-params", "exited with status 3 before it answered onDefineDomain"),
-    ("escapes", "another answer to the same call in \\u escapes"),
-    ("same-answer", "in two ways, in two processes"),
+    ("ids", "a response to request 2, which was never sent"),
+    ("useless-params", "exited with status 3 before it responded to onDefineDomain"),
+    ("escapes", "another result for the same call with \\u escapes"),
+    ("same-result", "two results for the same call in two processes"),
     ("text-intact", "lost white space"),
     ("minimal-document", "exited with status 3"),
     ("large-document", "exited with status 1"),
-    ("idempotent", "changed its own result once more"),
+    ("idempotent", "changed its own result again"),
     ("torn-writes", "exited with status 1"),
-    ("joined-writes", "got no answer within 5s"),
-    ("whole-call", "before the last byte of the message was sent"),
+    ("joined-writes", "got no response within 5s"),
+    ("whole-call", "before the last byte was sent"),
     ("bad-length", "still running 3s after a frame of length 16777216"),
     ("half-frame", "after end-of-file in the length of a frame it exited with status 0"),
     ("bad-json", "still running 3s after half a JSON object"),
     ("attachments", "exited with status 1"),
-    ("cancel", "an answer to request 1099511627776, which was never sent"),
-    ("concurrency", "got the answer to another"),
+    ("cancel", "a response to request 1099511627776, which was never sent"),
+    ("concurrency", "got another call's result"),
     ("end-of-file", "at end-of-file it exited with status 1"),
-    ("end-of-file-in-call", "exited with status 0 before it answered onDefineDomain"),
+    ("end-of-file-in-call", "exited with status 0 before it responded to onDefineDomain"),
     ("sigterm", "still running 3s after SIGTERM"),
-    ("memory", "it grew by more than 1000 KiB with every 250"),
-    ("one-answer", "a second answer to request"),
+    ("memory", "it grew by more than 1000 KiB in every 250"),
+    ("one-response", "a second response to request"),
     ("known-messages", "a notification other than $/log"),
-    ("frames-alone", "11 bytes that are no frame: \"got a call\\n\""),
+    ("frames-alone", "11 bytes outside frames: \"got a call\\n\""),
 ];
 
-/// More faults that the same checks find. They are of different checks, so one worker has several.
+/// More faults that the same checks find. One worker has several, each for another check.
 const MORE_FAULTS: &[&[(&str, &str, &str)]] = &[
     &[
         ("no-common-version-data", "no-common-version", "without an array data.protocolVersions"),
         ("protocol-variable-status", "protocol-variable", "exited with status 0"),
         ("ids-as-text", "ids", "a response without the request's id"),
         (
-            "same-answer-hooks",
-            "same-answer",
+            "same-result-hooks",
+            "same-result",
             "declared onDefineDomain, preCloudInitIso, preVMStart",
         ),
         ("text-intact-attributes", "text-intact", "changed an attribute"),
-        ("frames-alone-much", "frames-alone", "10000 bytes that are no frame"),
+        ("frames-alone-much", "frames-alone", "10000 bytes outside frames"),
         ("known-messages-log", "known-messages", "a $/log whose level is none of debug, info"),
     ],
     &[
         ("no-common-version-exit", "no-common-version", "did not wait for end-of-file"),
-        ("same-answer-twice", "same-answer", "in two ways"),
+        ("same-result-twice", "same-result", "two results for the same call"),
         ("text-intact-elements", "text-intact", "lost an element"),
-        ("known-messages-request", "known-messages", "a request, and a shim takes none"),
+        ("known-messages-request", "known-messages", "a request, which workers must not send"),
     ],
     &[("text-intact-cloud-init", "text-intact", "letters in NetworkData")],
 ];
@@ -116,18 +116,21 @@ async fn check(args: &[&str], words: &[&str]) -> Output {
     tokio::time::timeout(3 * LIMIT, command.output()).await.unwrap().unwrap()
 }
 
-/// Runs all checks, and reads what came of them.
+/// Runs all checks, and reads the report.
 async fn report(args: &[&str], words: &[&str]) -> Value {
     let output = check(&[&["--json"], args].concat(), words).await;
     let (out, errors) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
     let report: Value = serde_json::from_slice(&out).unwrap_or_else(|_| panic!("{errors}"));
     assert_eq!(output.status.code(), Some(i32::from(report["passed"] != true)), "{errors}");
     assert!(errors.is_empty(), "{errors}");
-    assert!(!report.to_string().contains("sample-vm"), "documents are not shown: {report:#}");
+    assert!(
+        !report.to_string().contains("sample-vm"),
+        "the report contains a document: {report:#}"
+    );
     report
 }
 
-/// The checks that ended in one way, and what they say.
+/// Returns the checks with one status, and their details.
 fn with_status<'a>(report: &'a Value, status: &str) -> Vec<(&'a str, &'a str)> {
     let checks = report["checks"].as_array().unwrap().iter();
     let these = checks.filter(|check| check["status"] == status);
@@ -207,7 +210,7 @@ async fn fails_as_expected(faults: &[(&str, &str, &str)]) {
     let state = state.path().join("made by the first process").display().to_string();
     let fixture = file("tests/fixtures/faulty.py").display().to_string();
     let words = [&*PYTHON, "-IS", &fixture, "--fault", &names, "--state", &state];
-    // Where a wait ends late because of the fault, it is a short one.
+    // A fault that makes a wait reach its timeout gets a short one.
     let timeout = if names == "joined-writes" { "5s" } else { "60s" };
     let is_late = ["bad-length", "bad-json", "sigterm"].contains(&&*names);
     let grace = if is_late { "3s" } else { "20s" };
@@ -236,8 +239,8 @@ async fn a_failure_is_shown_with_its_reason_and_the_section_of_the_page() {
     for part in [
         "ok    handshake  ",
         "FAIL  useless-params  ",
-        "seen:   it exited with status 3 before it answered onDefineDomain",
-        "why:    a worker that dies over one call",
+        "seen:   it exited with status 3 before it responded to onDefineDomain",
+        "why:    a worker that exits over one call",
         "see:    protocol.md#errors\n",
         "skip  memory  ",
         "left out by --skip\n",
@@ -257,7 +260,7 @@ async fn hooks_that_need_a_special_vm_get_one() {
     let refused = report(&["--skip", "memory"], &words).await;
     let failed = with_status(&refused, "failed");
     let text = "hook onDefineDomain refused: this hook needs a VMI with gpu \
-                (--vmi, --domain and --cloud-init give it other documents)";
+                (pass other documents with --vmi, --domain and --cloud-init)";
     assert_eq!(failed, [("call", text)]);
     assert!(with_status(&refused, "skipped").contains(&("torn-writes", "`call` failed")));
 
@@ -266,40 +269,43 @@ async fn hooks_that_need_a_special_vm_get_one() {
     std::fs::write(&vmi, r#"{"gpu":true}"#).unwrap();
     let args = [&PATIENT[..], &["--skip", "memory", "--vmi", vmi.to_str().unwrap()]].concat();
     let taken = report(&args, &words).await;
-    // With no VMI at all it refuses, which it may.
+    // `minimal-document` sends a VMI without gpu, which the hook may refuse.
     assert_eq!(with_status(&taken, "failed"), []);
 }
 
 #[tokio::test]
-async fn a_worker_that_does_not_come_up_fails_one_check() {
+async fn a_worker_that_does_not_start_fails_one_check() {
     let floods = "import os
 message = b'{\"jsonrpc\":\"2.0\",\"method\":\"$/log\",\"params\":{\"message\":\"x\"}}'
 while True: os.write(1, (len(message).to_bytes(4, 'big') + message) * 1000)";
     for (words, seen) in [
-        (vec!["false"], "it exited with status 1 before it answered initialize (request 1)"),
+        (vec!["false"], "it exited with status 1 before it responded to initialize (request 1)"),
         (vec!["/no/such/worker"], "cannot run /no/such/worker"),
-        (vec!["sh", "-c", "exec sleep 1000"], "initialize (request 1) got no answer within 500ms"),
-        (vec![&PYTHON, "-c", floods], "initialize (request 1) got no answer within 500ms"),
+        (
+            vec!["sh", "-c", "exec sleep 1000"],
+            "initialize (request 1) got no response within 500ms",
+        ),
+        (vec![&PYTHON, "-c", floods], "initialize (request 1) got no response within 500ms"),
     ] {
         let report = report(&["--start-timeout", "500ms"], &words).await;
         let failed = with_status(&report, "failed");
         assert!(failed[0].1.contains(seen), "{failed:#?}");
         assert_eq!(failed[0].0, "handshake");
-        // Started by hand, they are no better.
+        // Started by hand, they fail too.
         assert!(failed[1..].iter().all(|(name, _)| *name == "protocol-variable"), "{failed:#?}");
         assert_eq!(report["declared"], Value::Null);
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_checked_is_said_at_once() {
+async fn unusable_arguments_are_rejected_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let broken = dir.path().join("domain.xml");
     std::fs::write(&broken, "<domain>secret").unwrap();
     for (args, status, expected) in [
         (vec!["--domain", broken.to_str().unwrap(), "--", "cat"], 1, "not a well-formed domain"),
         (vec!["--vmi", "/no/such/file", "--", "cat"], 1, "cannot read /no/such/file"),
-        (vec![], 1, "no worker: name one behind `--`"),
+        (vec![], 1, "no worker: give its command after `--`"),
         (vec!["--skip", "no-such-check", "--", "cat"], 2, "docs/check.md lists them"),
     ] {
         let output = Command::new(hookctl()).arg("check").args(&args).output().await.unwrap();

@@ -9,6 +9,7 @@ mod support;
 
 mod call;
 mod check;
+mod detect;
 
 /// Whether there is a perl with its core modules. If not, says what is left out.
 #[expect(clippy::print_stderr, reason = "a test that is left out has to say so")]
