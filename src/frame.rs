@@ -1,8 +1,8 @@
 //! The frame codec: bytes in, frames out. It does no I/O and knows nothing of JSON.
 //!
 //! A frame is an unsigned 32-bit big-endian length and that many bytes. A length is below 2^24, so
-//! the first byte of every frame is `0x00`, with which no text begins. So stray output, which a hook
-//! printed by mistake, is recognized and skipped.
+//! the first byte of every frame is `0x00`, with which no text begins. So stray output, which a
+//! hook printed by mistake, is recognized and skipped.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -201,9 +201,9 @@ impl Decoder for FrameDecoder {
 /// Frames that are waiting to be written: a list of byte strings, several of which are written with
 /// one system call, without copies.
 #[derive(Default)]
-pub struct Outbox(VecDeque<Bytes>);
+pub struct SendBuffer(VecDeque<Bytes>);
 
-impl Outbox {
+impl SendBuffer {
     /// Appends one frame, which consists of these parts.
     ///
     /// # Panics
@@ -220,7 +220,7 @@ impl Outbox {
     }
 }
 
-impl Buf for Outbox {
+impl Buf for SendBuffer {
     fn remaining(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
     }
@@ -350,22 +350,22 @@ mod tests {
     }
 
     #[test]
-    fn outbox_writes_headers_and_parts_in_order_and_counts_down() {
-        let mut outbox = Outbox::default();
-        outbox.push_frame([
+    fn send_buffer_writes_headers_and_parts_in_order_and_counts_down() {
+        let mut send_buffer = SendBuffer::default();
+        send_buffer.push_frame([
             Bytes::from_static(b"{\"a\":"),
             Bytes::new(),
             Bytes::from_static(b"1}"),
         ]);
-        outbox.push_frame([Bytes::from_static(b"xml")]);
-        assert_eq!(outbox.remaining(), 4 + 7 + 4 + 3);
+        send_buffer.push_frame([Bytes::from_static(b"xml")]);
+        assert_eq!(send_buffer.remaining(), 4 + 7 + 4 + 3);
         let mut slices = [IoSlice::new(&[]); 16];
-        assert_eq!(outbox.chunks_vectored(&mut slices), 5);
+        assert_eq!(send_buffer.chunks_vectored(&mut slices), 5);
         let mut written = Vec::new();
-        while outbox.has_remaining() {
-            let step = outbox.chunk().len().min(2);
-            written.extend_from_slice(&outbox.chunk()[..step]);
-            outbox.advance(step);
+        while send_buffer.has_remaining() {
+            let step = send_buffer.chunk().len().min(2);
+            written.extend_from_slice(&send_buffer.chunk()[..step]);
+            send_buffer.advance(step);
         }
         assert_eq!(written, b"\0\0\0\x07{\"a\":1}\0\0\0\x03xml");
     }

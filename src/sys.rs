@@ -1,5 +1,5 @@
-//! System calls that no safe wrapper offers as they are needed here. No other file may contain unsafe
-//! code.
+//! System calls that no safe wrapper offers as they are needed here. No other file may contain
+//! unsafe code.
 
 #![expect(unsafe_code, reason = "each block says why it is sound")]
 

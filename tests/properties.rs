@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sidecar_shim::frame::{Item, MAX_STRAY_BYTES, Outbox};
+use sidecar_shim::frame::{Item, MAX_STRAY_BYTES, SendBuffer};
 use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
     CallResult, Incoming, MessageReader, Outcome, OutgoingCall, read_result, send_call,
@@ -108,21 +108,21 @@ proptest! {
     ) {
         let frames: Vec<Vec<Vec<u8>>> =
             frames.into_iter().filter(|parts| parts.iter().any(|part| !part.is_empty())).collect();
-        let mut outbox = Outbox::default();
+        let mut send_buffer = SendBuffer::default();
         for parts in &frames {
-            outbox.push_frame(parts.iter().cloned().map(Bytes::from));
+            send_buffer.push_frame(parts.iter().cloned().map(Bytes::from));
         }
         let mut written = Vec::new();
         for step in steps.iter().cycle() {
-            if !outbox.has_remaining() {
+            if !send_buffer.has_remaining() {
                 break;
             }
-            let step = (*step).min(outbox.remaining());
+            let step = (*step).min(send_buffer.remaining());
             let mut left = step;
             while left > 0 {
-                let piece = outbox.chunk().len().min(left);
-                written.extend_from_slice(&outbox.chunk()[..piece]);
-                outbox.advance(piece);
+                let piece = send_buffer.chunk().len().min(left);
+                written.extend_from_slice(&send_buffer.chunk()[..piece]);
+                send_buffer.advance(piece);
                 left -= piece;
             }
         }
@@ -174,9 +174,9 @@ fn text() -> impl Strategy<Value = String> {
     "[^\0]{0,200}"
 }
 
-/// Takes the frames out of an outbox.
-fn sent(outbox: &mut Outbox) -> Vec<Bytes> {
-    let bytes = outbox.copy_to_bytes(outbox.remaining());
+/// Takes the frames out of a send buffer.
+fn sent(send_buffer: &mut SendBuffer) -> Vec<Bytes> {
+    let bytes = send_buffer.copy_to_bytes(send_buffer.remaining());
     let (seen, error) = decode([&bytes[..]]);
     assert_eq!(error, None);
     let frame = |seen| match seen {
@@ -222,9 +222,9 @@ proptest! {
         let shown = json!({"deadlineMs": deadline_ms, "attempt": 1});
 
         let call = HookCall::on_define_domain(&vmi_text, "domain", domain.clone().into()).unwrap();
-        let mut outbox = Outbox::default();
-        send_call(&mut outbox, &outgoing(7, &call)).unwrap();
-        let frames = sent(&mut outbox);
+        let mut send_buffer = SendBuffer::default();
+        send_call(&mut send_buffer, &outgoing(7, &call)).unwrap();
+        let frames = sent(&mut send_buffer);
         let message: Value = serde_json::from_slice(&frames[0]).unwrap();
         let head = json!({"jsonrpc": "2.0", "id": 7, "method": "onDefineDomain"});
         let mut expected = head;
@@ -241,8 +241,8 @@ proptest! {
         let data = Value::Object(data);
         let data_text = Bytes::from(data.to_string());
         let call = HookCall::pre_cloud_init_iso(&vmi_text, &data_text).unwrap();
-        send_call(&mut outbox, &outgoing(8, &call)).unwrap();
-        let frames = sent(&mut outbox);
+        send_call(&mut send_buffer, &outgoing(8, &call)).unwrap();
+        let frames = sent(&mut send_buffer);
         let message: Value = serde_json::from_slice(&frames[0]).unwrap();
         let params = json!({"vmi": vmi, "cloudInitData": data, "invocation": shown});
         let expected =
@@ -262,11 +262,11 @@ proptest! {
         let call = HookCall::node_hook(hook, &Bytes::from(vmi.to_string()), node.clone())
             .and_then(|call| call.in_context(context.clone()))
             .unwrap();
-        let mut outbox = Outbox::default();
+        let mut send_buffer = SendBuffer::default();
         let outgoing =
             OutgoingCall { id: 9, call: &call, attachments: true, deadline_ms: 5, attempt: 1 };
-        send_call(&mut outbox, &outgoing).unwrap();
-        let frames = sent(&mut outbox);
+        send_call(&mut send_buffer, &outgoing).unwrap();
+        let frames = sent(&mut send_buffer);
         let message: Value = serde_json::from_slice(&frames[0]).unwrap();
         let mut shown = json!({"deadlineMs": 5, "attempt": 1});
         if !context.is_empty() {

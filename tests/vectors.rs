@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use sidecar_shim::frame::{FrameError, Item, Outbox};
+use sidecar_shim::frame::{FrameError, Item, SendBuffer};
 use sidecar_shim::hook::{HookCall, HookKind, HookName};
 use sidecar_shim::rpc::{
     CallResult, Declared, ErrorObject, Incoming, MessageReader, Outcome, OutgoingCall, read_result,
@@ -149,19 +149,19 @@ impl Call<'_> {
 
 /// Returns what the shim sends in place of the message in `frame`, or `None` if it does not send
 /// such messages.
-fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Option<Outbox> {
-    let mut outbox = Outbox::default();
+fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Option<SendBuffer> {
+    let mut send_buffer = SendBuffer::default();
     let message: Value = serde_json::from_slice(frame).unwrap();
     match message["method"].as_str()? {
-        "initialize" => send_initialize(&mut outbox, message["id"].as_u64()?),
-        "$/cancelRequest" => send_cancel(&mut outbox, message["params"]["id"].as_u64()?),
+        "initialize" => send_initialize(&mut send_buffer, message["id"].as_u64()?),
+        "$/cancelRequest" => send_cancel(&mut send_buffer, message["params"]["id"].as_u64()?),
         _ => {
             let call: Call<'_> = serde_json::from_slice(frame).unwrap();
             let hook_call = call.hook_call(attached)?;
-            send_call(&mut outbox, &call.outgoing(&hook_call, takes_attachments)).unwrap();
+            send_call(&mut send_buffer, &call.outgoing(&hook_call, takes_attachments)).unwrap();
         }
     }
-    Some(outbox)
+    Some(send_buffer)
 }
 
 /// Returns the frames of a stream without stray output.
@@ -188,8 +188,8 @@ fn the_shim_writes_what_the_vector_worker_reads() {
         while let Some(frame) = rest.next() {
             let message: Value = serde_json::from_slice(frame).unwrap();
             let attached = message["attachments"].is_array().then(|| rest.next().unwrap());
-            let Some(mut outbox) = sent(frame, attached, takes_attachments) else { continue };
-            let sent = frames(&outbox.copy_to_bytes(outbox.remaining()));
+            let Some(mut send_buffer) = sent(frame, attached, takes_attachments) else { continue };
+            let sent = frames(&send_buffer.copy_to_bytes(send_buffer.remaining()));
             let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
             let json = String::from_utf8(sent[0].to_vec()).unwrap();
             assert_eq!(json.replace(&version, "\"version\":\"0.1.0\""), *frame, "{name}");

@@ -81,18 +81,18 @@ impl<R: AsyncRead + Unpin> Output<R> {
     }
 }
 
-/// Writes until `outbox` is empty. Waits forever if it is empty already, or without a stdin. Cancel
-/// safe: what was written is removed from `outbox`.
+/// Writes until `send_buffer` is empty. Waits forever if it is empty already, or without a stdin.
+/// Cancel safe: what was written is removed from `send_buffer`.
 pub async fn write_all(
     stdin: Option<&mut (impl AsyncWrite + Unpin)>,
-    outbox: &mut impl Buf,
+    send_buffer: &mut impl Buf,
 ) -> io::Result<()> {
-    let Some(stdin) = stdin.filter(|_| outbox.has_remaining()) else {
+    let Some(stdin) = stdin.filter(|_| send_buffer.has_remaining()) else {
         return std::future::pending().await;
     };
     poll_fn(|context| {
-        while outbox.has_remaining() {
-            let mut step = (&mut *outbox).take(STEP_BYTES);
+        while send_buffer.has_remaining() {
+            let mut step = (&mut *send_buffer).take(STEP_BYTES);
             if ready!(poll_write_buf(Pin::new(&mut *stdin), context, &mut step))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

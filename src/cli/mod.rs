@@ -46,8 +46,8 @@ pub enum Action {
 
 impl Config {
     /// Reads the process's arguments and environment. If there is nothing to run, reports why, and
-    /// returns the exit status: 0 for help, 2 for a command line that cannot be parsed, 1 for options
-    /// that contradict each other.
+    /// returns the exit status: 0 for help, 2 for a command line that cannot be parsed, 1 for
+    /// options that contradict each other.
     pub fn from_environment() -> Result<Self, ExitCode> {
         let args: Vec<_> = std::env::args_os().collect();
         let matches = command().try_get_matches_from(&args);

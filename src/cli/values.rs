@@ -42,8 +42,8 @@ pub(super) fn parse_socket_mode(text: &str) -> Result<SocketMode, String> {
         .ok_or_else(|| "not permissions: those are octal digits, such as 0660".to_owned())
 }
 
-/// Values separated by commas. As with every option the last one wins; an empty one undoes an earlier
-/// one.
+/// Values separated by commas. As with every option the last one wins; an empty one undoes an
+/// earlier one.
 #[derive(Clone, Default)]
 pub(super) struct List<T>(pub(super) Vec<T>);
 

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use super::{METHOD_NOT_FOUND, PROTOCOL_VERSION};
-use crate::frame::{MAX_FRAME_BYTES, Outbox};
+use crate::frame::{MAX_FRAME_BYTES, SendBuffer};
 use crate::hook::{HookCall, Subject};
 
-/// Puts `initialize` into the outbox.
-pub fn send_initialize(outbox: &mut Outbox, id: u64) {
+/// Puts `initialize` into the send buffer.
+pub fn send_initialize(send_buffer: &mut SendBuffer, id: u64) {
     let version = env!("CARGO_PKG_VERSION");
-    outbox.push_frame([Bytes::from(format!(
+    send_buffer.push_frame([Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersions":[{PROTOCOL_VERSION}],"shim":{{"name":"sidecar-shim","version":"{version}"}},"maxFrameBytes":{MAX_FRAME_BYTES},"capabilities":{{"attachments":true,"cancel":true}}}}}}"#
     ))]);
 }
@@ -28,10 +28,10 @@ pub struct OutgoingCall<'a> {
     pub attempt: u32,
 }
 
-/// Puts a call into the outbox. The VMI is sent as the JSON text that it came as; the domain is
-/// attached if the worker accepts attachments. An error is a length that does not fit into a frame;
-/// the outbox is unchanged then.
-pub fn send_call(outbox: &mut Outbox, outgoing: &OutgoingCall<'_>) -> Result<(), usize> {
+/// Puts a call into the send buffer. The VMI is sent as the JSON text that it came as; the domain
+/// is attached if the worker accepts attachments. An error is a length that does not fit into a
+/// frame; the send buffer is unchanged then.
+pub fn send_call(send_buffer: &mut SendBuffer, outgoing: &OutgoingCall<'_>) -> Result<(), usize> {
     let OutgoingCall { id, call, attachments, deadline_ms, attempt } = *outgoing;
     let hook = call.hook();
     let head = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{hook}","params":{{"vmi":"#);
@@ -69,9 +69,9 @@ pub fn send_call(outbox: &mut Outbox, outgoing: &OutgoingCall<'_>) -> Result<(),
     if longest > MAX_FRAME_BYTES {
         return Err(longest);
     }
-    outbox.push_frame(parts);
+    send_buffer.push_frame(parts);
     if let Some(domain) = attached {
-        outbox.push_frame([domain]);
+        send_buffer.push_frame([domain]);
     }
     Ok(())
 }
@@ -81,16 +81,16 @@ fn json_string(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// Puts a cancellation of the call `id` into the outbox.
-pub fn send_cancel(outbox: &mut Outbox, id: u64) {
-    outbox.push_frame([Bytes::from(format!(
+/// Puts a cancellation of the call `id` into the send buffer.
+pub fn send_cancel(send_buffer: &mut SendBuffer, id: u64) {
+    send_buffer.push_frame([Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","method":"$/cancelRequest","params":{{"id":{id}}}}}"#
     ))]);
 }
 
-/// Puts the error reply to a worker's request into the outbox: the method does not exist.
-pub fn send_method_not_found(outbox: &mut Outbox, id: &str) {
-    outbox.push_frame([Bytes::from(format!(
+/// Puts the error reply to a worker's request into the send buffer: the method does not exist.
+pub fn send_method_not_found(send_buffer: &mut SendBuffer, id: &str) {
+    send_buffer.push_frame([Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{METHOD_NOT_FOUND},"message":"the shim takes no requests"}}}}"#
     ))]);
 }

@@ -29,7 +29,7 @@ pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
     let _quiet = tracing::subscriber::set_default(NoSubscriber::new());
     let orphans = Orphans::new();
     let mut probe = Probe::start(command, true)?;
-    probe.send(&encode(|outbox| rpc::send_initialize(outbox, 1)));
+    probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1)));
     let detected = timeout(FRAME_TIMEOUT, first_frame(&mut probe)).await.unwrap_or_else(|_| {
         Detected::Program(format!("it sent no frame within {} s", FRAME_TIMEOUT.as_secs()))
     });

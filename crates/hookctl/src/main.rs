@@ -56,7 +56,8 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
             outcome = act(&config.action) => Some(outcome),
             _ = signals.next() => None,
         };
-        // What was running was killed when it was dropped. What it left on its stderr is not logged.
+        // What was running was killed when it was dropped. What it left on its stderr is not
+        // logged.
         let _quiet = outcome.is_none().then(|| set_default(NoSubscriber::new()));
         tokio::select! {
             () = orphans.kill() => {}

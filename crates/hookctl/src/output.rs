@@ -4,7 +4,8 @@ use std::io::{ErrorKind, IsTerminal, Write};
 
 use clap::ColorChoice;
 
-/// Returns whether a stream's output is coloured: by default on a terminal, unless `NO_COLOR` is set.
+/// Returns whether a stream's output is coloured: by default on a terminal, unless `NO_COLOR` is
+/// set.
 pub(crate) fn is_colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     match choice {
         ColorChoice::Always => true,

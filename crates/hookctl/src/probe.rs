@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use sidecar_shim::backend::{
     Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Output, OutputEvent, Process, Stdin, write_all,
 };
-use sidecar_shim::frame::{FrameError, Outbox};
+use sidecar_shim::frame::{FrameError, SendBuffer};
 use sidecar_shim::rpc::PROTOCOL_VERSION;
 
 /// Timeout for the exit of a process that has closed its stdout or was asked to exit. After it the
@@ -165,9 +165,9 @@ impl WorkerIo {
     }
 }
 
-/// Returns the bytes of the messages that are put into the outbox.
-pub(crate) fn encode(send: impl FnOnce(&mut Outbox)) -> Bytes {
-    let mut outbox = Outbox::default();
-    send(&mut outbox);
-    outbox.copy_to_bytes(outbox.remaining())
+/// Returns the bytes of the messages that are put into the send buffer.
+pub(crate) fn encode(send: impl FnOnce(&mut SendBuffer)) -> Bytes {
+    let mut send_buffer = SendBuffer::default();
+    send(&mut send_buffer);
+    send_buffer.copy_to_bytes(send_buffer.remaining())
 }

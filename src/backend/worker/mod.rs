@@ -20,7 +20,7 @@
 //! A call occupies one of the worker's slots from the moment it is sent:
 //!
 //! ```text
-//!  open ── reply: the caller gets it ───────▶ answered ── outbox flushed ──▶ slot free
+//!  open ── reply: the caller gets it ───────▶ answered ── send buffer flushed ──▶ slot free
 //!   │ deadline: the caller gets an error         ▲
 //!   │ or the caller left                         │
 //!   ▼                                            │
@@ -54,7 +54,7 @@ use super::job::Job;
 use super::pipes::{Output, OutputEvent, write_all};
 use super::process::{Child, CommandLine, Exit, Launch, Spawn};
 use crate::error::HookFailure;
-use crate::frame::{FrameError, MAX_FRAME_BYTES, Outbox};
+use crate::frame::{FrameError, MAX_FRAME_BYTES, SendBuffer};
 use crate::rpc::{self, Declared};
 
 /// Time for a worker that closed its stdin or stdout to exit. Mostly it is exiting already.
@@ -168,7 +168,7 @@ enum Due {
     Call(u64),
 }
 
-/// Error replies to the worker's own requests that may still be in the outbox.
+/// Error replies to the worker's own requests that may still be in the send buffer.
 #[derive(Clone, Copy)]
 struct UnreadReplies {
     count: usize,
@@ -184,16 +184,16 @@ struct Worker<C: Child> {
     process: C,
     /// `None` once the shim or the worker closed it.
     stdin: Option<C::Stdin>,
-    outbox: Outbox,
+    send_buffer: SendBuffer,
     output: Output<C::Stdout>,
     state: State,
     calls: Calls,
-    /// A job that was received and waits for the outbox, or for a slot.
+    /// A job that was received and waits for the send buffer, or for a slot.
     next_job: Option<Job>,
     unread: Option<UnreadReplies>,
     /// When a worker that closed its stdin is killed.
     stdin_closed_deadline: Option<Instant>,
-    /// Whether to notify the pool once the outbox has been flushed.
+    /// Whether to notify the pool once the send buffer has been flushed.
     write_pending: bool,
     last_request: u64,
 }
@@ -217,9 +217,9 @@ impl<C: Child> Worker<C> {
         };
         let (process, pipes) = spawner.spawn(&launch).map_err(|error| error.to_string())?;
         tracing::debug!(pid = process.pid(), worker = %command, "worker started");
-        let mut outbox = Outbox::default();
+        let mut send_buffer = SendBuffer::default();
         let last_request = 1;
-        rpc::send_initialize(&mut outbox, last_request);
+        rpc::send_initialize(&mut send_buffer, last_request);
         let state = State::Starting { due: Instant::now() + settings.start_timeout };
         Ok(Self {
             command,
@@ -228,7 +228,7 @@ impl<C: Child> Worker<C> {
             reports,
             process,
             stdin: pipes.stdin,
-            outbox,
+            send_buffer,
             output: Output::new(pipes.stdout),
             state,
             calls: Calls::default(),
@@ -252,10 +252,10 @@ impl<C: Child> Worker<C> {
         // Also while it starts, and while its slots are taken: the channel closes when the pool
         // stops it.
         let receives = self.next_job.is_none() && !matches!(self.state, State::Draining { .. });
-        let Self { output, stdin, outbox, process, calls, .. } = self;
+        let Self { output, stdin, send_buffer, process, calls, .. } = self;
         tokio::select! {
             output = output.next() => Event::Output(output),
-            written = write_all(stdin.as_mut(), outbox) => Event::Written(written),
+            written = write_all(stdin.as_mut(), send_buffer) => Event::Written(written),
             exit = process.wait() => Event::Exited(exit),
             id = calls.caller_left() => Event::CallerLeft(id),
             job = jobs.recv(), if receives => Event::Job(job),
@@ -291,7 +291,7 @@ impl<C: Child> Worker<C> {
                 // It closed its stdin, or it is exiting. It accepts no more calls, but what it
                 // still writes is read.
                 self.stdin = None;
-                self.outbox = Outbox::default();
+                self.send_buffer = SendBuffer::default();
                 self.stdin_closed_deadline = Some(Instant::now() + CLOSED_PIPE_TIMEOUT);
             }
             Event::Job(Some(job)) => self.next_job = Some(job),
@@ -342,7 +342,7 @@ impl<C: Child> Worker<C> {
         let State::Serving(declared) = &self.state else { return };
         let accepts = self.stdin.is_some()
             && self.calls.len() < declared.concurrency
-            && !self.outbox.has_remaining();
+            && !self.send_buffer.has_remaining();
         let Some(mut job) = self.next_job.take_if(|_| accepts) else { return };
         self.write_pending = declared.concurrency > 1;
         if job.is_closed() {
@@ -358,7 +358,7 @@ impl<C: Child> Worker<C> {
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             attempt: job.attempt(),
         };
-        if let Err(bytes) = rpc::send_call(&mut self.outbox, &outgoing) {
+        if let Err(bytes) = rpc::send_call(&mut self.send_buffer, &outgoing) {
             job.answer(Err(HookFailure::TooLarge(format!(
                 "the call would be {bytes} bytes long and a frame of the worker protocol holds \
                  at most {MAX_FRAME_BYTES} bytes"
@@ -391,14 +391,14 @@ impl<C: Child> Worker<C> {
             State::Starting { .. } => false,
         };
         if can_cancel && call.is_open() && self.stdin.is_some() {
-            rpc::send_cancel(&mut self.outbox, id);
+            rpc::send_cancel(&mut self.send_buffer, id);
         }
     }
 
-    /// Frees the slots of calls that the worker has answered, once the outbox is flushed: a call
-    /// that it answered without reading all of it keeps its slot until then.
+    /// Frees the slots of calls that the worker has answered, once the send buffer is flushed: a
+    /// call that it answered without reading all of it keeps its slot until then.
     async fn free_slots(&mut self) {
-        if self.outbox.has_remaining() {
+        if self.send_buffer.has_remaining() {
             return;
         }
         self.unread = None;
@@ -419,14 +419,15 @@ impl<C: Child> Worker<C> {
         self.state = State::Draining { cancel, due: None };
     }
 
-    /// Closes the stdin of a draining worker that has answered its calls, once the outbox is empty.
-    /// Its exit deadline starts with the last answer, even if it has not read all that it was sent.
+    /// Closes the stdin of a draining worker that has answered its calls, once the send buffer is
+    /// empty. Its exit deadline starts with the last answer, even if it has not read all that it
+    /// was sent.
     fn close_when_drained(&mut self) {
         if let State::Draining { due, .. } = &mut self.state
             && !self.calls.has_open()
         {
             due.get_or_insert(Instant::now() + self.settings.kill_grace);
-            if !self.outbox.has_remaining() {
+            if !self.send_buffer.has_remaining() {
                 self.stdin = None;
             }
         }

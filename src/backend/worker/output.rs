@@ -62,7 +62,7 @@ impl<C: Child> Worker<C> {
             return ControlFlow::Break(StopReason::Protocol(REPLIES_NOT_READ.to_owned()));
         }
         if self.stdin.is_some() {
-            rpc::send_method_not_found(&mut self.outbox, id);
+            rpc::send_method_not_found(&mut self.send_buffer, id);
         }
         ControlFlow::Continue(())
     }

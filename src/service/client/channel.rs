@@ -1,8 +1,9 @@
 //! One HTTP/2 connection to a socket, for the gRPC library's client.
 //!
-//! The library's own channel finds hosts by their names, balances between them and connects again. None
-//! of it is of use here, and all of it, with glibc's resolver, would be in a static program. Messages are
-//! bytes to it, so that there is one client in the program and not one for each pair of messages.
+//! The library's own channel finds hosts by their names, balances between them and connects again.
+//! None of it is of use here, and all of it, with glibc's resolver, would be in a static program.
+//! Messages are bytes to it, so that there is one client in the program and not one for each pair
+//! of messages.
 
 use std::error::Error;
 use std::future::Future;

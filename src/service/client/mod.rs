@@ -236,7 +236,8 @@ impl Client {
         request.set_timeout(limit);
         match timeout(limit, grpc.unary(request, path.clone(), Bytewise)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            // The shim's own UNIMPLEMENTED carries a message; tonic's, for an unknown method, does not.
+            // The shim's own UNIMPLEMENTED carries a message; tonic's, for an unknown method, does
+            // not.
             Ok(Err(status))
                 if status.code() == Code::Unimplemented && status.message().is_empty() =>
             {
@@ -250,8 +251,8 @@ impl Client {
     }
 }
 
-/// Whether a status was made on this side because the connection was closed. (One that the server sent
-/// has no source.)
+/// Whether a status was made on this side because the connection was closed. (One that the server
+/// sent has no source.)
 fn is_lost(status: &Status) -> bool {
     let is_closed = |error: &hyper::Error| {
         error.is_closed() || error.is_canceled() || error.is_incomplete_message()

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::codec::Decoder;
 
 use crate::probe::encode;
-use sidecar_shim::frame::{FrameDecoder, Item, MAX_FRAME_BYTES, Outbox};
+use sidecar_shim::frame::{FrameDecoder, Item, MAX_FRAME_BYTES, SendBuffer};
 
 /// A version that no worker speaks.
 pub(super) const UNKNOWN_VERSION: u64 = 4_000_000_000;
@@ -36,51 +36,55 @@ fn initialize(id: u64, versions: &[u64]) -> Value {
     })
 }
 
-/// Puts an `initialize` into the outbox that offers only a version that no worker speaks.
-pub(super) fn send_initialize_of_unknown_version(outbox: &mut Outbox, id: u64) {
-    push(outbox, &initialize(id, &[UNKNOWN_VERSION]));
+/// Puts an `initialize` into the send buffer that offers only a version that no worker speaks.
+pub(super) fn send_initialize_of_unknown_version(send_buffer: &mut SendBuffer, id: u64) {
+    push(send_buffer, &initialize(id, &[UNKNOWN_VERSION]));
 }
 
-/// Puts the `initialize` of a newer shim into the outbox: it has more versions, fields and
+/// Puts the `initialize` of a newer shim into the send buffer: it has more versions, fields and
 /// capabilities.
-pub(super) fn send_initialize_of_newer_shim(outbox: &mut Outbox, id: u64) {
+pub(super) fn send_initialize_of_newer_shim(send_buffer: &mut SendBuffer, id: u64) {
     let mut message = initialize(id, &[3, 2, 1]);
     for object in ["", "/params", "/params/shim", "/params/capabilities"] {
         if let Some(object) = message.pointer_mut(object) {
             object[UNKNOWN_FIELD] = unknown_value();
         }
     }
-    push(outbox, &message);
+    push(send_buffer, &message);
 }
 
 fn unknown_value() -> Value {
     serde_json::from_str(UNKNOWN_VALUE).unwrap_or_default()
 }
 
-/// Puts a request with an unknown method into the outbox, and its attachment, if it has one.
-pub(super) fn send_unknown_request(outbox: &mut Outbox, id: u64, attachment: Option<Bytes>) {
+/// Puts a request with an unknown method into the send buffer, and its attachment, if it has one.
+pub(super) fn send_unknown_request(
+    send_buffer: &mut SendBuffer,
+    id: u64,
+    attachment: Option<Bytes>,
+) {
     let params = json!({"vmi": {}});
     let mut message =
         json!({"jsonrpc": "2.0", "id": id, "method": "hookOfANewerVersion", "params": params});
     if attachment.is_some() {
         message["attachments"] = json!(["domain"]);
     }
-    push(outbox, &message);
+    push(send_buffer, &message);
     if let Some(attachment) = attachment {
-        outbox.push_frame([attachment]);
+        send_buffer.push_frame([attachment]);
     }
 }
 
-/// Puts two unknown notifications into the outbox, one of them without `params`.
-pub(super) fn send_unknown_notifications(outbox: &mut Outbox) {
+/// Puts two unknown notifications into the send buffer, one of them without `params`.
+pub(super) fn send_unknown_notifications(send_buffer: &mut SendBuffer) {
     let method = "$/notificationOfANewerVersion";
-    push(outbox, &json!({"jsonrpc": "2.0", "method": method, "params": unknown_value()}));
-    push(outbox, &json!({"jsonrpc": "2.0", "method": "notificationOfANewerVersion"}));
+    push(send_buffer, &json!({"jsonrpc": "2.0", "method": method, "params": unknown_value()}));
+    push(send_buffer, &json!({"jsonrpc": "2.0", "method": "notificationOfANewerVersion"}));
 }
 
-/// Puts a call into the outbox whose `params` a hook cannot use, or that has none.
+/// Puts a call into the send buffer whose `params` a hook cannot use, or that has none.
 pub(super) fn send_call_with_params(
-    outbox: &mut Outbox,
+    send_buffer: &mut SendBuffer,
     id: u64,
     hook: &str,
     params: Option<Value>,
@@ -89,11 +93,11 @@ pub(super) fn send_call_with_params(
     if let Some(params) = params {
         message["params"] = params;
     }
-    push(outbox, &message);
+    push(send_buffer, &message);
 }
 
-fn push(outbox: &mut Outbox, message: &Value) {
-    outbox.push_frame([Bytes::from(message.to_string())]);
+fn push(send_buffer: &mut SendBuffer, message: &Value) {
+    send_buffer.push_frame([Bytes::from(message.to_string())]);
 }
 
 /// Rewrites the message of a call, the first of its frames. If it becomes too long for a frame, the
@@ -111,7 +115,7 @@ pub(super) fn rewrite_call(
     if message.len() > MAX_FRAME_BYTES {
         return Err(message.len());
     }
-    let message = encode(|outbox| outbox.push_frame([message]));
+    let message = encode(|send_buffer| send_buffer.push_frame([message]));
     Ok([&message[..], &frames].concat().into())
 }
 
@@ -172,7 +176,7 @@ mod tests {
         let domain = "<domain>\n\u{1f600} \"x\" \\ é</domain>";
         let call = HookCall::on_define_domain(&vmi, "domain", Bytes::from(domain)).unwrap();
         let call = OutgoingCall { id: 9, call: &call, attachments, deadline_ms: 1000, attempt: 1 };
-        encode(|outbox| send_call(outbox, &call).unwrap())
+        encode(|send_buffer| send_call(send_buffer, &call).unwrap())
     }
 
     fn frames(bytes: &[u8]) -> Vec<String> {
@@ -187,13 +191,13 @@ mod tests {
 
     #[test]
     fn every_message_is_json_rpc() {
-        let all = frames(&encode(|outbox| {
-            send_initialize_of_unknown_version(outbox, 1);
-            send_initialize_of_newer_shim(outbox, 2);
-            send_unknown_request(outbox, 3, None);
-            send_unknown_notifications(outbox);
-            send_call_with_params(outbox, 4, "onDefineDomain", None);
-            send_call_with_params(outbox, 5, "onDefineDomain", Some(json!([])));
+        let all = frames(&encode(|send_buffer| {
+            send_initialize_of_unknown_version(send_buffer, 1);
+            send_initialize_of_newer_shim(send_buffer, 2);
+            send_unknown_request(send_buffer, 3, None);
+            send_unknown_notifications(send_buffer);
+            send_call_with_params(send_buffer, 4, "onDefineDomain", None);
+            send_call_with_params(send_buffer, 5, "onDefineDomain", Some(json!([])));
         }));
         let all: Vec<Value> =
             all.iter().map(|frame| serde_json::from_str(frame).unwrap()).collect();

@@ -42,8 +42,8 @@ pub(super) async fn unknown_fields(session: &mut Session) -> Verdict {
 
 pub(super) async fn unknown_method(session: &mut Session) -> Verdict {
     let mut worker = session.worker().await?;
-    let id = worker.request("an unknown method", |outbox, id| {
-        conformance::send_unknown_request(outbox, id, None);
+    let id = worker.request("an unknown method", |send_buffer, id| {
+        conformance::send_unknown_request(send_buffer, id, None);
     });
     let seen = match worker.outcome(id).await? {
         Outcome::Error(error) if error.code == METHOD_NOT_FOUND => {
@@ -83,8 +83,8 @@ pub(super) async fn useless_params(session: &mut Session) -> Verdict {
             Some(json!([1, "two"])),
             None,
         ] {
-            let id = worker.request(hook.as_str(), |outbox, id| {
-                conformance::send_call_with_params(outbox, id, hook.as_str(), params);
+            let id = worker.request(hook.as_str(), |send_buffer, id| {
+                conformance::send_call_with_params(send_buffer, id, hook.as_str(), params);
             });
             worker.outcome(id).await?;
         }

@@ -25,8 +25,8 @@ pub(super) async fn attachments(session: &mut Session) -> Verdict {
         return Err(NotPassed::skipped("it declares no attachments"));
     }
     let mut worker = session.worker().await?;
-    let id = worker.request("an unknown method", |outbox, id| {
-        conformance::send_unknown_request(outbox, id, Some(Bytes::from_static(b"<domain/>")));
+    let id = worker.request("an unknown method", |send_buffer, id| {
+        conformance::send_unknown_request(send_buffer, id, Some(Bytes::from_static(b"<domain/>")));
     });
     // `unknown-method` judges the error.
     worker.outcome(id).await?;
@@ -40,16 +40,16 @@ pub(super) async fn cancel(session: &mut Session) -> Verdict {
     }
     let call = session.plain_call()?;
     let mut worker = session.worker().await?;
-    worker.notify(|outbox| rpc::send_cancel(outbox, UNUSED_ID));
+    worker.notify(|send_buffer| rpc::send_cancel(send_buffer, UNUSED_ID));
     worker.read_for(QUIET_TIME, 0).await?;
     for delay in CANCEL_DELAYS {
         let (id, bytes) = worker.call_bytes(&call)?;
         worker.send(&bytes);
         worker.read_for(delay, id).await?;
-        worker.notify(|outbox| rpc::send_cancel(outbox, id));
+        worker.notify(|send_buffer| rpc::send_cancel(send_buffer, id));
         expect_result_or_cancelled(&mut worker, &call, id).await?;
         // Now the call has its response already.
-        worker.notify(|outbox| rpc::send_cancel(outbox, id));
+        worker.notify(|send_buffer| rpc::send_cancel(send_buffer, id));
     }
     worker.read_for(QUIET_TIME, 0).await?;
     session.still_works(&mut worker).await?;

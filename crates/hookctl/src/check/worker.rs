@@ -16,7 +16,7 @@ use super::verdict::{NotPassed, Verdict};
 use crate::probe::{EXIT_TIMEOUT, Probe, encode};
 use sidecar_shim::backend::{Child, CommandLine, Exit, OutputEvent, read_reply};
 use sidecar_shim::error::{CallError, HookFailure};
-use sidecar_shim::frame::{FrameError, Outbox};
+use sidecar_shim::frame::{FrameError, SendBuffer};
 use sidecar_shim::hook::{HookCall, HookReply};
 use sidecar_shim::rpc::{self, Declared, Incoming, Outcome, OutgoingCall};
 
@@ -80,7 +80,7 @@ impl WorkerUnderTest {
     /// Does the same with another message.
     pub(super) async fn initialize_with(
         &mut self,
-        send: impl FnOnce(&mut Outbox, u64),
+        send: impl FnOnce(&mut SendBuffer, u64),
     ) -> Result<Declared, NotPassed> {
         let id = self.request("initialize", send);
         let outcome = self.outcome_within(id, self.timeouts.start).await?;
@@ -92,7 +92,7 @@ impl WorkerUnderTest {
     // ---- Input ----
 
     /// Sends a request, and returns its id.
-    pub(super) fn request(&mut self, method: &str, send: impl FnOnce(&mut Outbox, u64)) -> u64 {
+    pub(super) fn request(&mut self, method: &str, send: impl FnOnce(&mut SendBuffer, u64)) -> u64 {
         let (id, bytes) = self.encode_request(method, send);
         self.send(&bytes);
         id
@@ -101,11 +101,11 @@ impl WorkerUnderTest {
     fn encode_request(
         &mut self,
         method: &str,
-        send: impl FnOnce(&mut Outbox, u64),
+        send: impl FnOnce(&mut SendBuffer, u64),
     ) -> (u64, Bytes) {
         self.last_id += 1;
         self.open.insert(self.last_id, method.to_owned());
-        (self.last_id, encode(|outbox| send(outbox, self.last_id)))
+        (self.last_id, encode(|send_buffer| send(send_buffer, self.last_id)))
     }
 
     /// Sets the id of the next request, which must be higher than every id before.
@@ -119,9 +119,9 @@ impl WorkerUnderTest {
         let attachments = self.declared.as_ref().is_some_and(|declared| declared.attachments);
         self.probe.begin_call();
         let mut fits = Ok(());
-        let encoded = self.encode_request(call.hook().as_str(), |outbox, id| {
+        let encoded = self.encode_request(call.hook().as_str(), |send_buffer, id| {
             let outgoing = OutgoingCall { id, call, attachments, deadline_ms, attempt: 1 };
-            fits = rpc::send_call(outbox, &outgoing);
+            fits = rpc::send_call(send_buffer, &outgoing);
         });
         fits.map_err(too_long)?;
         Ok(encoded)
@@ -142,7 +142,7 @@ impl WorkerUnderTest {
     }
 
     /// Sends messages that get no response.
-    pub(super) fn notify(&mut self, send: impl FnOnce(&mut Outbox)) {
+    pub(super) fn notify(&mut self, send: impl FnOnce(&mut SendBuffer)) {
         self.send(&encode(send));
     }
 
@@ -250,7 +250,8 @@ impl WorkerUnderTest {
             OutputEvent::Message(Incoming::Log(line)) => observations.add_log(&line),
             OutputEvent::Message(Incoming::Request { id }) => {
                 observations.unexpected_messages.add("a request, which workers must not send");
-                self.probe.send(&encode(|outbox| rpc::send_method_not_found(outbox, &id)));
+                self.probe
+                    .send(&encode(|send_buffer| rpc::send_method_not_found(send_buffer, &id)));
             }
             OutputEvent::Message(Incoming::Ignored) => {
                 observations.unexpected_messages.add("a notification other than $/log");

@@ -41,8 +41,8 @@ pub(crate) enum Action {
 
 impl Config {
     /// Reads the process's arguments and environment. If there is nothing to run, reports why, and
-    /// returns the exit status: 0 for help, 2 for a command line that cannot be parsed, 1 for options
-    /// that contradict each other.
+    /// returns the exit status: 0 for help, 2 for a command line that cannot be parsed, 1 for
+    /// options that contradict each other.
     pub(crate) fn from_environment() -> Result<Self, ExitCode> {
         let matches = command().try_get_matches();
         let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {

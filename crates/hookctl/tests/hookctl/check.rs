@@ -1,5 +1,5 @@
-//! `hookctl check`: it passes good workers, and each check fails the worker with its fault, which no
-//! other check does.
+//! `hookctl check`: it passes good workers, and each check fails the worker with its fault, which
+//! no other check does.
 
 use std::collections::BTreeSet;
 use std::process::{Output, Stdio};

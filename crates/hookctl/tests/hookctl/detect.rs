@@ -1,5 +1,5 @@
-//! How `hookctl call` finds out whether a command is a worker or a program for each call. No process of
-//! it survives, nor does one of `hookctl check`.
+//! How `hookctl call` finds out whether a command is a worker or a program for each call. No
+//! process of it survives, nor does one of `hookctl check`.
 
 use std::process::Stdio;
 

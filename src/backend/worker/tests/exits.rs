@@ -120,7 +120,7 @@ async fn jobs_that_were_not_started_go_back_to_the_pool() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_waits_for_the_outbox_and_goes_back_to_the_pool_from_there() {
+async fn a_job_waits_for_the_send_buffer_and_goes_back_to_the_pool_from_there() {
     let (bench, mut worker) = Bench::start(json!({})).await;
     ask_until_the_pipe_is_full(&mut worker).await;
     let mut waiting = bench.call(node_call(), LONG);
