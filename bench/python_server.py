@@ -1,4 +1,4 @@
-"""A hook as a gRPC server of its own, without a shim: what a sidecar in Python is today.
+"""A hook as a gRPC server, without a shim: what a sidecar in Python is today.
 
     python_server.py SOCKET HOOK
 

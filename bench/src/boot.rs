@@ -227,7 +227,7 @@ impl BootRow {
         self.boots.iter().filter_map(of).collect()
     }
 
-    /// The most of all boots.
+    /// Maximum of all boots.
     fn memory(&self) -> String {
         let peak = self.boots.iter().filter_map(|boot| boot.peak_bytes).max();
         let running = self.boots.iter().filter_map(|boot| boot.calls?.memory);

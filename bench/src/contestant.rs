@@ -161,7 +161,7 @@ impl Kind {
         matches!(self, Self::Echo(_) | Self::Persistent(_) | Self::Exec(_) | Self::Against(_))
     }
 
-    /// Whether a domain of so many bytes can be sent through it.
+    /// Whether a domain of this many bytes can be sent through it.
     pub fn takes(&self, bytes: usize) -> bool {
         !self.runs_programs() || bytes <= MAX_ARGUMENT_BYTES
     }

@@ -45,7 +45,7 @@ impl Cpus {
         self.apart.is_some()
     }
 
-    /// Sets the CPUs of a server while it has so many clients.
+    /// Sets the CPUs of a server while it has this many clients.
     pub fn place_server(&self, server: u32, clients: usize) -> Result<()> {
         let cpus = match &self.apart {
             Some((_, server)) if clients == 1 => server,
@@ -62,7 +62,7 @@ impl Cpus {
         Ok(())
     }
 
-    /// Sets the CPUs of this thread, which runs so many clients.
+    /// Sets the CPUs of this thread, which runs this many clients.
     pub fn place_clients(&self, clients: usize) -> Result<()> {
         let cpus = match &self.apart {
             Some((client, _)) if clients == 1 => client,

@@ -55,7 +55,7 @@ impl Write for Steps {
     }
 }
 
-/// Serves until end-of-file.
+/// Serves until EOF.
 pub fn run(longer: bool) -> Result<()> {
     // Without the standard library's buffers: one system call writes a message.
     let input = Steps(File::from(io::stdin().as_fd().try_clone_to_owned()?));

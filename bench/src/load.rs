@@ -126,7 +126,7 @@ pub async fn dial(socket: &Path) -> Result<Client> {
     }
 }
 
-/// One call on a connection of its own: its time and the answer.
+/// One call on its own connection: its time and the answer.
 pub async fn dialled(socket: &Path, documents: &Documents) -> Result<(Duration, bytes::Bytes)> {
     let before = Instant::now();
     let client = dial(socket).await?;

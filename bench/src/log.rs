@@ -20,7 +20,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Reads until end-of-file.
+    /// Reads until EOF.
     pub fn read(stderr: ChildStderr) -> Self {
         let kept = Arc::<Mutex<VecDeque<String>>>::default();
         let shared = kept.clone();

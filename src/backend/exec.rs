@@ -1,7 +1,7 @@
 //! Exec mode: one process for each call, with the documents as arguments, as the Go shim does.
 //!
 //! # Theory of operation
-//! A call waits for a free slot until its deadline, then a task of its own runs the process. So a
+//! A call waits for a free slot until its deadline, then a separate task runs the process. So a
 //! call whose caller has left takes the same path as one that passes its deadline: the process
 //! group gets SIGTERM, the kill grace, SIGKILL, and is reaped before the slot is free again.
 

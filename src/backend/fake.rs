@@ -327,7 +327,7 @@ impl FakeWorker {
             let Some(stdin) = &mut self.stdin else { return std::future::pending().await };
             if stdin.read_buf(&mut self.unread).await.unwrap() == 0 {
                 let whole = self.unread.is_empty() || self.has_exited();
-                assert!(whole, "the shim leaves half a frame to no one but the dead");
+                assert!(whole, "the shim leaves half a frame only to a dead child");
                 return None;
             }
         }

@@ -28,7 +28,7 @@ pub struct HookCall {
     context: Option<Box<str>>,
 }
 
-/// What a hook is called with besides the VMI.
+/// What a hook is called with in addition to the VMI.
 #[derive(Debug, Clone)]
 pub enum Subject {
     /// A libvirt domain in UTF-8 XML, which the hook may change.

@@ -6,8 +6,8 @@ use std::fmt;
 /// Maximum length of a hook's name; KubeVirt's own are under 20 bytes.
 const MAX_NAME_BYTES: usize = 63;
 
-/// What a hook is called with besides the VMI. Code that treats hooks differently matches on this,
-/// so that the compiler finds it when another kind is added.
+/// What a hook is called with in addition to the VMI. Code that treats hooks differently matches on
+/// this, so that the compiler finds it when another kind is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookKind {
     /// A libvirt domain, which the hook may change.

@@ -10,7 +10,7 @@ use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
 use crate::hook::{CLOUD_INIT_DATA, DOMAIN, HookCall, Subject};
 use crate::text::clip;
 
-/// Values that may be sent in frames of their own.
+/// Values that may be sent in separate frames.
 const ATTACHABLE: [&str; 3] = [DOMAIN, "vmi", CLOUD_INIT_DATA];
 
 /// Maximum length of an error's message; longer ones are cut. A line of the log has the same

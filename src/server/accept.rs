@@ -80,7 +80,7 @@ impl Refusals {
     }
 }
 
-/// Accepts connections until it is dropped. Each waits for its preface in a task of its own, which
+/// Accepts connections until it is dropped. Each waits for its preface in its own task, which
 /// `stop` cancels.
 pub(super) async fn accept(
     listener: UnixListener,

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::sys;
 
-/// Larger blocks have mappings of their own. KubeVirt takes no reply of more than 4 MiB, and a
+/// Larger blocks have their own mappings. KubeVirt takes no reply of more than 4 MiB, and a
 /// buffer that grows is doubled.
 const LARGEST_BLOCK: i32 = 8 << 20;
 

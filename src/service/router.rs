@@ -35,7 +35,7 @@ impl Router {
             >,
         S: NamedService + Clone + Send + Sync + 'static,
     {
-        // It is always ready: it holds a reference to the shim, and no connection of its own.
+        // It is always ready: it holds a reference to the shim, and no connection.
         let handler = move |request| service.clone().call(request);
         self.services.push((S::NAME, Box::new(handler)));
         self

@@ -17,7 +17,7 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) enum Detected {
     Worker,
-    /// With the sign that it is no worker.
+    /// With the sign that it is not a worker.
     Program(String),
 }
 

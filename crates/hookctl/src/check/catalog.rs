@@ -42,7 +42,7 @@ pub(super) const CHECKS: &[Check] = checks! {
         "responds to initialize with unknown versions, capabilities and fields",
         "every newer shim would need a new worker";
     "no-common-version", handshake::no_common_version, in "initialize":
-        "rejects unknown versions with −32602 and data.protocolVersions, and waits for end-of-file",
+        "rejects unknown versions with −32602 and data.protocolVersions, and waits for EOF",
         "a newer shim could not report what is wrong";
     "protocol-variable", handshake::protocol_variable, in "Start":
         "without KUBEVIRT_HOOK_PROTOCOL and arguments, writes to stderr and exits non-zero",
@@ -96,7 +96,7 @@ pub(super) const CHECKS: &[Check] = checks! {
         "after a frame of 0 or more than 16,777,215 bytes, writes to stderr and exits non-zero",
         "it would wait for bytes that never come, or allocate memory for them";
     "half-frame", framing::half_frame, in "Frames":
-        "at end-of-file inside a message, writes to stderr and exits non-zero",
+        "at EOF inside a message, writes to stderr and exits non-zero",
         "it would act on half a message, or hide an error";
     "bad-json", framing::bad_json, in "Frames":
         "after a message that is not a JSON object in UTF-8, writes to stderr and exits non-zero",
@@ -111,10 +111,10 @@ pub(super) const CHECKS: &[Check] = checks! {
         "responds to as many calls at once as it declares, each with its own result",
         "one VM would get the document of another";
     "end-of-file", lifecycle::end_of_file, in "Stop":
-        "exits with status 0 within --kill-grace after end-of-file",
+        "exits with status 0 within --kill-grace after EOF",
         "the shim would kill it and count a failure";
     "end-of-file-in-call", lifecycle::end_of_file_in_call, in "Stop":
-        "responds to what it has read before end-of-file, then exits",
+        "responds to what it has read before EOF, then exits",
         "calls would fail whenever the shim stops a worker";
     "sigterm", lifecycle::sigterm, in "Stop":
         "exits within --kill-grace after SIGTERM",

@@ -19,7 +19,7 @@ const LARGE_BYTES: usize = 4_000_000;
 /// A line that makes documents larger: text in a domain, a comment in cloud-init data.
 const FILLER_LINE: &str = "# a line of text\n";
 
-/// The fields of `CloudInitData` that hold documents of their own, with comments that begin with
+/// The fields of `CloudInitData` that hold whole documents, with comments that begin with
 /// `#`.
 pub(super) const CLOUD_INIT_TEXTS: [&str; 2] = ["UserData", "NetworkData"];
 

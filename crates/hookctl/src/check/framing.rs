@@ -27,10 +27,8 @@ const WATCH_TIME: Duration = Duration::from_millis(250);
 const BAD_LENGTHS: [[u8; 4]; 3] = [[0, 0, 0, 0], [1, 0, 0, 0], [0xff; 4]];
 
 /// Input that must not end there.
-const HALF_FRAMES: [(&str, &[u8]); 2] = [
-    ("end-of-file in the length of a frame", &[0, 0]),
-    ("end-of-file inside a frame", b"\0\0\0\x09{\"a\""),
-];
+const HALF_FRAMES: [(&str, &[u8]); 2] =
+    [("EOF in the length of a frame", &[0, 0]), ("EOF inside a frame", b"\0\0\0\x09{\"a\"")];
 
 /// Messages that are not a JSON object in UTF-8.
 const BAD_MESSAGES: [(&str, &[u8]); 4] = [
@@ -119,7 +117,7 @@ pub(super) async fn half_frame(session: &mut Session) -> Verdict {
         let (_, bytes) = worker.call_bytes(&call)?;
         let message = first_frame(&bytes);
         if message.len() < bytes.len() {
-            expect_failure(worker, message, true, "end-of-file before an attachment").await?;
+            expect_failure(worker, message, true, "EOF before an attachment").await?;
         }
     }
     Ok(None)

@@ -10,7 +10,7 @@ use super::verdict::Verdict;
 use sidecar_shim::hook::HookName;
 use sidecar_shim::rpc::{Declared, Outcome};
 
-/// Time in which a worker shows that it does not wait for end-of-file.
+/// Time in which a worker shows that it does not wait for EOF.
 const WATCH_TIME: Duration = Duration::from_millis(300);
 
 pub(super) async fn handshake(session: &mut Session) -> Verdict {
@@ -59,7 +59,7 @@ pub(super) async fn no_common_version(session: &mut Session) -> Verdict {
         return Err(worker.fault(seen));
     }
     if let Some(exit) = worker.exit_within(WATCH_TIME).await? {
-        return Err(worker.fault(format!("it {exit} and did not wait for end-of-file")));
+        return Err(worker.fault(format!("it {exit} and did not wait for EOF")));
     }
     worker.stop().await
 }

@@ -27,8 +27,8 @@ const MEMORY_TIMEOUTS: u32 = 4;
 pub(super) async fn end_of_file(session: &mut Session) -> Verdict {
     let mut worker = session.worker().await?;
     worker.close_stdin().await;
-    let exit = worker.exit_after("end-of-file").await?;
-    if exit.success() { Ok(None) } else { Err(worker.fault(format!("at end-of-file it {exit}"))) }
+    let exit = worker.exit_after("EOF").await?;
+    if exit.success() { Ok(None) } else { Err(worker.fault(format!("at EOF it {exit}"))) }
 }
 
 pub(super) async fn end_of_file_in_call(session: &mut Session) -> Verdict {

@@ -61,7 +61,7 @@ pub(crate) struct CheckConfig {
     pub(crate) start_timeout: Duration,
     /// Timeout for any other response.
     pub(crate) timeout: Duration,
-    /// Timeout for the exit after end-of-file or SIGTERM.
+    /// Timeout for the exit after EOF or SIGTERM.
     pub(crate) kill_grace: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What is noticed during all checks. Checks of their own judge it at the end.
+//! What is noticed during all checks. The last checks judge it.
 
 use std::fmt::Display;
 

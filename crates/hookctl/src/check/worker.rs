@@ -33,7 +33,7 @@ pub(super) struct Timeouts {
     pub(super) start: Duration,
     /// For any other response.
     pub(super) response: Duration,
-    /// For the exit after end-of-file or SIGTERM.
+    /// For the exit after EOF or SIGTERM.
     pub(super) exit: Duration,
 }
 

@@ -17,7 +17,7 @@ const RUN: &str = "HOOKCTL_TEST_RUN";
 /// What a hook program does with the arguments of a domain hook.
 const ANSWERS: &str = "[ $# = 4 ] && { printf '%s' \"$4\"; exit; }\n";
 
-/// Commands without arguments that are no workers, and how that shows. With arguments they are
+/// Commands without arguments that are not workers, and how that shows. With arguments they are
 /// hook programs.
 const PROGRAMS: &[(&str, &str, &str)] = &[
     ("exits", "exit 0", "it exited with status 0"),
@@ -39,7 +39,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("ignores SIGTERM", "trap '' TERM; while :; do sleep 1; done", "it sent no frame within 5 s"),
 ];
 
-/// Commands that send a frame. It is no response, so they cannot be started as workers.
+/// Commands that send a frame. It is not a response, so they cannot be started as workers.
 const BAD_WORKERS: &[(&str, &str)] = &[
     ("exits", r"printf '\000\000\000\002{}'"),
     ("starts slowly", r"sleep 4; printf '\000\000\000\002{}'; read -r _"),

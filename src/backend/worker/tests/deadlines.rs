@@ -79,7 +79,7 @@ async fn a_call_whose_caller_left_has_the_grace_to_finish() {
     let request = worker.request().await;
     drop(reply);
     assert_eq!(worker.message().await["method"], "$/cancelRequest");
-    worker.reply(request.id, "for no one").await;
+    worker.reply(request.id, "too late").await;
     bench.finished().await;
     assert!(!worker.was_signalled());
 }
@@ -94,7 +94,7 @@ async fn a_worker_that_does_not_finish_when_its_caller_left_is_stopped_after_the
     worker.terminated().await;
     assert_eq!(left.elapsed(), KILL_GRACE);
     assert!(matches!(bench.report().await, Report::Stopping));
-    assert!(bench.no_report(), "no one waits for a second attempt");
+    assert!(bench.no_report(), "the caller has its answer, so there is no second attempt");
     assert!(matches!(bench.exited().await.cause, ExitCause::Call));
 }
 
