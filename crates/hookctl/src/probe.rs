@@ -1,5 +1,6 @@
 //! One worker that is driven by hand. `check` sends what the shim never sends, in pieces that
-//! it chooses, and looks at everything that comes back; `call` finds out whether a command is a worker.
+//! it chooses, and looks at everything that comes back; `call` finds out whether a command is a
+//! worker.
 //!
 //! No wait here has a timeout; every one is cancel safe. Output is read while input is written, so
 //! a worker that writes before it reads does not block.

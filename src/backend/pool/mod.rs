@@ -3,8 +3,8 @@
 //!
 //! # Theory of operation
 //! One task, the [`Actor`], owns the queue and counts each worker's calls in flight. Handlers send
-//! it jobs, workers send it reports, and it never waits for either, so it cannot be blocked. A worker's
-//! slot is free after the worker's report, or after its process was reaped.
+//! it jobs, workers send it reports, and it never waits for either, so it cannot be blocked. A
+//! worker's slot is free after the worker's report, or after its process was reaped.
 //!
 //! The queue is one FIFO, limited in calls and in bytes; a call waits in it until its deadline at
 //! most. The pool grows while calls wait. Calls go to the oldest worker that is free, so that
