@@ -341,7 +341,39 @@ pub(super) async fn read_rest(
 mod tests {
     use std::os::unix::process::ExitStatusExt;
 
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    /// An error must not show what the hook wrote about another VM.
+    #[tokio::test]
+    async fn lines_of_earlier_calls_are_discarded_for_a_call_that_is_the_only_one() {
+        let script = "echo first >&2; read line; echo second >&2";
+        let words = ["sh", "-c", script].map(Into::into);
+        for (only, expected) in [(true, vec!["second"]), (false, vec!["first", "second"])] {
+            let (mut process, pipes) = Process::spawn(&Launch {
+                command: &CommandLine::from_words(words.clone()).unwrap(),
+                documents: &[],
+                protocol: None,
+                context: None,
+                stdin: true,
+                hook: None,
+                memory: None,
+            })
+            .map_err(|error| error.to_string())
+            .unwrap();
+            let written = async {
+                while process.stderr_so_far().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(60), written).await.unwrap();
+            process.set_call(&HookName::ON_DEFINE_DOMAIN, 2, only);
+            pipes.stdin.unwrap().write_all(b"\n").await.unwrap();
+            assert!(process.wait().await.success());
+            assert_eq!(process.stderr_at_end().await, expected);
+        }
+    }
 
     #[test]
     fn an_exit_shows_its_status_or_the_name_of_the_signal() {
