@@ -1,16 +1,14 @@
-//! Requests that cannot be used: a clear status, and the next call works.
+//! Invalid requests and invalid answers: a clear status, and the next call works.
 
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{DOMAIN, Shim, vmi};
-
-const ECHO: &str = "#!/bin/sh\nprintf '%s' \"$4\"\n";
+use crate::support::{DOMAIN, ECHO, Shim};
 
 #[tokio::test]
-async fn documents_that_are_not_what_they_should_be_are_refused_in_both_modes() {
-    let exec = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
-    let persistent = Shim::persistent("", &[]).await;
+async fn invalid_documents_are_refused_in_both_modes() {
+    let exec = Shim::builder().program("onDefineDomain", ECHO).start().await;
+    let persistent = Shim::persistent("").start().await;
     for shim in [&exec, &persistent] {
         for (vmi, domain, expected) in [
             (&b"not json"[..], DOMAIN.as_bytes(), "vmi is not a JSON object: it begins with `n`"),
@@ -38,9 +36,9 @@ async fn documents_that_are_not_what_they_should_be_are_refused_in_both_modes() 
 }
 
 #[tokio::test]
-async fn a_request_over_the_frame_limit_is_refused_by_name_and_number() {
+async fn a_request_over_the_frame_limit_is_refused_with_the_limit() {
     for args in ["", "--attachments"] {
-        let shim = Shim::persistent(args, &[]).await;
+        let shim = Shim::persistent(args).start().await;
         let client = shim.dial().await;
         let big = format!("<domain>{}</domain>", "x".repeat(16_777_216));
         let status = client.define("v1alpha3", "{}", big).await.unwrap_err();
@@ -56,12 +54,12 @@ async fn a_request_over_the_frame_limit_is_refused_by_name_and_number() {
 }
 
 #[tokio::test]
-async fn an_answer_that_kubevirt_cannot_take_is_an_error_that_says_so() {
-    let shim = Shim::persistent("--attachments", &[]).await;
+async fn an_answer_that_is_too_large_for_kubevirt_is_an_error_that_says_so() {
+    let shim = Shim::persistent("--attachments").start().await;
     let client = shim.dial().await;
     let body = "x".repeat(4_194_304);
     let domain = format!("<domain>{body}</domain>");
-    let status = client.define("v1alpha3", vmi(&json!({})), domain).await.unwrap_err();
+    let status = client.define("v1alpha3", "{}", domain).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     assert!(status.message().contains("KubeVirt accepts at most 4194304 bytes"), "{status:?}");
     shim.still_works().await;
@@ -69,7 +67,7 @@ async fn an_answer_that_kubevirt_cannot_take_is_an_error_that_says_so() {
 
 #[tokio::test]
 async fn cloud_init_data_is_checked_both_ways() {
-    let shim = Shim::persistent("", &[]).await;
+    let shim = Shim::persistent("").start().await;
     let call = async |vmi: serde_json::Value, data: &'static str| {
         shim.dial().await.cloud_init("v1alpha3", &vmi, data, "").await.unwrap_err()
     };
@@ -93,17 +91,17 @@ async fn cloud_init_data_is_checked_both_ways() {
 }
 
 #[tokio::test]
-async fn a_hook_that_the_worker_does_not_declare_is_unimplemented() {
-    let shim = Shim::persistent("--hooks preCloudInitIso", &[]).await;
+async fn a_hook_that_the_worker_has_not_declared_is_unimplemented() {
+    let shim = Shim::persistent("--hooks preCloudInitIso").start().await;
     let status = shim.fails(&json!({})).await;
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("the worker declares preCloudInitIso"), "{status:?}");
 }
 
 #[tokio::test]
-async fn long_standard_error_still_fits_a_status() {
+async fn long_stderr_still_fits_a_status() {
     let lines: Vec<_> = (0..50).map(|number| format!("{number} {}", "é".repeat(400))).collect();
-    let shim = Shim::persistent("", &[]).await;
+    let shim = Shim::persistent("").start().await;
     let status = shim.fails(&json!({"do": "exit", "status": 1, "stderr": lines})).await;
     assert_eq!(status.code(), Code::Internal, "{status:?}");
     assert!(status.message().contains("exited with status 1"), "{status:?}");

@@ -1,5 +1,5 @@
-//! Many calls while much goes wrong: every one gets its own answer or an error that is documented,
-//! and nothing is left over.
+//! Many calls while workers fail in many ways: each call gets its own answer or a documented error,
+//! and neither processes nor descriptors are left over.
 //!
 //! `SIDECAR_SHIM_CHAOS_CALLS=1000000 cargo test --test shim chaos` takes longer.
 
@@ -11,22 +11,29 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{Client, DOMAIN, LIMIT, Shim, children, comment, descriptors};
+use crate::support::{Client, DOMAIN, LIMIT, Shim, children, comment, descriptors, eventually};
 
 const CLIENTS: u64 = 8;
 
-/// For calls that hang. Nothing else has so little time.
+/// Deadline of calls that hang. All others have more time.
 const HANGING: Duration = Duration::from_millis(500);
 
-/// How long a client waits after it was told that no worker is there.
+/// A client's pause after `UNAVAILABLE`.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// After so many of a client's calls it kills a worker.
-const CALLS_TO_A_KILL: u64 = 100;
+/// Each client kills a worker after this many of its calls.
+const CALLS_PER_KILL: u64 = 100;
 
-/// What the worker is asked to do wrong: something, in one call of twenty.
-fn amiss(nonce: u64) -> Option<&'static str> {
-    // Spread by a multiplication, so that no client has them all.
+/// Calls where the environment asks for no other number.
+const DEFAULT_CALLS: u64 = 10_000;
+
+fn calls() -> u64 {
+    std::env::var("SIDECAR_SHIM_CHAOS_CALLS").map_or(DEFAULT_CALLS, |calls| calls.parse().unwrap())
+}
+
+/// The fault of a call: one call in twenty has one.
+fn fault(nonce: u64) -> Option<&'static str> {
+    // The multiplication spreads the faults over all clients.
     let spread = nonce.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     spread
         .is_multiple_of(20)
@@ -34,20 +41,20 @@ fn amiss(nonce: u64) -> Option<&'static str> {
 }
 
 #[tokio::test]
-async fn ten_thousand_calls_while_workers_crash_hang_tear_frames_and_are_killed() {
-    let calls = std::env::var("SIDECAR_SHIM_CHAOS_CALLS").map_or(10_000, |n| n.parse().unwrap());
-    run("", calls).await;
+async fn many_calls_while_workers_crash_hang_tear_frames_and_are_killed() {
+    run("", calls()).await;
 }
 
 #[tokio::test]
-async fn the_same_with_workers_that_take_several_calls_at_once() {
-    run("--concurrency 3 --attachments", 2000).await;
+async fn the_same_with_workers_that_run_several_calls_at_once() {
+    run("--concurrency 3 --attachments", calls().min(2000)).await;
 }
 
 async fn run(worker_args: &str, calls: u64) {
-    // Hooks' lines are left out: only the last ones are wanted, and the pipe has to be read.
     let args = ["--kill-grace", "100ms", "--idle-timeout", "1s", "--log-level", "error"];
-    let mut shim = Shim::persistent_quietly(worker_args, &args).await;
+    let mut shim = Shim::persistent(worker_args).args(args).spawn();
+    // At this level no line says that it serves.
+    shim.has_socket().await;
     let (pid, socket) = (u64::from(shim.child.id().unwrap()), shim.socket());
     let no_workers = settled(pid, None).await;
     let shared = Arc::new(socket);
@@ -57,9 +64,9 @@ async fn run(worker_args: &str, calls: u64) {
         clients.push(tokio::spawn(async move {
             let mut outcomes = BTreeMap::new();
             for nonce in (0..calls).filter(|nonce| nonce % CLIENTS == number) {
-                let amiss = amiss(nonce);
-                let vmi = json!({"do": "nonce", "nonce": nonce, "amiss": amiss}).to_string();
-                let limit = if amiss == Some("hang") { HANGING } else { LIMIT };
+                let fault = fault(nonce);
+                let vmi = json!({"do": "nonce", "nonce": nonce, "fault": fault}).to_string();
+                let limit = if fault == Some("hang") { HANGING } else { LIMIT };
                 let client = Client::dial(&socket).await;
                 let answer = client.define_within("v1alpha3", vmi, DOMAIN, limit).await;
                 let code = match answer {
@@ -75,8 +82,8 @@ async fn run(worker_args: &str, calls: u64) {
                 if code == Code::Unavailable {
                     tokio::time::sleep(UNAVAILABLE_PAUSE).await;
                 }
-                *outcomes.entry((amiss.unwrap_or("fine"), format!("{code:?}"))).or_insert(0) += 1;
-                if nonce / CLIENTS % CALLS_TO_A_KILL == CALLS_TO_A_KILL - 1 {
+                *outcomes.entry((fault.unwrap_or("none"), format!("{code:?}"))).or_insert(0) += 1;
+                if nonce / CLIENTS % CALLS_PER_KILL == CALLS_PER_KILL - 1 {
                     kill_one(pid, nonce);
                 }
             }
@@ -93,67 +100,61 @@ async fn run(worker_args: &str, calls: u64) {
             *outcomes.entry(outcome).or_default() += count;
         }
     }
-    #[expect(clippy::print_stderr, reason = "what it ran to is worth knowing")]
+    #[expect(clippy::print_stderr, reason = "the outcomes are worth knowing")]
     {
         eprintln!("{calls} calls: {outcomes:?}");
     }
-    assert_eq!(outcomes.values().sum::<u64>(), calls, "none is missing");
+    assert_eq!(outcomes.values().sum::<u64>(), calls, "each call has an outcome");
     let (mut good, mut answered, mut unavailable) = (0, 0, 0);
-    for ((amiss, code), count) in &outcomes {
-        let expected: &[&str] = match *amiss {
-            // Its worker may be killed at both tries. Idle ones that are killed count as failing
-            // again and again, so there may be none for a while.
-            "fine" => &["Ok", "Internal", "Unavailable"],
+    for ((fault, code), count) in &outcomes {
+        let expected: &[&str] = match *fault {
+            // Its worker may be killed at both attempts. Killed idle workers count as failures of the
+            // pool, which may then be without a worker for a while.
+            "none" => &["Ok", "Internal", "Unavailable"],
             "crash" | "tear" => &["Internal", "Unavailable"],
-            // The client's own clock may be first where the machine is held up.
+            // The client's own clock may be first on a busy machine.
             _ => &["DeadlineExceeded", "ResourceExhausted", "Cancelled", "Internal", "Unavailable"],
         };
-        assert!(expected.contains(&code.as_str()), "{amiss} gave {code} {count} times");
-        if *amiss == "fine" {
+        assert!(expected.contains(&code.as_str()), "fault {fault} gave {code} {count} times");
+        if *fault == "none" {
             good += count;
             answered += if code == "Ok" { *count } else { 0 };
             unavailable += if code == "Unavailable" { *count } else { 0 };
         }
     }
-    // How long there is no worker depends on the machine: on a busy one they take long to come up.
+    // The time without a worker depends on the machine: on a busy one, workers start slowly.
     assert!(answered * 100 >= good * 80, "of {good} good calls {answered} were answered");
     let others = good - answered - unavailable;
-    assert!(others * 100 <= good, "of {good} good calls {others} failed though there was a worker");
+    assert!(
+        others * 100 <= good,
+        "of {good} good calls {others} failed although a worker was running"
+    );
     assert!(settled(pid, Some(no_workers)).await <= no_workers, "descriptors are left over");
     let parent = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     #[expect(clippy::disallowed_methods, reason = "tests signal the shim")]
     nix::sys::signal::kill(parent, Signal::SIGTERM).unwrap();
     let mut shim = drained.await.unwrap();
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(shim.exited().await.code(), Some(0));
 }
 
-/// Kills one of the workers.
+/// Kills one of the workers, if there is one.
 fn kill_one(shim: u64, seed: u64) {
     let workers = children(shim);
     if let Some(worker) = workers.get(usize::try_from(seed).unwrap() % workers.len().max(1)) {
         let worker = nix::unistd::Pid::from_raw(i32::try_from(*worker).unwrap());
-        // It may have ended by itself meanwhile.
+        // It may have exited in the meantime.
         #[expect(clippy::disallowed_methods, reason = "tests kill workers")]
         let _ = nix::sys::signal::kill(worker, Signal::SIGKILL);
     }
 }
 
-/// Waits until the idle workers have ended, and, if a number is given, until no more descriptors
-/// than that are open. Returns how many are.
+/// Waits until the idle workers have exited and, if `wanted` is given, until at most that many
+/// descriptors are open. Returns the number of open descriptors.
 async fn settled(shim: u64, wanted: Option<usize>) -> usize {
-    let open = || descriptors(shim);
-    let settling = async {
-        // Nothing outside tells when a process or a descriptor is gone.
-        while !children(shim).is_empty() || wanted.is_some_and(|wanted| open() > wanted) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(LIMIT, settling).await;
-    assert!(
-        in_time.is_ok(),
-        "left: {:?} and {} descriptors, wanted {wanted:?}",
-        children(shim),
-        open()
-    );
-    open()
+    let what = format!("no workers, and descriptors: {wanted:?}");
+    eventually(&what, || {
+        children(shim).is_empty() && wanted.is_none_or(|wanted| descriptors(shim) <= wanted)
+    })
+    .await;
+    descriptors(shim)
 }

@@ -1,27 +1,23 @@
 //! Clients that connect and then do nothing, or too much.
 
 use nix::sys::signal::Signal;
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::support::{Client, DOMAIN, LIMIT, Meeting, Shim};
+use crate::support::{Client, DOMAIN, ECHO, LIMIT, Shim};
 
-/// An argv-style hook that answers with the domain as it came.
-const ECHO: &str = "#!/bin/sh\nprintf '%s' \"$4\"\n";
+/// HTTP/2's preface, and a `SETTINGS` frame without settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// HTTP/2's first words from a client: the preface, and its settings, of which there are none.
-const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-/// A grace that is longer than a test may take: whoever waits for its end fails.
+/// A grace period longer than any test: a shim that waits for its end fails the test.
 const GRACE: [&str; 2] = ["--shutdown-grace", "10m"];
 
-/// Connects, and says hello without ever answering.
-async fn greet(shim: &Shim) -> UnixStream {
+/// Connects, sends the preface, and never sends anything else.
+async fn connect_mute(shim: &Shim) -> UnixStream {
     let mut stream = UnixStream::connect(shim.socket()).await.unwrap();
-    stream.write_all(HELLO).await.unwrap();
-    // The first frame of the server: by then it has read what came.
+    stream.write_all(PREFACE).await.unwrap();
+    // Once the server has sent its first frame, it has read the preface.
     stream.read_exact(&mut [0; 9]).await.unwrap();
     stream
 }
@@ -34,54 +30,49 @@ async fn closed(mut stream: UnixStream) {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_delays_no_end() {
-    let mut shim = Shim::exec(&[("onDefineDomain", ECHO)], &GRACE).await;
+async fn a_client_that_sends_nothing_does_not_delay_the_shutdown() {
+    let mut shim = Shim::builder().program("onDefineDomain", ECHO).args(GRACE).start().await;
     let silent = UnixStream::connect(shim.socket()).await.unwrap();
-    // Connections are taken in their order, so the silent one was taken when this is answered.
+    // Connections are accepted in order: when this one is served, the silent one was accepted.
     shim.dial().await.info().await;
     shim.signal(Signal::SIGTERM);
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(shim.exited().await.code(), Some(0));
     closed(silent).await;
-    assert!(!shim.log_text().contains("given up"), "{}", shim.log_text());
+    shim.assert_not_logged("calls in flight are dropped");
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_answer_delays_no_end() {
-    let mut shim = Shim::exec(&[("onDefineDomain", ECHO)], &GRACE).await;
-    let mute = greet(&shim).await;
+async fn a_client_that_stops_answering_does_not_delay_the_shutdown() {
+    let mut shim = Shim::builder().program("onDefineDomain", ECHO).args(GRACE).start().await;
+    let mute = connect_mute(&shim).await;
     shim.dial().await.shutdown().await.unwrap();
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(shim.exited().await.code(), Some(0));
     closed(mute).await;
-    assert!(!shim.log_text().contains("given up"), "{}", shim.log_text());
+    shim.assert_not_logged("calls in flight are dropped");
 }
 
 #[tokio::test]
-async fn a_call_ends_though_another_client_does_not_answer() {
-    let mut shim = Shim::persistent("", &GRACE).await;
-    let _mute = greet(&shim).await;
-    let meeting = Meeting::new(shim.dir.path().join("fifo"));
-    let client = shim.dial().await;
-    let vmi = json!({"do": "meet", "path": meeting.0}).to_string();
-    let call = tokio::spawn(async move { client.define("v1alpha3", vmi, DOMAIN).await });
-    let joined = meeting.joined().await;
+async fn a_call_finishes_although_another_client_has_stopped_answering() {
+    let mut shim = Shim::persistent("").args(GRACE).start().await;
+    let _mute = connect_mute(&shim).await;
+    let call = shim.call_in_flight().await;
     shim.signal(Signal::SIGTERM);
     shim.log_line("sidecar-shim received signal: terminated").await;
-    // Longer than it waits when there is no call.
+    // Longer than the shim waits for such a client when no call is in flight.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    drop(joined);
-    assert!(call.await.unwrap().unwrap().contains("<domain>"));
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert!(call.finish().await.unwrap().contains("<domain>"));
+    assert_eq!(shim.exited().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn clients_that_say_nothing_do_not_hold_all_connections_for_ever() {
-    let shim = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
+async fn silent_clients_cannot_occupy_all_connections_for_long() {
+    let shim = Shim::builder().program("onDefineDomain", ECHO).start().await;
     let socket = shim.socket();
     let mut silent = Vec::new();
     for n in 0..256 {
         let mut stream = UnixStream::connect(&socket).await.unwrap();
-        // Half of them begin to say something.
-        stream.write_all(&HELLO[..n % 2 * 3]).await.unwrap();
+        // Half of them send the beginning of a preface.
+        stream.write_all(&PREFACE[..n % 2 * 3]).await.unwrap();
         silent.push(stream);
     }
     let answer = Client::dial(&socket).await.define("v1alpha3", "{}", DOMAIN).await;
@@ -90,17 +81,17 @@ async fn clients_that_say_nothing_do_not_hold_all_connections_for_ever() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_what_one_connection_may_hold() {
+async fn the_server_announces_the_limits_of_a_connection() {
     const MAX_CONCURRENT_STREAMS: u16 = 3;
     const INITIAL_WINDOW_SIZE: u16 = 4;
     const MAX_FRAME_SIZE: u16 = 5;
-    let shim = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
+    let shim = Shim::builder().program("onDefineDomain", ECHO).start().await;
     let mut stream = UnixStream::connect(shim.socket()).await.unwrap();
-    stream.write_all(HELLO).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.unwrap();
     let [a, b, c, kind, ..] = head;
-    assert_eq!(kind, 4, "the first frame of a server holds its settings");
+    assert_eq!(kind, 4, "a server's first frame contains its settings");
     let mut settings = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
     stream.read_exact(&mut settings).await.unwrap();
     let value_of = |name: u16| {

@@ -1,17 +1,14 @@
-//! What KubeVirt relies on, whatever runs the hooks.
+//! What KubeVirt relies on, in either mode.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Client, DOMAIN, Meeting, Shim, comment, script, worker};
-
-/// An argv-style hook that answers with the domain as it came.
-const ECHO: &str = "#!/bin/sh\nprintf '%s' \"$4\"\n";
+use crate::support::{Client, DOMAIN, ECHO, Gate, Shim, comment, worker};
 
 #[tokio::test]
 async fn info_lists_the_programs_in_path_and_the_version_given() {
-    let both = [("onDefineDomain", ECHO), ("preCloudInitIso", ECHO)];
-    for (scripts, version, expected) in [
+    let both = ["onDefineDomain", "preCloudInitIso"];
+    for (programs, version, expected) in [
         (&both[..], "v1alpha1", vec!["OnDefineDomain", "PreCloudInitIso"]),
         (&both[..], "v1alpha2", vec!["OnDefineDomain", "PreCloudInitIso"]),
         (&both[..], "v1alpha3", vec!["OnDefineDomain", "PreCloudInitIso", "Shutdown"]),
@@ -19,7 +16,9 @@ async fn info_lists_the_programs_in_path_and_the_version_given() {
         (&both[1..], "v1alpha2", vec!["PreCloudInitIso"]),
         (&[], "v1alpha1", vec![]),
     ] {
-        let mut shim = Shim::exec(scripts, &["--version", version]).await;
+        let builder = Shim::builder().version(version);
+        let builder = programs.iter().fold(builder, |builder, name| builder.program(name, ECHO));
+        let mut shim = builder.start().await;
         let info = shim.dial().await.info().await;
         let names: Vec<_> = info.hook_points.iter().map(|point| point.name.as_str()).collect();
         assert_eq!(names, expected, "{version}");
@@ -36,7 +35,7 @@ async fn info_lists_what_the_worker_declares() {
         ("preCloudInitIso,onDefineDomain", vec!["OnDefineDomain", "PreCloudInitIso", "Shutdown"]),
         ("preVMStart", vec!["Shutdown"]),
     ] {
-        let shim = Shim::persistent(&format!("--hooks {declared}"), &[]).await;
+        let shim = Shim::persistent(&format!("--hooks {declared}")).start().await;
         let info = shim.dial().await.info().await;
         let names: Vec<_> = info.hook_points.into_iter().map(|point| point.name).collect();
         assert_eq!(names, expected, "{declared}");
@@ -44,8 +43,8 @@ async fn info_lists_what_the_worker_declares() {
 }
 
 #[tokio::test]
-async fn every_version_is_served_whatever_was_advertised() {
-    let shim = Shim::persistent("", &["--version", "v1alpha1"]).await;
+async fn every_version_is_served_regardless_of_the_advertised_one() {
+    let shim = Shim::persistent("").version("v1alpha1").start().await;
     for version in ["v1alpha1", "v1alpha2", "v1alpha3"] {
         let client = shim.dial().await;
         assert_eq!(client.define(version, "{}", DOMAIN).await.unwrap(), DOMAIN);
@@ -60,8 +59,8 @@ async fn every_version_is_served_whatever_was_advertised() {
 }
 
 #[tokio::test]
-async fn the_older_cloud_init_form_is_filled_from_the_hooks_answer() {
-    let shim = Shim::persistent("", &[]).await;
+async fn the_older_cloud_init_form_is_filled_in_from_the_hooks_answer() {
+    let shim = Shim::persistent("").start().await;
     let call = async |vmi: serde_json::Value, source: &'static str| {
         let data = r#"{"UserData":"sent","NetworkData":"net"}"#;
         shim.dial().await.cloud_init("v1alpha3", &vmi, data, source).await.unwrap()
@@ -80,7 +79,7 @@ async fn the_older_cloud_init_form_is_filled_from_the_hooks_answer() {
 
 #[tokio::test]
 async fn log_lines_have_kubevirts_form() {
-    let mut shim = Shim::persistent("", &[]).await;
+    let mut shim = Shim::persistent("").start().await;
     let vmi = json!({"do": "stderr", "text": "to the log\n"});
     shim.define(&vmi, DOMAIN).await.unwrap();
     let line = shim.log_line("OnDefineDomain method has been called").await;
@@ -97,63 +96,58 @@ async fn log_lines_have_kubevirts_form() {
 }
 
 #[tokio::test]
-async fn signals_end_it_with_status_0_and_leave_no_socket() {
+async fn after_a_signal_it_exits_with_status_0_and_removes_its_socket() {
     for (signal, name) in [
         (Signal::SIGTERM, "terminated"),
         (Signal::SIGINT, "interrupt"),
         (Signal::SIGHUP, "hangup"),
         (Signal::SIGQUIT, "quit"),
     ] {
-        let mut shim = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
+        let mut shim = Shim::builder().program("onDefineDomain", ECHO).start().await;
         assert_eq!(shim.sockets().len(), 1);
         shim.signal(signal);
         shim.log_line(&format!("sidecar-shim received signal: {name}")).await;
-        assert_eq!(shim.ended().await.code(), Some(0));
+        assert_eq!(shim.exited().await.code(), Some(0));
         assert!(shim.sockets().is_empty());
     }
 }
 
 #[tokio::test]
-async fn shutdown_answers_first_and_more_than_once() {
-    let mut shim = Shim::persistent("", &[]).await;
+async fn shutdown_is_answered_before_the_exit_and_more_than_once() {
+    let mut shim = Shim::persistent("").start().await;
     let client = shim.dial().await;
     let (first, second) = tokio::join!(client.shutdown(), client.shutdown());
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(shim.exited().await.code(), Some(0));
     assert!(shim.sockets().is_empty());
-    assert!(shim.log_text().contains("end of file"), "the worker was told by end-of-file");
+    shim.assert_logged("end of file");
 }
 
 #[tokio::test]
-async fn a_call_in_flight_ends_before_the_shim_does() {
-    let mut shim = Shim::persistent("", &[]).await;
-    let meeting = Meeting::new(shim.dir.path().join("fifo"));
-    let client = shim.dial().await;
-    let vmi = json!({"do": "meet", "path": meeting.0}).to_string();
-    let call = tokio::spawn(async move { client.define("v1alpha3", vmi, DOMAIN).await });
-    let joined = meeting.joined().await;
+async fn a_call_in_flight_finishes_before_the_shim_exits() {
+    let mut shim = Shim::persistent("").start().await;
+    let call = shim.call_in_flight().await;
     shim.signal(Signal::SIGTERM);
     shim.log_line("sidecar-shim received signal: terminated").await;
-    drop(joined);
-    assert!(call.await.unwrap().unwrap().contains("<domain>"));
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert!(call.finish().await.unwrap().contains("<domain>"));
+    assert_eq!(shim.exited().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn calls_that_do_not_end_are_given_up_after_the_grace_or_a_second_signal() {
-    let echo_late = [("onDefineDomain", "#!/bin/sh\necho hanging >&2\nexec sleep 1000\n")];
+async fn unfinished_calls_are_dropped_after_the_grace_period_or_a_second_signal() {
+    let hangs = "#!/bin/sh\necho hanging >&2\nexec sleep 1000\n";
     for (grace, signals) in [("200ms", 1), ("1h", 2)] {
         let args = ["--shutdown-grace", grace, "--kill-grace", "100ms"];
-        for mut shim in [Shim::exec(&echo_late, &args).await, Shim::persistent("", &args).await] {
-            let client = shim.dial().await;
-            let vmi = json!({"do": "hang"}).to_string();
-            let call = tokio::spawn(async move { client.define("v1alpha3", vmi, DOMAIN).await });
+        let exec = Shim::builder().program("onDefineDomain", hangs).args(args);
+        for builder in [exec, Shim::persistent("").args(args)] {
+            let mut shim = builder.start().await;
+            let call = shim.send(&json!({"do": "hang"})).await;
             shim.log_line("hanging").await;
             for _ in 0..signals {
                 shim.signal(Signal::SIGTERM);
                 shim.log_line("sidecar-shim received signal: terminated").await;
             }
-            assert_eq!(shim.ended().await.code(), Some(0));
+            assert_eq!(shim.exited().await.code(), Some(0));
             let status = call.await.unwrap().unwrap_err();
             assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
             assert!(
@@ -165,17 +159,14 @@ async fn calls_that_do_not_end_are_given_up_after_the_grace_or_a_second_signal()
 }
 
 #[tokio::test]
-async fn the_socket_appears_when_the_worker_is_ready_and_nothing_else_ever_does() {
-    let dir = tempfile::tempdir().unwrap();
-    let meeting = Meeting::new(dir.path().join("fifo"));
-    let worker = worker(&format!("--wait-for '{}'", meeting.0.display()));
-    let args = ["--mode", "persistent", "--worker", &worker];
-    let mut shim = Shim::spawn(&args, |command, _| {
-        command.env("CONTAINER_NAME", "hook-sidecar-0");
-    });
-    let joined = meeting.joined().await;
+async fn the_socket_appears_once_the_worker_is_ready_and_no_other_file_ever_does() {
+    let builder = Shim::builder().env("CONTAINER_NAME", "hook-sidecar-0");
+    let gate = Gate::new(builder.dir().join("gate"));
+    let worker = worker(&format!("--wait-for '{}'", gate.0.display()));
+    let mut shim = builder.worker(&worker).spawn();
+    let opener = gate.reached().await;
     assert!(shim.sockets().is_empty(), "the worker has not answered initialize yet");
-    drop(joined);
+    drop(opener);
     shim.serving().await;
     let name = shim.socket().file_name().unwrap().to_str().unwrap().to_owned();
     assert!(name.starts_with("shim-hook-sidecar-0-") && name.ends_with(".sock"), "{name}");
@@ -184,27 +175,27 @@ async fn the_socket_appears_when_the_worker_is_ready_and_nothing_else_ever_does(
 }
 
 #[tokio::test]
-async fn two_shims_have_sockets_of_different_names() {
-    let first = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
-    let second = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
+async fn the_sockets_of_two_shims_have_different_names() {
+    let first = Shim::builder().program("onDefineDomain", ECHO).start().await;
+    let second = Shim::builder().program("onDefineDomain", ECHO).start().await;
     assert_ne!(first.socket().file_name(), second.socket().file_name());
 }
 
 #[tokio::test]
-async fn a_missing_or_unknown_version_ends_it_with_status_1() {
+async fn without_a_known_version_it_exits_with_status_1() {
     for (version, expected) in [
         ("", "no hook API version: give --version v1alpha1, v1alpha2 or v1alpha3"),
         ("v1alpha9", "unknown hook API version \"v1alpha9\""),
     ] {
-        let mut shim = Shim::spawn(&["--version", version], |_, _| {});
-        assert_eq!(shim.ended().await.code(), Some(1));
-        assert!(shim.log_text().contains(&expected.replace('"', "\\\"")), "{}", shim.log_text());
+        let mut shim = Shim::builder().version(version).spawn();
+        assert_eq!(shim.exited().await.code(), Some(1));
+        shim.assert_logged(expected);
     }
 }
 
 #[tokio::test]
-async fn both_ways_to_write_a_flag_and_the_environment_work() {
-    let shim = Shim::exec(&[], &["--version=v1alpha2"]).await;
+async fn both_forms_of_a_flag_and_the_environment_work() {
+    let shim = Shim::builder().args(["--version=v1alpha2"]).version("v1alpha3").start().await;
     assert_eq!(shim.dial().await.info().await.versions, ["v1alpha3"], "the later flag wins");
     let dir = tempfile::tempdir().unwrap();
     let mut command = tokio::process::Command::new(crate::support::binary());
@@ -219,48 +210,36 @@ async fn both_ways_to_write_a_flag_and_the_environment_work() {
 }
 
 #[tokio::test]
-async fn a_missing_socket_directory_ends_it_before_any_hook_runs() {
+async fn without_its_socket_directory_it_exits_before_any_hook_runs() {
     let dir = tempfile::tempdir().unwrap();
     let touched = dir.path().join("touched");
     let worker = format!("touch '{}'", touched.display());
-    let missing = dir.path().join("missing").display().to_string();
-    let args = ["--socket-dir", &missing, "--mode", "persistent", "--worker", &worker];
-    let mut shim = Shim::spawn(&args[2..], |command, _| {
-        command.args(&args[..2]);
-    });
-    assert_eq!(shim.ended().await.code(), Some(1));
-    assert!(shim.log_text().contains("missing does not exist"), "{}", shim.log_text());
+    let missing = dir.path().join("missing");
+    let args = ["--socket-dir".as_ref(), missing.as_os_str()];
+    let mut shim = Shim::worker(&worker).args(args).spawn();
+    assert_eq!(shim.exited().await.code(), Some(1));
+    shim.assert_logged("missing does not exist");
     assert!(!touched.exists());
 }
 
 #[tokio::test]
-async fn what_it_inherits_hooks_inherit() {
-    let worker = worker("");
-    let args = ["--mode", "persistent", "--worker", &worker];
-    let shim = Shim::start(&args, |command| {
-        command.env("TEST_VARIABLE", "handed on").current_dir("/");
-    })
-    .await;
+async fn hooks_inherit_the_environment_and_the_directory() {
+    let builder = Shim::persistent("").env("TEST_VARIABLE", "handed on").current_dir("/");
+    let shim = builder.start().await;
     let about = comment(&shim.define(&json!({"do": "about"}), DOMAIN).await.unwrap());
     assert_eq!(about["mine"], "handed on");
     assert_eq!(about["cwd"], "/");
     assert_eq!(about["protocol"], "1");
-    assert_eq!(about["pid"], about["pgid"], "a worker leads a process group of its own");
+    assert_eq!(about["pid"], about["pgid"], "a worker leads its own process group");
 }
 
 #[tokio::test]
 async fn programs_in_path_that_are_one_file_share_one_worker() {
     let text = format!("#!/bin/sh\nexec {}\n", worker(""));
-    let shim = {
-        let mut shim = Shim::spawn(&["--mode", "persistent"], |command, dir| {
-            let bin = dir.join("bin");
-            let first = script(&bin, "onDefineDomain", &text);
-            std::os::unix::fs::symlink(first, bin.join("preCloudInitIso")).unwrap();
-            command.env("PATH", crate::support::path_with(&bin));
-        });
-        shim.serving().await;
-        shim
-    };
+    let builder = Shim::builder().args(["--mode", "persistent"]);
+    let builder =
+        builder.program("onDefineDomain", &text).link("preCloudInitIso", "onDefineDomain");
+    let shim = builder.start().await;
     let about = json!({"do": "about"});
     let domain = comment(&shim.define(&about, DOMAIN).await.unwrap());
     let client = Client::dial(&shim.socket()).await;

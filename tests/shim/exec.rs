@@ -1,38 +1,41 @@
-//! Exec mode: argv-style programs, as the Go shim runs them.
+//! Exec mode: argv-style programs, run as the Go shim runs them.
 
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{DOMAIN, Shim, domain_of, exists};
+use crate::support::{
+    DOMAIN, ECHO, Shim, comment, domain_of, eventually, exists, gone, kill, script,
+};
 
-/// Prints what it was given, so that a test can look at it.
+/// Returns what it was given, in a comment.
 const SHOW: &str = r#"#!/bin/sh
 printf '<domain><!-- {"count":%d,"first":"%s","vmi":%s,"third":"%s","name":"%s","stdin":"%s"} --></domain>' \
     "$#" "${1#--}" "$2" "${3#--}" "${0##*/}" "$(cat)"
 "#;
 
-const ECHO: &str = "#!/bin/sh\nprintf '%s' \"$4\"\n";
-
 #[tokio::test]
-async fn programs_get_their_arguments_in_the_go_shims_order_and_no_input() {
-    let shim = Shim::exec(&[("onDefineDomain", SHOW), ("preCloudInitIso", SHOW)], &[]).await;
+async fn programs_get_their_arguments_in_the_go_shims_order_and_an_empty_stdin() {
+    let shim = Shim::builder()
+        .program("onDefineDomain", SHOW)
+        .program("preCloudInitIso", SHOW)
+        .start()
+        .await;
     let shown = shim.define(&json!({"a": "b c"}), DOMAIN).await.unwrap();
-    let shown = crate::support::comment(&shown);
     assert_eq!(
-        shown,
+        comment(&shown),
         json!({"count": 4, "first": "vmi", "vmi": {"a": "b c"}, "third": "domain",
                "name": "onDefineDomain", "stdin": ""})
     );
     let client = shim.dial().await;
     let status = client.cloud_init("v1alpha2", &json!({}), "{}", "").await.unwrap_err();
-    // This script answers XML to everything, which is told; what it was called with is not.
+    // This script returns XML for cloud-init data as well.
     assert_eq!(status.code(), Code::Internal);
     assert!(status.message().contains("cloudInitData is not a JSON object"), "{status:?}");
 }
 
 #[tokio::test]
 async fn bytes_pass_through_untouched_both_ways() {
-    let shim = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
+    let shim = Shim::builder().program("onDefineDomain", ECHO).start().await;
     for domain in [
         "\t<domain>\r\n  é \u{1f600} &lt; &#10; 'q' \"d\" \\n $HOME `id` %s\n</domain>\n\n",
         "<domain/>",
@@ -42,8 +45,8 @@ async fn bytes_pass_through_untouched_both_ways() {
 }
 
 #[tokio::test]
-async fn the_longest_argument_is_served_and_one_byte_more_is_explained() {
-    let shim = Shim::exec(&[("onDefineDomain", ECHO)], &[]).await;
+async fn the_longest_argument_is_passed_and_one_byte_more_is_explained() {
+    let shim = Shim::builder().program("onDefineDomain", ECHO).start().await;
     let longest = domain_of(131_071);
     assert_eq!(shim.define(&json!({}), &longest).await.unwrap(), longest);
     let status = shim.define(&json!({}), &domain_of(131_072)).await.unwrap_err();
@@ -60,10 +63,10 @@ async fn the_longest_argument_is_served_and_one_byte_more_is_explained() {
 }
 
 #[tokio::test]
-async fn a_failed_program_is_told_by_status_and_last_lines() {
-    let script =
+async fn a_failed_program_is_reported_with_its_status_and_last_lines() {
+    let refuses =
         "#!/bin/sh\necho 'disk vda is not allowed' >&2\necho 'ask the admin' >&2\nexit 3\n";
-    let mut shim = Shim::exec(&[("onDefineDomain", script)], &[]).await;
+    let mut shim = Shim::builder().program("onDefineDomain", refuses).start().await;
     let status = shim.define(&json!({"password": "hunter2"}), DOMAIN).await.unwrap_err();
     assert_eq!(status.code(), Code::Internal);
     assert_eq!(
@@ -77,27 +80,26 @@ async fn a_failed_program_is_told_by_status_and_last_lines() {
         (Some("onDefineDomain"), Some("info"))
     );
     shim.log_line("call failed").await;
-    assert!(!shim.log_text().contains("hunter2"));
+    shim.assert_not_logged("hunter2");
     let killed = "#!/bin/sh\nkill -9 $$\n";
-    let shim = Shim::exec(&[("onDefineDomain", killed)], &[]).await;
+    let shim = Shim::builder().program("onDefineDomain", killed).start().await;
     let status = shim.define(&json!({}), DOMAIN).await.unwrap_err();
     assert!(status.message().contains("was killed by SIGKILL"), "{status:?}");
 }
 
 #[tokio::test]
 async fn a_missing_program_is_unimplemented_and_says_why() {
-    let shim = Shim::exec(&[], &[]).await;
+    let shim = Shim::builder().start().await;
     let status = shim.define(&json!({}), DOMAIN).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("no program of that name in $PATH"), "{status:?}");
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_executable_is_not_offered_and_says_so() {
-    let mut shim = Shim::spawn(&[], |command, dir| {
-        std::fs::write(dir.join("bin/onDefineDomain"), ECHO).unwrap();
-        command.env("PATH", crate::support::path_with(&dir.join("bin")));
-    });
+async fn a_program_that_is_not_executable_is_not_offered_and_the_caller_sees_why() {
+    let builder = Shim::builder();
+    std::fs::write(builder.dir().join("bin/onDefineDomain"), ECHO).unwrap();
+    let mut shim = builder.spawn();
     let warning = shim.log_line("is not executable").await;
     assert_eq!(warning["level"], "warning");
     shim.serving().await;
@@ -109,25 +111,25 @@ async fn a_program_that_is_not_executable_is_not_offered_and_says_so() {
 }
 
 #[tokio::test]
-async fn programs_that_cannot_be_run_name_the_cause() {
+async fn for_a_program_that_cannot_run_the_caller_sees_the_cause() {
     for (text, expected) in [
         ("#!/no/such/python\n", "`#!/no/such/python`, does not exist"),
         ("#!/bin/sh\r\n", "the line ends in a carriage return"),
         ("just text\n", "nor a script that begins with `#!`"),
         ("#!/etc/passwd\n", "is not executable"),
     ] {
-        let shim = Shim::exec(&[("onDefineDomain", text)], &[]).await;
+        let shim = Shim::builder().program("onDefineDomain", text).start().await;
         let status = shim.define(&json!({}), DOMAIN).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{text:?}");
         assert!(status.message().contains(expected), "{text:?} gives {status:?}");
-        // It can be mended while the shim runs.
-        crate::support::script(&shim.dir.path().join("bin"), "onDefineDomain", ECHO);
+        // It can be repaired while the shim runs.
+        script(&shim.dir.path().join("bin"), "onDefineDomain", ECHO);
         shim.still_works().await;
     }
 }
 
 #[tokio::test]
-async fn broken_output_is_found_here_and_not_by_libvirt() {
+async fn broken_output_is_detected_before_libvirt_sees_it() {
     for (text, expected) in [
         ("", "domain is empty"),
         ("echo hello", "there is text outside the element `domain` at line 1, column 1"),
@@ -136,7 +138,7 @@ async fn broken_output_is_found_here_and_not_by_libvirt() {
         (r"printf '<domain>\351</domain>'", "domain is not UTF-8: bad byte at offset 8"),
     ] {
         let script = format!("#!/bin/sh\n{text}\n");
-        let shim = Shim::exec(&[("onDefineDomain", &script)], &[]).await;
+        let shim = Shim::builder().program("onDefineDomain", &script).start().await;
         let status = shim.define(&json!({}), DOMAIN).await.unwrap_err();
         assert_eq!(status.code(), Code::Internal, "{text:?}");
         assert!(status.message().contains(expected), "{text:?} gives {status:?}");
@@ -144,90 +146,53 @@ async fn broken_output_is_found_here_and_not_by_libvirt() {
 }
 
 #[tokio::test]
-async fn output_of_processes_that_outlive_the_script_is_waited_for() {
-    // What `exec > >(sed …)` does in bash: the writer ends after the script has.
-    let script = "#!/bin/sh\nfifo=$(mktemp -u); mkfifo \"$fifo\"\n\
+async fn output_of_processes_that_outlive_the_script_is_included() {
+    // As with `exec > >(sed …)` in bash, where the writer exits after the script.
+    let late = "#!/bin/sh\nfifo=$(mktemp -u); mkfifo \"$fifo\"\n\
                   (cat < \"$fifo\"; printf '<!-- late -->') &\nprintf '%s' \"$4\" > \"$fifo\"\n";
-    let shim = Shim::exec(&[("onDefineDomain", script)], &[]).await;
+    let shim = Shim::builder().program("onDefineDomain", late).start().await;
     let answer = shim.define(&json!({}), "<domain/>").await.unwrap();
     assert_eq!(answer, "<domain/><!-- late -->");
 }
 
 #[tokio::test]
-async fn a_daemon_that_a_hook_leaves_behind_lives_and_delays_nobody_for_ever() {
-    // It holds standard output and standard error: the Go shim would wait for it for ever.
-    let script = "#!/bin/sh\nsleep 1000 &\nprintf '<domain><!-- %s --></domain>' $!\n";
-    let mut shim = Shim::exec(&[("onDefineDomain", script)], &["--kill-grace", "100ms"]).await;
+async fn a_daemon_that_a_hook_starts_lives_on_and_does_not_block_the_call() {
+    // It inherits stdout and stderr: the Go shim would wait for it forever.
+    let starts_daemon = "#!/bin/sh\nsleep 1000 &\nprintf '<domain><!-- %s --></domain>' $!\n";
+    let builder = Shim::builder().program("onDefineDomain", starts_daemon);
+    let mut shim = builder.args(["--kill-grace", "100ms"]).start().await;
     let answer = shim.define(&json!({}), DOMAIN).await.unwrap();
-    let pid = crate::support::comment(&answer).as_u64().unwrap();
+    let pid = comment(&answer).as_u64().unwrap();
     shim.log_line("holds its stdout open").await;
     assert!(exists(pid), "an argv-style hook may start a daemon");
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-    #[expect(clippy::disallowed_methods, reason = "the daemon is the test's to end")]
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    kill(pid);
 }
 
 #[tokio::test]
-async fn a_program_that_hangs_is_ended_with_its_children_at_the_deadline() {
-    let script = "#!/bin/sh\nsleep 1000 &\necho \"child $!\" >&2\nwait\n";
-    let mut shim = Shim::exec(&[("onDefineDomain", script)], &["--call-timeout", "2s"]).await;
+async fn a_program_that_hangs_is_stopped_with_its_children_at_the_deadline() {
+    let hangs = "#!/bin/sh\nsleep 1000 &\necho \"child $!\" >&2\nwait\n";
+    let builder = Shim::builder().program("onDefineDomain", hangs);
+    let mut shim = builder.args(["--call-timeout", "1s"]).start().await;
     let status = shim.define(&json!({}), DOMAIN).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    assert!(status.message().contains("did not answer within 2.0 s"), "{status:?}");
+    assert!(status.message().contains("did not answer within 1.0 s"), "{status:?}");
     let line = shim.log_line("child ").await;
     let child = line["msg"].as_str().unwrap()["child ".len()..].parse().unwrap();
-    gone(child).await;
-}
-
-/// Waits until a process is gone, or is only waiting to be reaped by someone else.
-async fn gone(pid: u64) {
-    let is_alive = || {
-        std::fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
-    };
-    let waiting = async {
-        while is_alive() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(crate::support::LIMIT, waiting).await.expect("the process is still there");
+    eventually("the child is gone", || gone(child)).await;
 }
 
 #[tokio::test]
-async fn no_more_programs_run_at_once_than_allowed() {
-    let script = "#!/bin/sh\nmkdir \"$TMPDIR/running\" || exit 1\nsleep 0.02\n\
-                  rmdir \"$TMPDIR/running\"\nprintf '%s' \"$4\"\n";
-    let dir = tempfile::tempdir().unwrap();
-    let mut shim = Shim::spawn(&["--max-workers", "1"], |command, at| {
-        crate::support::script(&at.join("bin"), "onDefineDomain", script);
-        command.env("PATH", crate::support::path_with(&at.join("bin"))).env("TMPDIR", dir.path());
-    });
-    shim.serving().await;
-    let vmi = json!({});
-    let calls = (0..6).map(|_| shim.define(&vmi, DOMAIN));
-    for answer in futures(calls).await {
-        assert_eq!(answer.unwrap(), DOMAIN);
+async fn at_most_as_many_programs_run_at_once_as_allowed() {
+    let alone = "#!/bin/sh\nmkdir \"$TMPDIR/running\" || exit 1\nsleep 0.02\n\
+                 rmdir \"$TMPDIR/running\"\nprintf '%s' \"$4\"\n";
+    let builder = Shim::builder().program("onDefineDomain", alone).args(["--max-workers", "1"]);
+    let dir = builder.dir().to_owned();
+    let shim = builder.env("TMPDIR", dir).start().await;
+    let mut calls = Vec::new();
+    for _ in 0..6 {
+        calls.push(shim.send(&json!({})).await);
     }
-}
-
-async fn futures<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut calls: Vec<_> = calls.map(Box::pin).map(Some).collect();
-    let mut answers: Vec<Option<F::Output>> = calls.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (call, answer) in calls.iter_mut().zip(&mut answers) {
-            if let Some(future) = call
-                && let std::task::Poll::Ready(output) = future.as_mut().poll(context)
-            {
-                *answer = Some(output);
-                *call = None;
-            }
-        }
-        if calls.iter().all(Option::is_none) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    answers.into_iter().flatten().collect()
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), DOMAIN);
+    }
 }

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`, and the command that asks for it.
+//! `grpc.health.v1.Health`, and the command that queries it.
 
 use std::process::Output;
 
@@ -8,11 +8,11 @@ use tokio::net::UnixListener;
 use tokio::process::Command;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Client, LIMIT, Meeting, Shim, binary, hookctl};
+use crate::support::{Client, LIMIT, Shim, binary, eventually};
 
 async fn health(args: &[&str], shim: Option<&Shim>) -> Output {
     let mut command = Command::new(binary());
-    // A machine that is busy with other tests may take longer than a probe would wait.
+    // On a machine that is busy with other tests, an answer may take longer than a probe waits.
     command.arg("health").args(["--timeout", "60s"]).args(args);
     if let Some(shim) = shim {
         command.arg("--socket").arg(shim.plugin_socket());
@@ -26,27 +26,23 @@ fn text(bytes: &[u8]) -> &str {
 
 #[tokio::test]
 async fn a_shim_that_answers_calls_is_healthy() {
-    for shim in [Shim::plugin(&[], |_, _| {}).await, Shim::plugin_worker("", &[]).await] {
+    for builder in [Shim::builder(), Shim::persistent("")] {
+        let shim = builder.plugin().start().await;
         let asked = health(&[], Some(&shim)).await;
         assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(0), "SERVING\n"));
         let socket = shim.plugin_socket();
         let mut command = Command::new(binary());
         command.args(["health", "--timeout", "60s"]).env("SIDECAR_SHIM_PLUGIN_SOCKET", &socket);
-        assert!(
-            command.output().await.unwrap().status.success(),
-            "it is asked for by its variable"
-        );
+        let asked = command.output().await.unwrap();
+        assert!(asked.status.success(), "with the socket in a variable: {asked:?}");
     }
 }
 
 #[tokio::test]
-async fn a_shim_whose_workers_fail_again_and_again_is_not() {
-    let worker = crate::support::worker("--start once:mark");
-    let dir = tempfile::tempdir().unwrap();
-    let mut shim = Shim::plugin(&["--mode", "persistent", "--worker", &worker], |command, _| {
-        command.current_dir(dir.path());
-    })
-    .await;
+async fn a_shim_whose_workers_keep_failing_is_not() {
+    let builder = Shim::persistent("--start once:mark").plugin();
+    let dir = builder.dir().to_owned();
+    let mut shim = builder.current_dir(&dir).start().await;
     assert!(health(&[], Some(&shim)).await.status.success());
     // No other worker comes up after the first.
     let plugin = shim.dial_plugin().await;
@@ -59,71 +55,62 @@ async fn a_shim_whose_workers_fail_again_and_again_is_not() {
         complaint.contains("is not healthy: NOT_SERVING: its workers keep failing"),
         "{complaint}"
     );
-    // And it is again, when one does.
-    std::fs::remove_dir(dir.path().join("mark")).unwrap();
+    // When one does, the shim is healthy again.
+    std::fs::remove_dir(dir.join("mark")).unwrap();
     shim.log_line("a hook worker is up again").await;
     assert!(health(&[], Some(&shim)).await.status.success());
 }
 
 #[tokio::test]
-async fn a_shim_that_was_told_to_stop_is_not() {
-    let mut shim = Shim::plugin_worker("--hooks preVMStart", &["--shutdown-grace", "10m"]).await;
-    let (plugin, meeting) = (shim.dial_plugin().await, Meeting::new(shim.dir.path().join("fifo")));
-    let vmi = json!({"do": "meet", "path": meeting.0});
-    let call = tokio::spawn(async move { plugin.node_hook("PreVMStart", &vmi).await });
-    let joined = meeting.joined().await;
+async fn a_shim_that_shuts_down_is_not() {
+    let mut shim = Shim::persistent("--hooks preVMStart")
+        .plugin()
+        .args(["--shutdown-grace", "10m"])
+        .start()
+        .await;
+    let call = shim.node_hook_in_flight(|gate| json!({"do": "wait", "path": gate.0})).await;
     let before = shim.plugin_socket();
     shim.signal(Signal::SIGTERM);
     shim.log_line("received signal").await;
-    let gone = async {
-        while before.exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, gone).await.expect("the socket is still there");
+    eventually("the socket is removed", || !before.exists()).await;
     let asked = health(&[], Some(&shim)).await;
     assert_eq!(asked.status.code(), Some(1));
     assert!(text(&asked.stderr).contains("No such file"), "{asked:?}");
-    drop(joined);
-    call.await.unwrap().unwrap();
-    assert_eq!(shim.ended().await.code(), Some(0));
+    call.finish().await.unwrap();
+    assert_eq!(shim.exited().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn who_watches_is_told_of_the_end_and_does_not_delay_it() {
-    let mut shim = Shim::plugin_worker("", &["--shutdown-grace", "10m"]).await;
+async fn a_client_that_watches_sees_the_shutdown_and_does_not_delay_it() {
+    let mut shim = Shim::persistent("").plugin().args(["--shutdown-grace", "10m"]).start().await;
     let mut watched = shim.dial_plugin().await.watch_health().await;
     let mut next = async || watched.message().await.map(|health| health.unwrap().status());
     assert_eq!(next().await.unwrap(), ServingStatus::Serving);
     shim.signal(Signal::SIGTERM);
     assert_eq!(next().await.unwrap(), ServingStatus::NotServing);
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(shim.exited().await.code(), Some(0));
     next().await.unwrap_err();
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_without_an_answer_is_told_with_its_causes() {
+async fn a_connection_that_is_closed_without_an_answer_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    // As one does whose --allow-uid does not name the caller.
+    // As a shim does whose --allow-uid does not name the caller.
     let refusing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-    let path = path.to_str().unwrap();
-    for (program, words) in [(binary(), &["health"][..]), (hookctl(), &["call", "preVMStart"])] {
-        let mut command = Command::new(program);
-        let output = command.args(words).args(["--socket", path]).output().await.unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        let complaint = text(&output.stderr);
-        let user = nix::unistd::geteuid();
-        let causes = format!("has stopped, or its --allow-uid does not name this user, {user}\n");
-        assert!(complaint.contains("closed the connection without an answer"), "{complaint}");
-        assert!(complaint.ends_with(&causes), "{complaint}");
-    }
+    let asked = health(&["--socket", path.to_str().unwrap()], None).await;
+    assert_eq!(asked.status.code(), Some(1));
+    let complaint = text(&asked.stderr);
+    let user = nix::unistd::geteuid();
+    let causes = format!("has stopped, or its --allow-uid does not name this user, {user}\n");
+    assert!(complaint.contains("closed the connection without an answer"), "{complaint}");
+    assert!(complaint.ends_with(&causes), "{complaint}");
     refusing.abort();
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_is_not_healthy_and_says_why() {
+async fn a_shim_that_cannot_be_queried_is_not_healthy_and_the_command_says_why() {
     let asked = health(&["--socket", "/nowhere/x.sock"], None).await;
     assert_eq!(asked.status.code(), Some(1));
     let complaint = text(&asked.stderr);
@@ -134,7 +121,7 @@ async fn what_cannot_be_asked_is_not_healthy_and_says_why() {
     assert_eq!(asked.status.code(), Some(1));
     assert!(text(&asked.stderr).contains("name one with --socket"), "{asked:?}");
 
-    let legacy = Shim::persistent("", &[]).await;
+    let legacy = Shim::persistent("").start().await;
     let asked = health(&["--socket", legacy.socket().to_str().unwrap()], None).await;
     assert_eq!(asked.status.code(), Some(1));
     assert!(
@@ -142,8 +129,8 @@ async fn what_cannot_be_asked_is_not_healthy_and_says_why() {
         "{asked:?}"
     );
 
-    // One that is stopped accepts connections, by the kernel's hand, and says nothing.
-    let stopped = Shim::plugin_worker("", &[]).await;
+    // For a stopped process the kernel still accepts connections, but none is answered.
+    let stopped = Shim::persistent("").plugin().start().await;
     let _client = Client::dial(&stopped.plugin_socket()).await;
     stopped.signal(Signal::SIGSTOP);
     let asked = health(&["--timeout", "100ms"], Some(&stopped)).await;

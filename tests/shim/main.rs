@@ -1,6 +1,6 @@
-//! The binary, driven from outside as KubeVirt drives it.
+//! The program, driven from outside as KubeVirt drives it.
 
-#![expect(clippy::disallowed_types, reason = "tests start processes and speak gRPC themselves")]
+#![expect(clippy::disallowed_types, reason = "tests start processes and speak gRPC")]
 #![expect(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a test may panic")]
 #![expect(
     clippy::case_sensitive_file_extension_comparisons,

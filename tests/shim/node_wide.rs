@@ -1,72 +1,54 @@
-//! One shim for all VMs of a node: calls overlap, in the order in which they come, and no VM stalls
-//! the others.
+//! One shim for all VMs of a node: calls overlap, they start in the order in which they arrive, and no
+//! VM stalls the others.
 
-use std::time::Duration;
-
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tonic::Status;
+use tokio::time::timeout;
 
-use crate::support::{LIMIT, Meeting, Shim, children, descriptors, path_with, script};
+use crate::support::{Gate, InFlight, LIMIT, Shim, children, descriptors, eventually};
 
-/// A call that is on its way.
-type Call = JoinHandle<Result<(), Status>>;
-
-async fn begin(shim: &Shim, vmi: Value) -> Call {
-    let plugin = shim.dial_plugin().await;
-    tokio::spawn(async move { plugin.node_hook("PreVMStart", &vmi).await })
+/// Makes the fixture worker wait at a gate.
+fn wait(gate: &Gate) -> Value {
+    json!({"do": "wait", "path": gate.0})
 }
 
-/// Keeps `workers` busy, each at a FIFO of its own: that all have come shows that they overlap.
-async fn keep_busy(
-    shim: &Shim,
-    workers: usize,
-    vmi: impl Fn(&Meeting) -> Value,
-) -> Vec<(Call, tokio::net::unix::pipe::Sender)> {
+/// Puts calls in flight, each at its own gate: when all are there, they overlap.
+async fn overlap(shim: &Shim, count: usize, vmi: fn(&Gate) -> Value) -> Vec<InFlight<()>> {
     let mut calls = Vec::new();
-    for number in 0..workers {
-        let meeting = Meeting::new(shim.dir.path().join(format!("fifo-{number}")));
-        let call = begin(shim, vmi(&meeting)).await;
-        calls.push((call, meeting.joined().await));
+    for _ in 0..count {
+        calls.push(shim.node_hook_in_flight(vmi).await);
     }
     calls
+}
+
+async fn finish(calls: Vec<InFlight<()>>) {
+    for call in calls {
+        call.finish().await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn as_many_calls_overlap_as_there_are_workers() {
     for count in ["1", "3", "8"] {
-        let shim = Shim::plugin_worker("--hooks preVMStart", &["--max-workers", count]).await;
-        let meet = |meeting: &Meeting| json!({"do": "meet", "path": meeting.0});
-        let busy = keep_busy(&shim, count.parse().unwrap(), meet).await;
-        for (call, joined) in busy {
-            drop(joined);
-            call.await.unwrap().unwrap();
-        }
+        let builder = Shim::persistent("--hooks preVMStart").plugin();
+        let shim = builder.args(["--max-workers", count]).start().await;
+        finish(overlap(&shim, count.parse().unwrap(), wait).await).await;
     }
 }
 
 #[tokio::test]
 async fn as_many_programs_overlap() {
-    let wait = "#!/bin/sh\nfifo=${2#*:\\\"}; cat \"${fifo%%\\\"*}\"\n";
-    let shim = Shim::plugin(&["--max-workers", "4"], |command, dir| {
-        script(&dir.join("bin"), "preVMStart", wait);
-        command.env("PATH", path_with(&dir.join("bin")));
-    })
-    .await;
-    let busy = keep_busy(&shim, 4, |meeting| json!({"path": meeting.0})).await;
-    for (call, joined) in busy {
-        drop(joined);
-        call.await.unwrap().unwrap();
-    }
+    let waits = "#!/bin/sh\npath=${2#*:\\\"}; cat \"${path%%\\\"*}\"\n";
+    let builder = Shim::builder().program("preVMStart", waits).plugin();
+    let shim = builder.args(["--max-workers", "4"]).start().await;
+    finish(overlap(&shim, 4, |gate| json!({"path": gate.0})).await).await;
 }
 
 #[tokio::test]
-async fn the_hanging_hook_of_one_vm_does_not_stall_the_others() {
-    let args = ["--max-workers", "2", "--kill-grace", "100ms"];
-    let mut shim = Shim::plugin_worker("--hooks preVMStart", &args).await;
-    let plugin = shim.dial_plugin().await;
-    let hanging =
-        tokio::spawn(async move { plugin.node_hook("PreVMStart", &json!({"do": "hang"})).await });
+async fn a_hanging_hook_of_one_vm_does_not_stall_the_others() {
+    let builder = Shim::persistent("--hooks preVMStart").plugin();
+    let mut shim = builder.args(["--max-workers", "2", "--kill-grace", "100ms"]).start().await;
+    let hanging = shim.send_node_hook(json!({"do": "hang"})).await;
     shim.log_line("hanging").await;
     // The others are answered while it hangs …
     let other = shim.dial_plugin().await;
@@ -74,47 +56,40 @@ async fn the_hanging_hook_of_one_vm_does_not_stall_the_others() {
         other.node_hook("PreVMStart", &json!({})).await.unwrap();
     }
     assert!(!hanging.is_finished());
-    // … and after it was ended, which it is when its caller leaves: no clock runs against the others.
+    // … and after its worker was stopped, because its caller has gone.
     hanging.abort();
     shim.log_line("worker lost: it was stopped because it did not finish a call in time").await;
-    let busy = keep_busy(&shim, 2, |meeting| json!({"do": "meet", "path": meeting.0})).await;
-    for (call, joined) in busy {
-        drop(joined);
-        call.await.unwrap().unwrap();
-    }
+    finish(overlap(&shim, 2, wait).await).await;
 }
 
 #[tokio::test]
-async fn sixty_four_clients_are_answered_by_four_workers_in_the_order_in_which_they_came() {
+async fn four_workers_answer_sixty_four_clients_in_the_order_of_their_arrival() {
     const CLIENTS: usize = 64;
     const WORKERS: usize = 4;
     let args = ["--max-workers", "4", "--min-workers", "4", "--log-level", "debug"];
-    let mut shim = Shim::plugin_worker("--hooks preVMStart", &args).await;
-    // The first was started before it served.
+    let builder = Shim::persistent("--hooks preVMStart").plugin();
+    let mut shim = builder.args(args).start().await;
+    // The first worker was started before the shim served.
     for _ in 1..WORKERS {
         shim.log_line("worker started").await;
     }
     let pid = shim.pid().as_raw().unsigned_abs().into();
     let before = descriptors(pid);
-    let meet = |meeting: &Meeting| json!({"do": "meet", "path": meeting.0});
-    let busy = keep_busy(&shim, WORKERS, meet).await;
+    let busy = overlap(&shim, WORKERS, wait).await;
     for _ in 0..WORKERS {
         shim.log_line("ExecuteNodeHook method has been called").await;
     }
-    // All of these have to wait, and each has come before the next is made.
+    // All of these have to wait, and each has arrived before the next one is made.
     let started = shim.dir.path().join("started");
     let mut calls = Vec::new();
     for number in 0..CLIENTS {
         let vmi = json!({"do": "append", "path": started, "number": number});
-        calls.push(begin(&shim, vmi).await);
+        calls.push(shim.send_node_hook(vmi).await);
         shim.log_line("ExecuteNodeHook method has been called").await;
     }
-    for (call, joined) in busy {
-        drop(joined);
-        call.await.unwrap().unwrap();
-    }
+    finish(busy).await;
     for call in calls {
-        tokio::time::timeout(LIMIT, call).await.unwrap().unwrap().unwrap();
+        timeout(LIMIT, call).await.unwrap().unwrap().unwrap();
     }
     let order = std::fs::read_to_string(&started).unwrap();
     let order: Vec<usize> = order.lines().map(|line| line.parse().unwrap()).collect();
@@ -122,19 +97,14 @@ async fn sixty_four_clients_are_answered_by_four_workers_in_the_order_in_which_t
     sorted.sort_unstable();
     assert_eq!(sorted, (0..CLIENTS).collect::<Vec<_>>(), "each has run once");
     for (at, number) in order.iter().enumerate() {
-        // When it was given out, all before it were; of those, the other workers may not have begun
-        // one each.
-        assert!(at + WORKERS > *number, "{number} was the {at}th: {order:?}");
+        // Earlier calls were given to a worker before this one. At most one for each other worker may
+        // not have written its number yet.
+        assert!(at + WORKERS > *number, "call {number} was number {at} to run: {order:?}");
     }
-    // Nothing is left but the workers, once the connections are closed.
+    // Only the workers are left, once the connections are closed.
     assert_eq!(children(pid).len(), WORKERS);
-    let closed = async {
-        while descriptors(pid) > before {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, closed).await.expect("descriptors are left over");
-    shim.signal(nix::sys::signal::Signal::SIGTERM);
-    assert_eq!(shim.ended().await.code(), Some(0));
-    assert!(!shim.log_text().contains("call failed"), "{}", shim.log_text());
+    eventually("the descriptors are closed", || descriptors(pid) <= before).await;
+    shim.signal(Signal::SIGTERM);
+    assert_eq!(shim.exited().await.code(), Some(0));
+    shim.assert_not_logged("call failed");
 }

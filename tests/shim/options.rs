@@ -1,11 +1,22 @@
-//! Options whose effect is seen from outside.
+//! Options whose effect is visible from outside.
 
+use std::process::Output;
+
+use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::process::Command;
 
-use crate::support::{DOMAIN, Meeting, Shim, binary, comment, path_with, script, worker};
+use crate::support::{DOMAIN, ECHO, Gate, Shim, ShimBuilder, binary, comment};
+
+/// Runs the shim with these arguments to its end.
+async fn run(args: &[&str], with: impl FnOnce(&mut Command)) -> Output {
+    let mut command = Command::new(binary());
+    with(command.args(args).kill_on_drop(true));
+    command.output().await.unwrap()
+}
 
 #[tokio::test]
-async fn hooks_cannot_gain_privileges_if_that_is_wanted() {
+async fn an_option_keeps_hooks_from_gaining_privileges() {
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
     let own = own.lines().find_map(|line| line.strip_prefix("NoNewPrivs:\t")).unwrap();
     for (args, variable, expected) in [
@@ -19,100 +30,93 @@ async fn hooks_cannot_gain_privileges_if_that_is_wanted() {
     ] {
         let text = "#!/bin/sh\nprivs=$(grep NoNewPrivs /proc/self/status)\n\
                     printf '<domain><!-- %d --></domain>' ${privs##*:}\n";
-        let mut shim = Shim::spawn(args, |command, dir| {
-            script(&dir.join("bin"), "onDefineDomain", text);
-            command.env("PATH", path_with(&dir.join("bin")));
-            command.envs(variable.map(|value| ("SIDECAR_SHIM_NO_NEW_PRIVS", value)));
-        });
-        shim.serving().await;
+        let mut builder = Shim::builder().program("onDefineDomain", text).args(args);
+        if let Some(value) = variable {
+            builder = builder.env("SIDECAR_SHIM_NO_NEW_PRIVS", value);
+        }
+        let shim = builder.start().await;
         let seen = comment(&shim.define(&json!({}), DOMAIN).await.unwrap());
         assert_eq!(seen.to_string(), expected, "{args:?} {variable:?}");
     }
 }
 
-/// Lets a start fail with these arguments, and returns the termination message.
-async fn message(args: &[&str], status: i32) -> String {
-    let mut shim = Shim::spawn(args, |command, dir| {
-        let path = dir.join("message");
-        std::fs::write(&path, "what was there before, ".repeat(1000)).unwrap();
-        command.env("SIDECAR_SHIM_TERMINATION_LOG", path);
-    });
-    assert_eq!(shim.ended().await.code(), Some(status), "{}", shim.log_text());
-    std::fs::read_to_string(shim.dir.path().join("message")).unwrap()
+/// Starts a shim that must fail, and returns the termination message.
+async fn message(builder: ShimBuilder, status: i32) -> String {
+    let path = builder.dir().join("message");
+    std::fs::write(&path, "an older and longer message, ".repeat(1000)).unwrap();
+    let mut shim = builder.env("SIDECAR_SHIM_TERMINATION_LOG", &path).spawn();
+    assert_eq!(shim.exited().await.code(), Some(status));
+    std::fs::read_to_string(path).unwrap()
 }
 
 #[tokio::test]
 async fn why_it_does_not_start_is_in_the_termination_message() {
-    let failing = worker("--start exit");
-    let args = ["--mode", "persistent", "--worker", &failing];
-    let text = message(&args, 1).await;
+    let text = message(Shim::persistent("--start exit"), 1).await;
     assert!(text.starts_with("sidecar-shim: cannot start hook worker: /"), "{text}");
     assert!(text.ends_with("stderr:\nno configuration file"), "{text}");
 
-    let text = message(&["--version", "v1alpha9"], 1).await;
+    let text = message(Shim::builder().version("v1alpha9"), 1).await;
     assert!(text.starts_with("sidecar-shim: unknown hook API version \"v1alpha9\""), "{text}");
 
-    let text = message(&["--max-workers", "none"], 2).await;
+    let text = message(Shim::builder().args(["--max-workers", "none"]), 2).await;
     assert!(text.starts_with("error: invalid value 'none' for '--max-workers <N>'"), "{text}");
 
-    let nowhere = message(&["--socket-dir", "/nowhere"], 1).await;
-    assert!(nowhere.starts_with("sidecar-shim: the socket directory /nowhere"), "{nowhere}");
+    let text = message(Shim::builder().args(["--socket-dir", "/nowhere"]), 1).await;
+    assert!(text.starts_with("sidecar-shim: the socket directory /nowhere"), "{text}");
 }
 
 #[tokio::test]
 async fn a_long_termination_message_keeps_its_first_and_its_last_lines() {
     let script = "i=0; while [ $i -lt 20 ]; do i=$((i + 1)); \
                   printf \"%0900d and line $i\\n\" 0 >&2; done; exit 7";
-    let worker = format!("sh -c '{script}'");
-    let text = message(&["--mode", "persistent", "--worker", &worker], 1).await;
+    let text = message(Shim::worker(&format!("sh -c '{script}'")), 1).await;
     assert!((3500..=4096).contains(&text.len()), "{}", text.len());
     assert!(text.starts_with("sidecar-shim: cannot start hook worker: sh -c "), "{text}");
     assert!(text.contains("\n[…]\n") && text.ends_with("and line 20"), "{text}");
 }
 
 #[tokio::test]
-async fn the_termination_message_is_left_alone_without_a_failed_start_or_a_file() {
-    let mut shim = Shim::spawn(&["--version", "v1alpha9"], |command, dir| {
-        command.arg("--termination-log").arg(dir.join("message"));
-    });
-    assert_eq!(shim.ended().await.code(), Some(1));
-    assert!(!shim.dir.path().join("message").exists(), "there was no file for it");
+async fn the_termination_message_is_written_only_by_a_failed_start_and_into_an_existing_file() {
+    let builder = Shim::builder().version("v1alpha9");
+    let path = builder.dir().join("message");
+    let mut shim = builder.env("SIDECAR_SHIM_TERMINATION_LOG", &path).spawn();
+    assert_eq!(shim.exited().await.code(), Some(1));
+    assert!(!path.exists(), "the file was created");
 
-    let fifo = Meeting::new(shim.dir.path().join("fifo"));
-    let mut shim = Shim::spawn(&["--version", "v1alpha9"], |command, _| {
-        command.arg("--termination-log").arg(fifo.0);
-    });
-    assert_eq!(shim.ended().await.code(), Some(1), "it does not wait for a reader");
+    let fifo = Gate::new(path);
+    let args = ["--termination-log".as_ref(), fifo.0.as_os_str()];
+    let mut shim = Shim::builder().version("v1alpha9").args(args).spawn();
+    assert_eq!(shim.exited().await.code(), Some(1), "it does not wait for a reader");
 
     for args in [&["call", "onDefineDomain"][..], &["check"], &["health"], &["--help"]] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("message");
         std::fs::write(&path, "before").unwrap();
-        let mut command = tokio::process::Command::new(binary());
-        command.args(args).env("PATH", dir.path()).env("SIDECAR_SHIM_TERMINATION_LOG", &path);
-        let output = command.output().await.unwrap();
-        assert_eq!(output.status.success(), args == ["--help"]);
+        let output = run(args, |command| {
+            command.env("PATH", dir.path()).env("SIDECAR_SHIM_TERMINATION_LOG", &path);
+        });
+        assert_eq!(output.await.status.success(), args == ["--help"]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "before", "{args:?}");
     }
 
-    let mut shim = Shim::spawn(&[], |command, dir| {
-        std::fs::write(dir.join("message"), "before").unwrap();
-        command.arg("--termination-log").arg(dir.join("message"));
-    });
-    shim.serving().await;
-    shim.signal(nix::sys::signal::Signal::SIGTERM);
-    assert_eq!(shim.ended().await.code(), Some(0));
-    assert_eq!(std::fs::read_to_string(shim.dir.path().join("message")).unwrap(), "before");
+    let builder = Shim::builder();
+    let path = builder.dir().join("message");
+    std::fs::write(&path, "before").unwrap();
+    let args = ["--termination-log".as_ref(), path.as_os_str()];
+    let mut shim = builder.args(args).start().await;
+    shim.signal(Signal::SIGTERM);
+    assert_eq!(shim.exited().await.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "before");
 }
 
 #[tokio::test]
-async fn commands_that_have_moved_say_where_to() {
+async fn commands_that_have_moved_to_hookctl_say_so() {
     for (args, command) in [
         (&["call", "--help"][..], "call"),
         (&["--mode", "exec", "call", "onDefineDomain", "--", "cat"], "call"),
         (&["check", "--json", "--", "python3", "--version"], "check"),
     ] {
-        let output = tokio::process::Command::new(binary()).args(args).output().await.unwrap();
+        let output = run(args, |_| {}).await;
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{complaint}");
         let moved = format!("sidecar-shim: `{command}` has moved to hookctl");
@@ -122,9 +126,8 @@ async fn commands_that_have_moved_say_where_to() {
 }
 
 #[tokio::test]
-async fn variables_that_are_set_to_nothing_are_not_set() {
-    let help = tokio::process::Command::new(binary()).arg("--help").output().await.unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
+async fn empty_variables_count_as_unset() {
+    let help = String::from_utf8(run(&["--help"], |_| {}).await.stdout).unwrap();
     assert!(help.contains("SIDECAR_SHIM_<OPTION>"), "{help}");
     let options = help.lines().filter_map(|line| line.trim().strip_prefix("--"));
     let variable = |option: &str| option.to_uppercase().replace('-', "_");
@@ -134,17 +137,15 @@ async fn variables_that_are_set_to_nothing_are_not_set() {
     assert!(empty.iter().any(|(name, _)| name == "SIDECAR_SHIM_MAX_WORKERS"), "{empty:?}");
     assert!(empty.len() > 10, "{empty:?}");
 
-    let text = "#!/bin/sh\nprintf '%s' \"$4\"\n";
-    let mut shim = Shim::spawn(&[], |command, dir| {
-        script(&dir.join("bin"), "onDefineDomain", text);
-        command.env("PATH", path_with(&dir.join("bin"))).envs(empty.clone());
-    });
-    shim.serving().await;
-    shim.still_works().await;
+    let builder = Shim::builder().program("onDefineDomain", ECHO);
+    let builder = empty.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
+    builder.start().await.still_works().await;
 
-    // Not even the one that has to be there.
-    let mut command = tokio::process::Command::new(binary());
-    let output = command.envs(empty).output().await.unwrap();
+    // Even the variable that is needed.
+    let output = run(&[], |command| {
+        command.envs(empty);
+    });
+    let output = output.await;
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{complaint}");
     assert!(complaint.contains("no hook API version: give --version"), "{complaint}");
@@ -153,8 +154,7 @@ async fn variables_that_are_set_to_nothing_are_not_set() {
 #[tokio::test]
 async fn help_fits_one_screen() {
     for args in [&["-h"][..], &["--help"], &["health", "--help"]] {
-        let help = tokio::process::Command::new(binary()).args(args).output().await.unwrap();
-        let help = String::from_utf8(help.stdout).unwrap();
+        let help = String::from_utf8(run(args, |_| {}).await.stdout).unwrap();
         assert!((10..=50).contains(&help.lines().count()), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }

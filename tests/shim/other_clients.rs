@@ -1,18 +1,15 @@
-//! Clients that are not tonic. They are installed for `.ci/run`; without them the tests say that
-//! they were skipped.
+//! Clients other than tonic. `.ci/run` installs them; without them, these tests are skipped.
 
-use std::io::Write;
 use std::process::Command;
 
-use crate::support::{Shim, file};
+use crate::support::{ECHO, Shim, file, skipped};
 
 /// The Python that may have grpcio.
 fn python() -> String {
     std::env::var("SIDECAR_SHIM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
-/// Whether grpcio is there. If it is not, that is said past the test runner, which keeps what
-/// passing tests print to itself. Where it has to be, its absence is an error.
+/// Whether grpcio is installed. Where the environment names a Python, it must be.
 fn has_grpcio() -> bool {
     let found = Command::new(python()).args(["-c", "import grpc"]).output();
     if found.is_ok_and(|output| output.status.success()) {
@@ -22,8 +19,7 @@ fn has_grpcio() -> bool {
         std::env::var_os("SIDECAR_SHIM_TEST_PYTHON").is_none(),
         "SIDECAR_SHIM_TEST_PYTHON names a Python without grpcio"
     );
-    let note = "skipped: the tests with grpcio, because python3 has no module grpc\n";
-    std::io::stderr().write_all(note.as_bytes()).unwrap();
+    skipped("the tests with grpcio", "python3 has no module grpc");
     false
 }
 
@@ -33,10 +29,10 @@ async fn every_call(mut shim: Shim, newest: &str) {
     let output = client.kill_on_drop(true).output().await.unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{complaint}");
-    assert_eq!(shim.ended().await.code(), Some(0), "the client has shut it down");
+    assert_eq!(shim.exited().await.code(), Some(0), "the client shuts it down");
 }
 
-/// Calls the fixture `every_hook.py` by both APIs.
+/// Calls the fixture `every_hook.py` through both APIs.
 pub async fn call_plugin(shim: &Shim) {
     if !has_grpcio() {
         return;
@@ -51,16 +47,16 @@ pub async fn call_plugin(shim: &Shim) {
 #[tokio::test]
 async fn grpcio_makes_every_call_in_exec_mode() {
     if has_grpcio() {
-        let echo = "#!/bin/sh\nprintf '%s' \"$4\"\n";
-        let scripts = [("onDefineDomain", echo), ("preCloudInitIso", echo)];
-        every_call(Shim::exec(&scripts, &["--version", "v1alpha2"]).await, "v1alpha2").await;
+        let builder = Shim::builder().version("v1alpha2");
+        let builder = builder.program("onDefineDomain", ECHO).program("preCloudInitIso", ECHO);
+        every_call(builder.start().await, "v1alpha2").await;
     }
 }
 
 #[tokio::test]
 async fn grpcio_makes_every_call_in_persistent_mode() {
     if has_grpcio() {
-        every_call(Shim::persistent("", &[]).await, "v1alpha3").await;
-        every_call(Shim::persistent("--attachments", &[]).await, "v1alpha3").await;
+        every_call(Shim::persistent("").start().await, "v1alpha3").await;
+        every_call(Shim::persistent("--attachments").start().await, "v1alpha3").await;
     }
 }

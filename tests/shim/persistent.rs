@@ -1,14 +1,17 @@
-//! Persistent mode: the worker protocol, seen from a caller and from a worker.
+//! Persistent mode: the worker protocol, as a caller and as a worker see it.
 
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::{DOMAIN, Meeting, Shim, comment, domain_of, exists, worker};
+use crate::support::{DOMAIN, Shim, comment, domain_of, exists, gone};
 
 #[tokio::test]
-async fn documents_of_every_size_come_back_as_they_went() {
+async fn documents_of_every_size_come_back_unchanged() {
     for args in ["", "--attachments"] {
-        let shim = Shim::persistent(args, &[]).await;
+        let shim = Shim::persistent(args).start().await;
         for bytes in [8_000, 131_071, 131_072, 1_000_000, 4_000_000] {
             let domain = domain_of(bytes);
             let answer = shim.define(&json!({}), &domain).await.unwrap();
@@ -23,15 +26,15 @@ async fn documents_of_every_size_come_back_as_they_went() {
 async fn white_space_and_unicode_pass_through() {
     let domain = "<?xml version='1.0'?>\r\n\n<domain>\t é \u{1f600} \u{2028} &#10; \\u0041 \"'\n</domain>\n\n";
     for args in ["", "--attachments"] {
-        let shim = Shim::persistent(args, &[]).await;
+        let shim = Shim::persistent(args).start().await;
         assert_eq!(shim.define(&json!({}), domain).await.unwrap(), domain);
         assert_eq!(shim.define(&json!({"do": "unchanged"}), domain).await.unwrap(), domain);
     }
 }
 
 #[tokio::test]
-async fn a_worker_is_kept_and_its_ids_rise_by_one() {
-    let shim = Shim::persistent("", &[]).await;
+async fn a_worker_is_reused_and_its_request_ids_increase_by_one() {
+    let shim = Shim::persistent("").start().await;
     let mut seen = Vec::new();
     for _ in 0..3 {
         seen.push(comment(&shim.define(&json!({"do": "about"}), DOMAIN).await.unwrap()));
@@ -42,8 +45,8 @@ async fn a_worker_is_kept_and_its_ids_rise_by_one() {
 }
 
 #[tokio::test]
-async fn a_call_carries_the_vmi_as_it_came_and_the_time_left() {
-    let shim = Shim::persistent("", &["--call-timeout", "5s"]).await;
+async fn a_call_contains_the_vmi_as_it_came_and_the_time_left() {
+    let shim = Shim::persistent("").args(["--call-timeout", "5s"]).start().await;
     let vmi = r#" {"do": "params", "metadata": {"name": "vm1"}, "n": 1e3, "u": "\u00e9"} "#;
     let answer = shim.dial().await.define("v1alpha3", vmi, DOMAIN).await.unwrap();
     let params = comment(&answer);
@@ -55,7 +58,7 @@ async fn a_call_carries_the_vmi_as_it_came_and_the_time_left() {
 
 #[tokio::test]
 async fn errors_of_the_worker_become_statuses() {
-    let shim = Shim::persistent("", &[]).await;
+    let shim = Shim::persistent("").start().await;
     for (code, expected, text) in [
         (-32000, Code::FailedPrecondition, "hook onDefineDomain refused: disk vda is not allowed"),
         (-32602, Code::InvalidArgument, "cannot use these documents: disk vda is not allowed"),
@@ -71,15 +74,15 @@ async fn errors_of_the_worker_become_statuses() {
     assert_same_worker(&shim, 7).await;
 }
 
-/// The worker is the first one, if its next call has this id.
+/// Asserts that the worker is still the first one: then its next call has this id.
 async fn assert_same_worker(shim: &Shim, next_id: u64) {
     let about = comment(&shim.define(&json!({"do": "about"}), DOMAIN).await.unwrap());
     assert_eq!(about["id"], next_id, "the worker was replaced");
 }
 
 #[tokio::test]
-async fn an_unusable_result_is_told_and_the_worker_kept() {
-    let shim = Shim::persistent("", &[]).await;
+async fn an_invalid_result_is_explained_and_the_worker_is_kept() {
+    let shim = Shim::persistent("").start().await;
     let cases = [
         (json!({}), "neither the field \"domain\" nor \"unchanged\":true"),
         (json!({"unchanged": false}), "neither the field \"domain\""),
@@ -101,8 +104,8 @@ async fn an_unusable_result_is_told_and_the_worker_kept() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_is_told_and_replaced() {
-    let mut shim = Shim::persistent("", &[]).await;
+async fn the_exit_of_a_worker_is_explained_and_it_is_replaced() {
+    let mut shim = Shim::persistent("").start().await;
     let vmi = json!({"do": "exit", "status": 3, "stderr": ["Traceback", "KeyError: 'spec'"]});
     let status = shim.fails(&vmi).await;
     assert_eq!(status.code(), Code::Internal);
@@ -121,22 +124,21 @@ async fn a_worker_that_dies_is_told_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_call_whose_worker_dies_is_tried_once_more() {
-    let mut shim = Shim::persistent("", &["--max-workers", "1"]).await;
+async fn a_call_whose_worker_exits_is_retried_once() {
+    let mut shim = Shim::persistent("").args(["--max-workers", "1"]).start().await;
     let answer = shim.define(&json!({"do": "exit at first"}), DOMAIN).await.unwrap();
     assert_eq!(comment(&answer)["attempt"], 2);
     shim.log_line("worker lost").await;
-    let lost = |shim: &Shim| shim.log_text().matches("worker lost").count();
     shim.fails(&json!({"do": "exit", "status": 3})).await;
     shim.still_works().await;
-    shim.signal(nix::sys::signal::Signal::SIGTERM);
-    shim.ended().await;
-    assert_eq!(lost(&shim), 3, "one for the first call, two for the second");
+    shim.signal(Signal::SIGTERM);
+    shim.exited().await;
+    assert_eq!(shim.count("worker lost"), 3, "one for the first call, two for the second");
 }
 
 #[tokio::test]
-async fn an_answer_counts_even_if_the_worker_exits_behind_it() {
-    let shim = Shim::persistent("", &[]).await;
+async fn an_answer_is_accepted_even_if_the_worker_exits_after_it() {
+    let shim = Shim::persistent("").start().await;
     for _ in 0..5 {
         let answer = shim.define(&json!({"do": "answer and exit"}), DOMAIN).await;
         assert_eq!(answer.unwrap(), DOMAIN);
@@ -144,14 +146,14 @@ async fn an_answer_counts_even_if_the_worker_exits_behind_it() {
 }
 
 #[tokio::test]
-async fn breaking_the_protocol_is_explained_and_the_worker_replaced() {
+async fn breaking_the_protocol_is_explained_and_the_worker_is_replaced() {
     let frame = |text: &str| {
         let bytes = text.as_bytes();
         let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         hex(&length) + &hex(bytes)
     };
-    let shim = Shim::persistent("", &[]).await;
+    let shim = Shim::persistent("").start().await;
     for (vmi, expected) in [
         (json!({"do": "wrong id"}), "a response to request 1002, which is not open"),
         (json!({"do": "raw", "hex": "00000000"}), "a frame of length 0"),
@@ -185,8 +187,8 @@ async fn breaking_the_protocol_is_explained_and_the_worker_replaced() {
 }
 
 #[tokio::test]
-async fn answering_twice_costs_the_worker_and_no_call() {
-    let mut shim = Shim::persistent("", &[]).await;
+async fn a_worker_that_answers_twice_is_replaced_and_no_call_fails() {
+    let mut shim = Shim::persistent("").start().await;
     for _ in 0..3 {
         assert_eq!(shim.define(&json!({"do": "twice"}), DOMAIN).await.unwrap(), DOMAIN);
         shim.log_line("hook worker failed").await;
@@ -194,8 +196,8 @@ async fn answering_twice_costs_the_worker_and_no_call() {
 }
 
 #[tokio::test]
-async fn text_on_standard_output_is_skipped_and_logged_without_documents() {
-    let mut shim = Shim::persistent("--start print", &[]).await;
+async fn text_on_stdout_is_skipped_and_logged_without_documents() {
+    let mut shim = Shim::persistent("--start print").start().await;
     let vmi = json!({"do": "print", "text": "the domain is <domain>secret</domain>\n"});
     assert_eq!(shim.define(&vmi, DOMAIN).await.unwrap(), DOMAIN);
     let is_skip = |line: &&Value| line["msg"].as_str().is_some_and(|it| it.starts_with("skipped"));
@@ -209,12 +211,12 @@ async fn text_on_standard_output_is_skipped_and_logged_without_documents() {
         (line["bytes"].as_u64(), line["text"].as_str()),
         (Some(38), Some("\"the domain is \""))
     );
-    assert!(!shim.log_text().contains("secret"));
+    shim.assert_not_logged("secret");
 }
 
 #[tokio::test]
 async fn log_notifications_become_log_lines() {
-    let mut shim = Shim::persistent("", &["--log-level", "debug"]).await;
+    let mut shim = Shim::persistent("").args(["--log-level", "debug"]).start().await;
     let lines: Vec<_> = ["debug", "info", "warning", "error", "shout"]
         .iter()
         .map(|level| json!({"level": level, "message": format!("a line of level {level}")}))
@@ -237,9 +239,9 @@ async fn log_notifications_become_log_lines() {
 }
 
 #[tokio::test]
-async fn standard_error_is_drained_whatever_stands_in_it() {
-    let mut shim = Shim::persistent("", &[]).await;
-    // One line of 1 MB, then a last one without an end.
+async fn stderr_is_drained_regardless_of_its_contents() {
+    let mut shim = Shim::persistent("").start().await;
+    // One line of 1 MB, without a line break before the next call.
     let vmi = json!({"do": "stderr", "text": "0123456789", "times": 100_000});
     shim.define(&vmi, DOMAIN).await.unwrap();
     let vmi = json!({"do": "stderr", "text": "\nlast line\n"});
@@ -254,42 +256,32 @@ async fn standard_error_is_drained_whatever_stands_in_it() {
 
 #[tokio::test]
 async fn a_request_from_a_worker_gets_an_error() {
-    let shim = Shim::persistent("", &[]).await;
+    let shim = Shim::persistent("").start().await;
     let reply = comment(&shim.define(&json!({"do": "ask"}), DOMAIN).await.unwrap());
     assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!("q-1"), &json!(-32601)));
 }
 
 #[tokio::test]
-async fn calls_run_at_once_up_to_the_number_of_workers() {
-    let shim = Shim::persistent("", &["--max-workers", "3"]).await;
-    assert_eq!(meet(&shim, 3).await, 3, "three workers for three calls");
+async fn as_many_calls_run_at_once_as_there_are_workers() {
+    let shim = Shim::persistent("").args(["--max-workers", "3"]).start().await;
+    assert_eq!(processes_of(&shim, 3).await, 3, "three workers for three calls");
 }
 
 #[tokio::test]
 async fn one_worker_that_declares_concurrency_runs_calls_at_once() {
-    let shim = Shim::persistent("--concurrency 3", &[]).await;
-    assert_eq!(meet(&shim, 3).await, 1, "one worker for three calls");
+    let shim = Shim::persistent("--concurrency 3").start().await;
+    assert_eq!(processes_of(&shim, 3).await, 1, "one worker for three calls");
 }
 
-/// Starts calls that end only when all of them run, and returns how many processes ran them.
-async fn meet(shim: &Shim, count: usize) -> usize {
-    let meetings: Vec<_> = (0..count)
-        .map(|number| Meeting::new(shim.dir.path().join(format!("fifo-{number}"))))
-        .collect();
-    let mut calls = Vec::new();
-    for meeting in &meetings {
-        let vmi = json!({"do": "meet", "path": meeting.0}).to_string();
-        let client = shim.dial().await;
-        calls.push(tokio::spawn(async move { client.define("v1alpha3", vmi, DOMAIN).await }));
+/// Puts calls in flight at the same time, and returns the number of processes that ran them.
+async fn processes_of(shim: &Shim, calls: usize) -> usize {
+    let mut in_flight = Vec::new();
+    for _ in 0..calls {
+        in_flight.push(shim.call_in_flight().await);
     }
-    let mut joined = Vec::new();
-    for meeting in &meetings {
-        joined.push(meeting.joined().await);
-    }
-    drop(joined);
-    let mut pids = std::collections::BTreeSet::new();
-    for call in calls {
-        pids.insert(comment(&call.await.unwrap().unwrap()).as_u64().unwrap());
+    let mut pids = BTreeSet::new();
+    for call in in_flight {
+        pids.insert(comment(&call.finish().await.unwrap()).as_u64().unwrap());
     }
     pids.len()
 }
@@ -297,41 +289,37 @@ async fn meet(shim: &Shim, count: usize) -> usize {
 #[tokio::test]
 async fn a_call_beyond_the_queue_is_refused_at_once() {
     let args = ["--max-workers", "1", "--queue-limit", "0"];
-    let shim = Shim::persistent("", &args).await;
+    let shim = Shim::persistent("").args(args).start().await;
     shim.still_works().await;
-    let meeting = Meeting::new(shim.dir.path().join("fifo"));
-    let (client, vmi) = (shim.dial().await, json!({"do": "meet", "path": meeting.0}).to_string());
-    let busy = tokio::spawn(async move { client.define("v1alpha3", vmi, DOMAIN).await });
-    let joined = meeting.joined().await;
+    let busy = shim.call_in_flight().await;
     let status = shim.fails(&json!({})).await;
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains("--queue-limit"), "{status:?}");
-    drop(joined);
-    busy.await.unwrap().unwrap();
+    busy.finish().await.unwrap();
     shim.still_works().await;
 }
 
 #[tokio::test]
-async fn a_worker_that_asks_on_and_on_is_ended() {
-    let shim = Shim::persistent("", &[]).await;
-    let status = shim.fails(&json!({"do": "ask on"})).await;
+async fn a_worker_that_never_stops_sending_requests_is_stopped() {
+    let shim = Shim::persistent("").start().await;
+    let status = shim.fails(&json!({"do": "keep asking"})).await;
     assert_eq!(status.code(), Code::Internal);
     assert!(status.message().contains("it sends requests and does not read"), "{status:?}");
     shim.still_works().await;
 }
 
 #[tokio::test]
-async fn a_worker_that_closes_its_standard_input_is_found_out_before_the_deadline() {
-    let shim = Shim::persistent("--start deaf", &[]).await;
+async fn a_worker_that_closes_its_stdin_is_detected_before_the_deadline() {
+    let shim = Shim::persistent("--start close-stdin").start().await;
     let status = shim.fails(&json!({})).await;
     assert_eq!(status.code(), Code::Internal, "{status:?}");
     assert!(status.message().contains("closed its stdin"), "{status:?}");
 }
 
 #[tokio::test]
-async fn a_log_line_or_message_that_cannot_be_read_costs_nothing_but_itself() {
-    let mut shim = Shim::persistent("", &[]).await;
-    // What Python makes of a byte that is no text.
+async fn a_log_line_or_message_that_cannot_be_decoded_fails_nothing_else() {
+    let mut shim = Shim::persistent("").start().await;
+    // A byte that is not UTF-8, as Python's JSON encoder writes it.
     let frame = |json: &str| {
         let length = u32::try_from(json.len()).unwrap().to_be_bytes();
         let bytes = length.iter().chain(json.as_bytes());
@@ -344,12 +332,12 @@ async fn a_log_line_or_message_that_cannot_be_read_costs_nothing_but_itself() {
     assert!(status.message().ends_with("(a message that cannot be read)"), "{status:?}");
     let line = shim.log_line("a log line is not JSON").await;
     assert_eq!(line["level"], "warning");
-    assert!(!shim.log_text().contains("secret"));
+    shim.assert_not_logged("secret");
 }
 
 #[tokio::test]
-async fn a_message_without_end_is_cut() {
-    let mut shim = Shim::persistent("", &[]).await;
+async fn a_very_long_message_is_truncated() {
+    let mut shim = Shim::persistent("").start().await;
     let error = json!({"code": -32000, "message": "long ".repeat(100_000)});
     let status = shim.fails(&json!({"do": "error", "error": error})).await;
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -359,8 +347,8 @@ async fn a_message_without_end_is_cut() {
 }
 
 #[tokio::test]
-async fn an_error_holds_no_lines_of_earlier_calls() {
-    let mut shim = Shim::persistent("", &[]).await;
+async fn an_error_contains_no_lines_of_earlier_calls() {
+    let mut shim = Shim::persistent("").start().await;
     shim.define(&json!({"do": "stderr", "text": "about another VM\n"}), DOMAIN).await.unwrap();
     shim.log_line("about another VM").await;
     let status = shim.hangs().await;
@@ -369,12 +357,12 @@ async fn an_error_holds_no_lines_of_earlier_calls() {
 }
 
 #[tokio::test]
-async fn a_worker_that_hangs_is_ended_at_the_deadline_and_replaced() {
+async fn a_worker_that_hangs_is_stopped_at_the_deadline_and_replaced() {
     let args = ["--max-workers", "1", "--kill-grace", "100ms"];
-    let mut shim = Shim::persistent("", &args).await;
+    let mut shim = Shim::persistent("").args(args).start().await;
     let about = comment(&shim.define(&json!({"do": "about"}), DOMAIN).await.unwrap());
     let status = shim.hangs().await;
-    // Before the caller itself gives up, which would leave it without a word of explanation.
+    // Before the caller's own deadline, after which it would not see an explanation.
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("did not answer within 0.9 s"), "{status:?}");
     assert!(status.message().ends_with("stderr:\nhanging"), "{status:?}");
@@ -386,28 +374,30 @@ async fn a_worker_that_hangs_is_ended_at_the_deadline_and_replaced() {
 }
 
 #[tokio::test]
-async fn the_shims_own_limit_counts_where_it_is_shorter() {
-    let shim = Shim::persistent("", &["--call-timeout", "700ms", "--kill-grace", "100ms"]).await;
+async fn the_shims_own_limit_applies_if_it_is_shorter() {
+    let shim = Shim::persistent("")
+        .args(["--call-timeout", "700ms", "--kill-grace", "100ms"])
+        .start()
+        .await;
     let status = shim.fails(&json!({"do": "hang"})).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("did not answer within 0.7 s"), "{status:?}");
 }
 
 #[tokio::test]
-async fn a_process_that_a_dead_worker_leaves_behind_holds_nothing_up() {
-    let mut shim = Shim::persistent("", &[]).await;
+async fn a_process_that_a_dead_worker_leaves_behind_delays_nothing() {
+    let mut shim = Shim::persistent("").start().await;
     let status = shim.fails(&json!({"do": "orphan", "status": 4})).await;
     assert!(status.message().contains("exited with status 4"), "{status:?}");
     shim.still_works().await;
     let line = shim.log_line("orphan ").await;
     let orphan: u64 = line["msg"].as_str().unwrap()["orphan ".len()..].parse().unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{orphan}/stat"));
-    assert!(stat.is_err() || stat.unwrap().contains(") Z "), "its group was ended with it");
+    assert!(gone(orphan), "its process group was killed");
 }
 
 #[tokio::test]
-async fn a_worker_that_does_not_come_up_ends_the_shim_and_says_how() {
-    for (args, more, expected) in [
+async fn if_its_worker_does_not_start_the_shim_exits_and_says_why() {
+    for (worker_args, start_timeout, expected) in [
         ("--start exit", "60s", "exited with status 7 before it answered initialize"),
         ("--start hang", "300ms", "did not answer initialize within 300ms (--start-timeout)"),
         ("--start garbage", "60s", "broke the worker protocol: a message is not JSON"),
@@ -422,31 +412,20 @@ async fn a_worker_that_does_not_come_up_ends_the_shim_and_says_how() {
             "the value of capabilities that it declares is JSON, but has the wrong",
         ),
     ] {
-        let worker = worker(args);
-        let args = [
-            "--mode",
-            "persistent",
-            "--worker",
-            &worker,
-            "--start-timeout",
-            more,
-            "--kill-grace",
-            "1s",
-        ];
-        let mut shim = Shim::spawn(&args, |_, _| {});
-        assert_eq!(shim.ended().await.code(), Some(1), "{worker}");
-        let text = shim.log_text();
-        assert!(text.contains("cannot start hook worker: /") && text.contains(expected), "{text}");
+        let args = ["--start-timeout", start_timeout, "--kill-grace", "1s"];
+        let mut shim = Shim::persistent(worker_args).args(args).spawn();
+        assert_eq!(shim.exited().await.code(), Some(1), "{worker_args}");
+        shim.assert_logged("cannot start hook worker: /");
+        shim.assert_logged(expected);
         assert!(shim.sockets().is_empty());
     }
 }
 
 #[tokio::test]
-async fn a_start_failure_shows_what_the_worker_said() {
-    let worker = worker("--start exit");
-    let mut shim = Shim::spawn(&["--mode", "persistent", "--worker", &worker], |_, _| {});
-    shim.ended().await;
-    assert!(shim.log_text().contains("no configuration file"), "{}", shim.log_text());
+async fn a_failed_start_shows_the_last_lines_of_the_workers_stderr() {
+    let mut shim = Shim::persistent("--start exit").spawn();
+    shim.exited().await;
+    shim.assert_logged("no configuration file");
     for (worker, expected) in [
         (
             "no-such-program",
@@ -458,30 +437,29 @@ async fn a_start_failure_shows_what_the_worker_said() {
         ("'open quote", "a quote is not closed"),
         (" ", "--worker is empty"),
     ] {
-        let mut shim = Shim::spawn(&["--mode", "persistent", "--worker", worker], |_, _| {});
-        assert_eq!(shim.ended().await.code(), Some(1), "{worker}");
-        assert!(shim.log_text().contains(expected), "{worker} gives {}", shim.log_text());
+        let mut shim = Shim::worker(worker).spawn();
+        assert_eq!(shim.exited().await.code(), Some(1), "{worker}");
+        shim.assert_logged(expected);
     }
 }
 
 #[tokio::test]
 async fn without_any_worker_it_says_how_to_name_one() {
-    let mut shim = Shim::spawn(&["--mode", "persistent"], |command, _| {
-        command.env("PATH", "/nonexistent");
-    });
-    assert_eq!(shim.ended().await.code(), Some(1));
-    assert!(shim.log_text().contains("--worker 'python3 /hooks/h.py'"), "{}", shim.log_text());
-    let mut shim = Shim::spawn(&["--worker", "true"], |_, _| {});
-    assert_eq!(shim.ended().await.code(), Some(1));
-    assert!(shim.log_text().contains("a worker needs --mode persistent"), "{}", shim.log_text());
+    let builder = Shim::builder().args(["--mode", "persistent"]);
+    let mut shim = builder.env("PATH", "/nonexistent").spawn();
+    assert_eq!(shim.exited().await.code(), Some(1));
+    shim.assert_logged("--worker 'python3 /hooks/h.py'");
+    let mut shim = Shim::builder().args(["--worker", "true"]).spawn();
+    assert_eq!(shim.exited().await.code(), Some(1));
+    shim.assert_logged("a worker needs --mode persistent");
 }
 
 #[tokio::test]
-async fn workers_are_told_to_stop_by_end_of_file() {
-    let mut shim = Shim::persistent("", &[]).await;
+async fn workers_are_stopped_by_closing_their_stdin() {
+    let mut shim = Shim::persistent("").start().await;
     let about = comment(&shim.define(&json!({"do": "about"}), DOMAIN).await.unwrap());
-    shim.signal(nix::sys::signal::Signal::SIGTERM);
+    shim.signal(Signal::SIGTERM);
     shim.log_line("end of file").await;
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(shim.exited().await.code(), Some(0));
     assert!(!exists(about["pid"].as_u64().unwrap()));
 }

@@ -1,48 +1,34 @@
-//! The Plugins API: the same hooks, called by other services.
+//! The Plugins API: the same hooks, called through other services.
 
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::{DOMAIN, PYTHON, Shim, file, path_with, script};
+use crate::support::{DOMAIN, PYTHON, Shim, ShimBuilder, comment, read, worker};
 
-/// An argv-style hook that leaves a file behind, whatever it is called for.
+/// An argv-style hook that creates a file, for any hook point.
 const MARK: &str = "#!/bin/sh\ntouch \"$MARK\"\n";
 
-/// Starts exec mode with these programs.
-async fn exec(scripts: &[(&str, &str)], args: &[&str]) -> Shim {
-    Shim::plugin(args, |command, dir| {
-        for (name, text) in scripts {
-            script(&dir.join("bin"), name, text);
-        }
-        command.env("PATH", path_with(&dir.join("bin"))).env("MARK", dir.join("mark"));
-        // Of the shim's own environment, this means nothing to a hook.
-        command.env("KUBEVIRT_HOOK_CONTEXT", "Elsewhere");
-    })
-    .await
+/// Exec mode with these programs, behind the Plugins API.
+fn exec(programs: &[(&str, &str)]) -> ShimBuilder {
+    let builder = Shim::builder().plugin();
+    let mark = builder.dir().join("mark");
+    // A hook must not see this variable of the shim's own environment.
+    let builder = builder.env("MARK", mark).env("KUBEVIRT_HOOK_CONTEXT", "Elsewhere");
+    programs.iter().fold(builder, |builder, (name, text)| builder.program(name, text))
 }
 
-/// One file with a hook of each kind, behind both APIs: in exec mode by its names, in persistent mode
-/// as a worker.
+/// One file with a hook of each kind, behind both APIs: as programs in exec mode, and as a worker in
+/// persistent mode.
 async fn every_hook() -> [Shim; 2] {
-    let file = file("tests/fixtures/every_hook.py");
-    let version = ["--version", "v1alpha3"];
-    let in_path = Shim::plugin(&version, |command, dir| {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let text = text.replace("/usr/bin/env python3", &PYTHON);
-        for name in ["onDefineDomain", "preCloudInitIso", "preVMStart"] {
-            script(&dir.join("bin"), name, &text);
-        }
-        command.env("PATH", path_with(&dir.join("bin")));
-    });
-    let worker = format!("{} '{}'", *PYTHON, file.display());
-    let persistent = ["--mode", "persistent", "--worker", &worker];
-    let args = [&version[..], &persistent].concat();
-    let worker = Shim::plugin(&args, |_, _| {});
-    [in_path.await, worker.await]
+    let text = read("tests/fixtures/every_hook.py").replace("/usr/bin/env python3", &PYTHON);
+    let in_path = Shim::builder().both_apis().program("onDefineDomain", &text);
+    let in_path = in_path.program("preCloudInitIso", &text).program("preVMStart", &text);
+    let worker = Shim::builder().both_apis().program("every_hook", &text).worker("every_hook");
+    [in_path.start().await, worker.start().await]
 }
 
 #[tokio::test]
-async fn one_hook_file_answers_both_apis_in_both_modes() {
+async fn one_hook_file_serves_both_apis_in_both_modes() {
     let vmi = json!({});
     let with = |context: &str| DOMAIN.replace("</domain>", &format!("<!-- {context} --></domain>"));
     for mut shim in every_hook().await {
@@ -60,7 +46,7 @@ async fn one_hook_file_answers_both_apis_in_both_modes() {
         plugin.node_hook("PreVMStart", &vmi).await.unwrap();
         shim.log_line("ExecuteNodeHook method has been called").await;
         shim.log_line("preVMStart for None").await;
-        // No hook of one API is offered by the other.
+        // Each API offers its own hooks only.
         let offered = legacy.info().await.hook_points;
         let offered: Vec<_> = offered.iter().map(|point| point.name.as_str()).collect();
         assert_eq!(offered, ["OnDefineDomain", "PreCloudInitIso", "Shutdown"]);
@@ -69,23 +55,23 @@ async fn one_hook_file_answers_both_apis_in_both_modes() {
 }
 
 #[tokio::test]
-async fn what_is_no_served_node_hook_is_unimplemented_and_runs_nothing() {
+async fn a_name_that_is_not_a_served_node_hook_is_unimplemented_and_runs_nothing() {
     let marks = ["kill", "Kill", "sh", "onDefineDomain", "preCloudInitIso", "initialize"];
     let marks: Vec<_> = marks.into_iter().map(|name| (name, MARK)).collect();
-    let worker = Shim::plugin_worker("--hooks onDefineDomain,preVMStop", &[]);
+    let worker = Shim::persistent("--hooks onDefineDomain,preVMStop").plugin().start();
     let long = "A".repeat(5000);
-    for shim in [exec(&marks, &[]).await, worker.await] {
+    for shim in [exec(&marks).start().await, worker.await] {
         let plugin = shim.dial_plugin().await;
         for point in ["Kill", "kill", "../../bin/sh", "OnDefineDomain", "PreCloudInitIso", "", "É"]
             .into_iter()
             .chain(["Initialize", "PreVMStart", "$/log", "a b", "A\0", &long])
         {
-            // What the VMI would have the worker do is told to nobody.
+            // The worker would be killed if it saw this VMI.
             let status = plugin.node_hook(point, &json!({"do": "kill"})).await.unwrap_err();
             assert_eq!(status.code(), Code::Unimplemented, "{point:?}: {status:?}");
             assert!(status.message().contains("is not served here"), "{point:?}: {status:?}");
             assert!(status.message().len() < 300, "{status:?}");
-            // What is a word, and still no node hook's, is told why.
+            // Some words are never node hooks, and the caller sees why.
             if point == "OnDefineDomain" {
                 let why = "and none of OnDefineDomain, PreCloudInitIso and Initialize";
                 assert!(status.message().ends_with(why), "{status:?}");
@@ -96,11 +82,11 @@ async fn what_is_no_served_node_hook_is_unimplemented_and_runs_nothing() {
 }
 
 #[tokio::test]
-async fn a_node_hooks_program_gets_the_vm_and_the_node_and_its_status_is_the_answer() {
+async fn the_program_of_a_node_hook_gets_the_vm_and_the_node_and_its_status_is_the_answer() {
     let show = "#!/bin/sh\necho \"$# $1 $2 $3 $4 in=$(cat) for=$KUBEVIRT_HOOK_CONTEXT.\" >&2\n\
                 yes | head -c 20000000\n";
     let fail = "#!/bin/sh\necho 'no memory may be locked' >&2\nexit 7\n";
-    let mut shim = exec(&[("preVMStart", show), ("postVMStop", fail)], &[]).await;
+    let mut shim = exec(&[("preVMStart", show), ("postVMStop", fail)]).start().await;
     let plugin = shim.dial_plugin().await;
     plugin.node_hook("PreVMStart", &json!({"a": 1})).await.unwrap();
     shim.log_line("4 --vmi {\"a\":1} --node node01 in= for=.").await;
@@ -117,18 +103,18 @@ async fn a_node_hooks_program_gets_the_vm_and_the_node_and_its_status_is_the_ans
 }
 
 #[tokio::test]
-async fn a_domain_hooks_program_is_told_why_it_is_called() {
+async fn the_program_of_a_domain_hook_gets_the_context_of_the_call() {
     let show = "#!/bin/sh\nprintf '<domain><!-- \"%s\" --></domain>' \"$KUBEVIRT_HOOK_CONTEXT\"\n";
-    let shim = exec(&[("onDefineDomain", show)], &["--version", "v1alpha2"]).await;
+    let shim = exec(&[("onDefineDomain", show)]).version("v1alpha2").start().await;
     let (legacy, plugin) = (shim.dial().await, shim.dial_plugin().await);
     let shown = plugin.mutate("libvirt", &json!({}), DOMAIN, Some("MigrationSource")).await;
-    assert_eq!(crate::support::comment(&shown.unwrap()), "MigrationSource");
+    assert_eq!(comment(&shown.unwrap()), "MigrationSource");
     for shown in [
         plugin.mutate("libvirt", &json!({}), DOMAIN, Some("")).await,
         plugin.mutate("libvirt", &json!({}), DOMAIN, None).await,
         legacy.define("v1alpha2", "{}", DOMAIN).await,
     ] {
-        assert_eq!(crate::support::comment(&shown.unwrap()), "");
+        assert_eq!(comment(&shown.unwrap()), "");
     }
     for (context, expected) in [("a\0b", "contains a NUL character"), (&"x".repeat(64), "64 bytes")]
     {
@@ -139,8 +125,9 @@ async fn a_domain_hooks_program_is_told_why_it_is_called() {
 }
 
 #[tokio::test]
-async fn a_worker_gets_the_node_and_why_it_is_called() {
-    let mut shim = Shim::plugin_worker("--hooks onDefineDomain,preVMStart,later1", &[]).await;
+async fn a_worker_gets_the_node_and_the_context_of_the_call() {
+    let mut shim =
+        Shim::persistent("--hooks onDefineDomain,preVMStart,later1").plugin().start().await;
     let (plugin, show) = (shim.dial_plugin().await, json!({"do": "show"}));
     plugin.node_hook("PreVMStart", &show).await.unwrap();
     let line = shim.log_line("preVMStart").await;
@@ -151,7 +138,7 @@ async fn a_worker_gets_the_node_and_why_it_is_called() {
         (&shown["nodeName"], &shown["invocation"]["context"]),
         (&"node01".into(), &Value::Null)
     );
-    // KubeVirt may add hook points: what the worker declares is served.
+    // KubeVirt may add hook points: every hook that the worker declares is served.
     plugin.node_hook("Later1", &show).await.unwrap();
     shim.log_line("later1").await;
     plugin.mutate("libvirt", &show, DOMAIN, Some("MigrationTarget")).await.unwrap();
@@ -161,8 +148,8 @@ async fn a_worker_gets_the_node_and_why_it_is_called() {
 }
 
 #[tokio::test]
-async fn domains_of_another_type_come_back_as_they_are() {
-    let mut shim = Shim::plugin_worker("", &[]).await;
+async fn domains_of_another_type_come_back_unchanged() {
+    let mut shim = Shim::persistent("").plugin().start().await;
     let plugin = shim.dial_plugin().await;
     for domain_type in ["", "Libvirt", "cloud-hypervisor"] {
         let answer = plugin.mutate(domain_type, &json!({"do": "kill"}), "{ no XML", None).await;
@@ -172,9 +159,9 @@ async fn domains_of_another_type_come_back_as_they_are() {
 }
 
 #[tokio::test]
-async fn hook_points_that_come_later_are_programs_if_they_are_named() {
+async fn an_option_names_node_hooks_that_kubevirt_adds_later() {
     let programs = [("preVMSnapshot", "#!/bin/sh\n"), ("postVMSnapshot", MARK)];
-    let shim = exec(&programs, &["--node-hooks", "PreVMSnapshot"]).await;
+    let shim = exec(&programs).args(["--node-hooks", "PreVMSnapshot"]).start().await;
     let plugin = shim.dial_plugin().await;
     plugin.node_hook("PreVMSnapshot", &json!({})).await.unwrap();
     let status = plugin.node_hook("PostVMSnapshot", &json!({})).await.unwrap_err();
@@ -186,32 +173,30 @@ async fn hook_points_that_come_later_are_programs_if_they_are_named() {
         ("onDefineDomain", "is not a node hook"),
         ("../sh", "is not a node hook"),
     ] {
-        let mut shim = Shim::spawn(&["--node-hooks", names], |command, dir| {
-            script(&dir.join("bin"), "preVMSnapshot", MARK);
-            command.env("PATH", path_with(&dir.join("bin")));
-        });
+        let builder = Shim::builder().program("preVMSnapshot", MARK);
+        let mut shim = builder.args(["--node-hooks", names]).spawn();
         shim.log_line(expected).await;
-        assert!(!shim.ended().await.success());
+        assert!(!shim.exited().await.success());
     }
-    // Workers in $PATH are found by such names too.
-    let worker = crate::support::worker("--hooks preVMSnapshot");
-    let text = format!("#!/bin/sh\nexec {worker}\n");
+    // Workers in $PATH are found by such names as well.
+    let text = format!("#!/bin/sh\nexec {}\n", worker("--hooks preVMSnapshot"));
     let args = ["--mode", "persistent", "--node-hooks", "preVMSnapshot"];
-    let shim = exec(&[("preVMSnapshot", &text)], &args).await;
+    let shim = exec(&[("preVMSnapshot", &text)]).args(args).start().await;
     shim.dial_plugin().await.node_hook("PreVMSnapshot", &json!({})).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_node_hook_is_tried_again_only_if_its_worker_says_so() {
+async fn a_node_hook_is_retried_only_if_its_worker_allows_it() {
     let args = ["--log-level", "debug"];
-    let mut shim = Shim::plugin_worker("--hooks onDefineDomain,preVMStart", &args).await;
+    let mut shim =
+        Shim::persistent("--hooks onDefineDomain,preVMStart").plugin().args(args).start().await;
     let plugin = shim.dial_plugin().await;
     let status = plugin.node_hook("PreVMStart", &json!({"do": "exit at first"})).await.unwrap_err();
     assert_eq!(status.code(), Code::Internal, "{status:?}");
     assert!(status.message().contains("exited with status 3"), "{status:?}");
-    // A domain hook is.
+    // A domain hook is always retried.
     let answer = plugin.mutate("libvirt", &json!({"do": "exit at first"}), DOMAIN, None).await;
-    assert_eq!(crate::support::comment(&answer.unwrap())["attempt"], 2);
+    assert_eq!(comment(&answer.unwrap())["attempt"], 2);
     plugin.node_hook("PreVMStart", &json!({"do": "retryable at first"})).await.unwrap();
     shim.log_line("asked").await;
     let refusal = json!({"code": -32000, "message": "the node is full"});
@@ -223,23 +208,23 @@ async fn a_node_hook_is_tried_again_only_if_its_worker_says_so() {
 
 #[tokio::test]
 async fn each_socket_serves_its_own_api() {
-    let shim = Shim::plugin_worker("", &["--version", "v1alpha3"]).await;
+    let shim = Shim::persistent("").both_apis().start().await;
     let (legacy, plugin) = (shim.dial().await, shim.dial_plugin().await);
     let status = plugin.define("v1alpha3", "{}", DOMAIN).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(plugin.shutdown().await.unwrap_err().code(), Code::Unimplemented);
     let status = legacy.mutate("libvirt", &json!({}), DOMAIN, None).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    let alone = Shim::plugin_worker("", &[]).await;
+    let alone = Shim::persistent("").plugin().start().await;
     assert!(alone.sockets().is_empty());
 }
 
 #[tokio::test]
-async fn shutdown_ends_both_sockets() {
-    let mut shim = Shim::plugin_worker("", &["--version", "v1alpha3"]).await;
+async fn a_shutdown_removes_both_sockets() {
+    let mut shim = Shim::persistent("").both_apis().start().await;
     let (legacy, plugin) = (shim.socket(), shim.plugin_socket());
     assert!(legacy.exists() && plugin.exists());
     shim.dial().await.shutdown().await.unwrap();
-    assert_eq!(shim.ended().await.code(), Some(0));
+    assert_eq!(shim.exited().await.code(), Some(0));
     assert!(!legacy.exists() && !plugin.exists());
 }

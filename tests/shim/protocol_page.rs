@@ -1,15 +1,17 @@
-//! The examples of `protocol.md`, read out of the file and run: against the shim, whose messages
-//! must look like the page's, and against the worker that is written from the page.
+//! Runs the examples of `protocol.md`: against the shim, whose messages must look like the page's, and
+//! against a worker that was written from the page.
 
-use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Shim, file};
+use serde_json::{Value, json};
+
+use crate::support::{PYTHON, Shim, file, read};
 
 /// The blocks of one kind, in order.
 fn blocks(kind: &str) -> Vec<String> {
-    let page = std::fs::read_to_string(file("protocol.md")).unwrap();
+    let page = read("protocol.md");
     let fence = format!("```{kind}\n");
     let parts = page.split(&fence).skip(1);
     parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
@@ -47,20 +49,23 @@ fn renumbered(mut message: Value, id: u64) -> Value {
     message
 }
 
-/// Starts a shim whose worker follows the page.
-async fn follow(pairs: &[[Value; 2]]) -> (tempfile::TempDir, Shim) {
-    let dir = tempfile::tempdir().unwrap();
-    let script = dir.path().join("script.json");
+/// The command of a worker that expects these requests and sends these answers.
+fn page_worker(dir: &Path, pairs: &[[Value; 2]]) -> String {
+    let script = dir.join("script.json");
     std::fs::write(&script, json!(pairs).to_string()).unwrap();
     let page = file("tests/fixtures/page.py");
-    let worker = format!("python3 '{}' '{}'", page.display(), script.display());
-    let args = ["--version", "v1alpha3", "--mode", "persistent", "--worker", &worker];
-    let shim = Shim::plugin(&args, |_, _| {}).await;
-    (dir, shim)
+    format!("{} -IS '{}' '{}'", *PYTHON, page.display(), script.display())
+}
+
+/// Starts a shim whose worker follows the page.
+async fn follow(pairs: &[[Value; 2]]) -> Shim {
+    let builder = Shim::builder().both_apis();
+    let worker = page_worker(builder.dir(), pairs);
+    builder.worker(&worker).start().await
 }
 
 #[tokio::test]
-async fn the_shim_speaks_as_the_page_says() {
+async fn the_shim_sends_what_the_page_says() {
     let page = messages();
     let initialize = request(&page, "initialize", false);
     let define = request(&page, "onDefineDomain", false);
@@ -78,7 +83,7 @@ async fn the_shim_speaks_as_the_page_says() {
             find(&page, |message| message["id"] == 6 && message["result"] == json!({})),
         ],
     ];
-    let (_dir, mut shim) = follow(&pairs).await;
+    let mut shim = follow(&pairs).await;
     let (vmi, domain) = (&define["params"]["vmi"], define["params"]["domain"].as_str().unwrap());
     let answer = shim.define(vmi, domain).await.unwrap();
     assert_eq!(answer, result(&page, "domain")["result"]["domain"]);
@@ -92,12 +97,12 @@ async fn the_shim_speaks_as_the_page_says() {
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
     assert!(status.message().contains(refusal["error"]["message"].as_str().unwrap()));
     let node = node_hook["params"]["nodeName"].as_str().unwrap();
-    assert_eq!(node, "node01", "the name that tests have");
+    assert_eq!(node, "node01", "the node name of these tests");
     shim.dial_plugin().await.node_hook("PreVMStart", vmi).await.unwrap();
-    // Ends with an assertion if the shim has said more than the page has.
+    // The worker fails with an assertion if the shim sends more than the page has.
     shim.dial().await.shutdown().await.unwrap();
-    assert_eq!(shim.ended().await.code(), Some(0));
-    assert!(!shim.log_text().contains("AssertionError"), "{}", shim.log_text());
+    assert_eq!(shim.exited().await.code(), Some(0));
+    shim.assert_not_logged("AssertionError");
 }
 
 #[tokio::test]
@@ -110,7 +115,7 @@ async fn the_shim_attaches_as_the_page_says() {
         message["result"].is_object() && message.get("attachments").is_some()
     });
     let pairs = [[request(&page, "initialize", false), declared], [define.clone(), answer]];
-    let (_dir, shim) = follow(&pairs).await;
+    let shim = follow(&pairs).await;
     let domain = "<domain><name>vm1</name></domain>";
     let answer = shim.define(&define["params"]["vmi"], domain).await.unwrap();
     assert_eq!(answer, "<domain><name>vm1</name><!-- attached --></domain>");
@@ -121,43 +126,38 @@ async fn the_shim_reads_the_pages_log_line_and_its_refusal_of_all_versions() {
     let page = messages();
     let log = request(&page, "$/log", false);
     let line = &log["params"];
-    let mut shim = Shim::persistent("", &[]).await;
+    let mut shim = Shim::persistent("").start().await;
     shim.define(&json!({"do": "log", "lines": [line]}), "<domain/>").await.unwrap();
     let logged = shim.log_line(line["message"].as_str().unwrap()).await;
     assert_eq!((&logged["level"], &logged["call"]), (&line["level"], &line["id"]));
 
     let refusal = find(&page, |message| message["error"]["data"].get("protocolVersions").is_some());
-    let dir = tempfile::tempdir().unwrap();
-    let script = dir.path().join("script.json");
-    let pairs = [[request(&page, "initialize", false), refusal]];
-    std::fs::write(&script, json!(pairs).to_string()).unwrap();
-    let page = file("tests/fixtures/page.py");
-    let worker = format!("python3 '{}' '{}'", page.display(), script.display());
-    let mut shim = Shim::spawn(&["--mode", "persistent", "--worker", &worker], |_, _| {});
-    assert_eq!(shim.ended().await.code(), Some(1));
-    let text = shim.log_text();
-    assert!(text.contains("speaks protocol versions [2, 3], and this shim speaks [1]"), "{text}");
+    let builder = Shim::builder();
+    let worker = page_worker(builder.dir(), &[[request(&page, "initialize", false), refusal]]);
+    let mut shim = builder.worker(&worker).spawn();
+    assert_eq!(shim.exited().await.code(), Some(1));
+    shim.assert_logged("speaks protocol versions [2, 3], and this shim speaks [1]");
 }
 
 #[tokio::test]
 async fn the_shim_cancels_as_the_page_says() {
     let page = messages();
     let cancel = request(&page, "$/cancelRequest", false);
-    let mut shim = Shim::persistent("--cancel", &[]).await;
+    let mut shim = Shim::persistent("--cancel").start().await;
     let id = cancel["params"]["id"].as_u64().unwrap();
     for _ in 2..id {
         shim.define(&json!({}), "<domain/>").await.unwrap();
     }
     shim.hangs().await;
-    // What the fixture says of the params that it has read.
+    // The fixture logs the id that it has read.
     shim.log_line(&format!("cancelled {id}")).await;
 }
 
 #[test]
-fn the_worker_that_is_written_from_the_page_answers_it() {
+fn the_worker_that_was_written_from_the_page_answers_its_requests() {
     let page = messages();
     let bare = file("examples/python/bare.py");
-    let mut child = Command::new("python3")
+    let mut child = Command::new(&*PYTHON)
         .arg(bare)
         .env("KUBEVIRT_HOOK_PROTOCOL", "1")
         .stdin(Stdio::piped())
@@ -179,7 +179,7 @@ fn the_worker_that_is_written_from_the_page_answers_it() {
     drop(stdin);
     let mut output = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "end-of-file is the order to stop");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "it exits at end-of-file");
     let mut answers = Vec::new();
     while let Some((header, rest)) = output.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*header) as usize;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
+use tokio::net::UnixListener;
 use tokio::process::Command;
 
 use crate::has_perl;
@@ -149,7 +150,7 @@ async fn repeat_reports_percentiles() {
 
 #[tokio::test]
 async fn a_running_shim_can_be_called() {
-    let shim = Shim::persistent("", &["--version", "v1alpha2"]).await;
+    let shim = Shim::persistent("").version("v1alpha2").start().await;
     let dir = tempfile::tempdir().unwrap();
     let domain = dir.path().join("domain.xml");
     std::fs::write(&domain, DOMAIN).unwrap();
@@ -300,7 +301,7 @@ async fn node_hooks_and_contexts_can_be_tried() {
 
 #[tokio::test]
 async fn a_socket_of_the_other_api_is_reported() {
-    let shim = Shim::plugin(&["--version", "v1alpha3"], |_, _| {}).await;
+    let shim = Shim::builder().both_apis().start().await;
     let (legacy, plugin) = (shim.socket(), shim.plugin_socket());
     for (hook, socket, method) in [
         ("onDefineDomain", plugin, "kubevirt.hooks.info.Info/Info"),
@@ -338,4 +339,21 @@ async fn empty_variables_count_as_unset() {
         let output = output.await;
         assert!(output.status.success(), "{output:?}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_without_an_answer_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // As a shim does whose --allow-uid does not name the caller.
+    let refusing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let output = call(&["preVMStart", "--socket", path.to_str().unwrap()], |_| {}).await;
+    assert_eq!(output.status.code(), Some(1));
+    let report = text(&output.stderr);
+    let user = nix::unistd::geteuid();
+    let causes = format!("has stopped, or its --allow-uid does not name this user, {user}\n");
+    assert!(report.contains("closed the connection without an answer"), "{report}");
+    assert!(report.ends_with(&causes), "{report}");
+    refusing.abort();
 }

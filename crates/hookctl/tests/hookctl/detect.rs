@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::call::{call, text};
-use crate::support::{LIMIT, Meeting, example, file, hookctl, script, worker};
+use crate::support::{Gate, LIMIT, example, file, hookctl, script, worker};
 
 /// Set for hookctl, so that all processes that it leaves behind can be found.
 const RUN: &str = "HOOKCTL_TEST_RUN";
@@ -183,8 +183,8 @@ async fn an_interrupted_call_leaves_no_process_behind() {
         (&["--mode", "exec"], Signal::SIGINT),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let meeting = Meeting::new(dir.path().join("meeting"));
-        let behaviour = "echo noise >&2; setsid sleep 1000 & : <\"$MEETING\"; exec sleep 1000";
+        let gate = Gate::new(dir.path().join("gate"));
+        let behaviour = "echo noise >&2; setsid sleep 1000 & : <\"$GATE\"; exec sleep 1000";
         let hook = script(dir.path(), "hook", &format!("#!/bin/sh\n{behaviour}\n"));
         let run = unique();
         let child = Command::new(hookctl())
@@ -192,18 +192,18 @@ async fn an_interrupted_call_leaves_no_process_behind() {
             .args(mode)
             .arg("--")
             .arg(&hook)
-            .env("MEETING", &meeting.0)
+            .env("GATE", &gate.0)
             .env(RUN, &run)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let joined = meeting.joined().await;
+        let opener = gate.reached().await;
         let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
         #[expect(clippy::disallowed_methods, reason = "tests signal hookctl")]
         kill(pid, signal).unwrap();
-        drop(joined);
+        drop(opener);
         let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
         assert_eq!(output.status.code(), Some(1), "{mode:?} {signal}");
         assert_eq!(text(&output.stderr), "hookctl: interrupted\n", "{mode:?} {signal}");

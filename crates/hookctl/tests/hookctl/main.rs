@@ -3,8 +3,8 @@
 #![expect(clippy::disallowed_types, reason = "tests start processes themselves")]
 #![expect(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a test may panic")]
 
-#[path = "../../../../tests/shim/support.rs"]
-#[expect(dead_code, reason = "the shim's own tests use the rest")]
+#[path = "../../../../tests/shim/support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the tests of the shim use the rest")]
 mod support;
 
 mod call;
