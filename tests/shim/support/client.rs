@@ -126,12 +126,21 @@ impl Client {
         grpc.server_streaming(request, path, codec).await.unwrap().into_inner()
     }
 
-    /// Calls `ExecuteNodeHook` of the Plugins API.
+    /// Calls `ExecuteNodeHook` of the Plugins API, on the node `node01`.
     pub async fn node_hook(&self, hook_point: &str, vmi: &Value) -> Result<(), Status> {
+        self.node_hook_on("node01", hook_point, vmi).await
+    }
+
+    pub async fn node_hook_on(
+        &self,
+        node: &str,
+        hook_point: &str,
+        vmi: &Value,
+    ) -> Result<(), Status> {
         let request = ExecuteNodeHookRequest {
             hook_point: hook_point.to_owned(),
             vmi: vmi.to_string().into(),
-            node_context: Some(NodeContext { node_name: "node01".to_owned() }),
+            node_context: Some(NodeContext { node_name: node.to_owned() }),
         };
         let path = "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook";
         let ExecuteNodeHookResponse {} = self.unary(path, request, LIMIT).await?;

@@ -4,6 +4,7 @@
 mod call;
 mod client;
 mod process;
+mod programs;
 mod shim;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde_json::Value;
 pub use call::{Call, Gate, InFlight};
 pub use client::Client;
 pub use process::{children, descriptors, exists, gone, kill, stat, stat_fields};
+pub use programs::{Language, Mode, Program, go, perl, python, rust, shell};
 pub use shim::{Shim, ShimBuilder};
 
 /// Timeout for every wait: no test takes this long, but one that hangs must fail.
@@ -29,16 +31,6 @@ pub const ECHO: &str = "#!/bin/sh\nprintf '%s' \"$4\"\n";
 /// The program under test.
 pub fn binary() -> PathBuf {
     program("sidecar-shim")
-}
-
-/// The tool for authors of hooks.
-pub fn hookctl() -> PathBuf {
-    program("hookctl")
-}
-
-/// One of `examples/rust`, which `cargo test` builds.
-pub fn example(name: &str) -> String {
-    program(&format!("examples/{name}")).display().to_string()
 }
 
 /// A program of this workspace, which `cargo test` builds next to the tests.
@@ -122,4 +114,23 @@ pub fn comment(domain: &str) -> Value {
     let start = domain.find("<!-- ").unwrap() + 5;
     let end = domain.rfind(" -->").unwrap();
     serde_json::from_str(&domain[start..end]).unwrap()
+}
+
+/// Fails with both documents, one below the other, and the first line in which they differ.
+#[track_caller]
+pub fn assert_same_document(expected: &str, actual: &str, what: &str) {
+    if expected == actual {
+        return;
+    }
+    let lines = |text: &str| text.split_inclusive('\n').map(str::to_owned).collect::<Vec<_>>();
+    let (left, right) = (lines(expected), lines(actual));
+    let same = left.iter().zip(&right).take_while(|(left, right)| left == right).count();
+    let line = same + 1;
+    panic!(
+        "{what}: line {line} differs\n\
+         expected: {:?}\n  actual: {:?}\n\
+         ~~~~ expected ~~~~\n{expected}\n~~~~ actual ~~~~\n{actual}\n~~~~",
+        left.get(same),
+        right.get(same),
+    );
 }

@@ -6,8 +6,8 @@ use std::process::Output;
 use tokio::net::UnixListener;
 use tokio::process::Command;
 
-use crate::has_perl;
-use crate::support::{DOMAIN, Shim, example, file, hookctl, path_with, script, worker};
+use crate::support::{DOMAIN, Shim, file, path_with, perl, script, worker};
+use crate::{example, hookctl};
 
 const MANUFACTURER: &str = "Copper Lantern Works";
 
@@ -56,13 +56,13 @@ async fn every_example_sets_the_manufacturer_and_is_idempotent() {
     let (smbios, bare) = (file("examples/python/smbios.py"), file("examples/python/bare.py"));
     let (smbios, bare) = (smbios.to_str().unwrap(), bare.to_str().unwrap());
     let (rust, shell) = (example("smbios"), file("examples/shell/onDefineDomain"));
-    let perl = file("examples/perl/smbios.pl");
-    let perl = perl.to_str().unwrap();
-    let has_perl = has_perl("the worker in Perl");
+    let perl_script = file("examples/perl/smbios.pl");
+    let perl_script = perl_script.to_str().unwrap();
+    let has_perl = perl("smbios").is_some();
     for worker in [
         &["--mode", "persistent", "--", "python3", smbios][..],
         &["--mode", "persistent", "--", "python3", bare],
-        &["--mode", "persistent", "--", "perl", perl],
+        &["--mode", "persistent", "--", "perl", perl_script],
         &["--mode", "persistent", "--", &rust],
         &["--mode", "exec", "--", "python3", smbios],
         &["--mode", "exec", "--", &rust],

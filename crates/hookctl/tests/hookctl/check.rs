@@ -13,8 +13,10 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::has_perl;
-use crate::support::{LIMIT, PYTHON, children, example, file, hookctl};
+use crate::hookctl;
+use crate::support::{
+    LIMIT, Language, PYTHON, Program, children, file, go, perl, python, read, rust,
+};
 
 /// Maximum number of runs at once: they mostly wait.
 const RUNS_AT_ONCE: usize = 4;
@@ -35,18 +37,24 @@ const ANNOTATIONS: [(&str, &str); 5] = [
 const EXAMPLES: [&str; 6] =
     ["smbios", "boot_disk", "iommu", "qemu_arguments", "cloud_init", "memlock"];
 
-/// The commands of good workers.
-fn good_workers() -> Vec<Vec<String>> {
-    let at = |path: &str| file(path).display().to_string();
-    let python = |path: &str| vec![PYTHON.clone(), at(path)];
-    let mut workers = vec![
-        python("examples/python/bare.py"),
-        vec!["perl".to_owned(), at("examples/perl/smbios.pl")],
-        python("tests/fixtures/faulty.py"),
-        [python("tests/fixtures/faulty.py"), vec!["--plain".to_owned()]].concat(),
-    ];
-    workers.extend(EXAMPLES.map(|name| python(&format!("examples/python/{name}.py"))));
-    workers.extend(EXAMPLES.map(|name| vec![example(name)]));
+/// The optional parts of the protocol, whose checks are skipped for workers without them.
+const OPTIONAL: &[&str] = &["attachments", "cancel", "concurrency"];
+
+/// The commands of good workers, and which of [`OPTIONAL`] they may lack.
+fn good_workers() -> Vec<(Vec<String>, &'static [&'static str])> {
+    let without_sdk = [perl("smbios"), Some(python("bare"))].into_iter().flatten();
+    let go = ["smbios", "qemu_arguments"].into_iter().filter_map(go);
+    let others = EXAMPLES.map(python).into_iter().chain(EXAMPLES.map(rust));
+    let may_lack = |program: &Program| match program.language {
+        Language::Go => &["concurrency"],
+        _ => OPTIONAL,
+    };
+    let examples = without_sdk.chain(go).chain(others);
+    let mut workers: Vec<_> = examples.map(|it| (it.words.clone(), may_lack(&it))).collect();
+    let fixture = file("tests/fixtures/faulty.py").display().to_string();
+    let faultless = [PYTHON.clone(), "-IS".to_owned(), fixture];
+    workers.push(([&faultless[..], &["--plain".to_owned()]].concat(), OPTIONAL));
+    workers.push((faultless.to_vec(), OPTIONAL));
     workers
 }
 
@@ -144,17 +152,14 @@ fn with_status<'a>(report: &'a Value, status: &str) -> Vec<(&'a str, &'a str)> {
 #[tokio::test]
 async fn good_workers_pass() {
     let dir = tempfile::tempdir().unwrap();
-    let sample = std::fs::read(file("crates/hookctl/src/samples/vmi.json")).unwrap();
-    let mut vmi: Value = serde_json::from_slice(&sample).unwrap();
+    let mut vmi: Value =
+        serde_json::from_str(&read("crates/hookctl/src/samples/vmi.json")).unwrap();
     vmi["metadata"]["annotations"] = ANNOTATIONS.into_iter().collect();
     let vmi_file = dir.path().join("vmi.json").display().to_string();
     std::fs::write(&vmi_file, vmi.to_string()).unwrap();
     let permits = Arc::new(Semaphore::new(RUNS_AT_ONCE));
     let mut runs = JoinSet::new();
-    for words in good_workers() {
-        if words[0] == "perl" && !has_perl("the worker in Perl") {
-            continue;
-        }
+    for (words, may_lack) in good_workers() {
         let (permits, vmi_file) = (permits.clone(), vmi_file.clone());
         runs.spawn(async move {
             let _permit = permits.acquire().await.unwrap();
@@ -167,9 +172,8 @@ async fn good_workers_pass() {
             let has_document =
                 hooks.iter().any(|hook| *hook == "onDefineDomain" || *hook == "preCloudInitIso");
             let may_skip = |name: &&str| match *name {
-                "attachments" | "cancel" | "concurrency" => true,
                 "text-intact" | "large-document" | "idempotent" => !has_document,
-                _ => false,
+                name => may_lack.contains(&name),
             };
             assert!(skipped.iter().all(may_skip), "{words:?}: {skipped:?}");
         });

@@ -9,7 +9,8 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::call::{call, text};
-use crate::support::{Gate, LIMIT, example, file, hookctl, script, worker};
+use crate::support::{Gate, LIMIT, file, script, worker};
+use crate::{example, hookctl};
 
 /// Set for hookctl, so that all processes that it leaves behind can be found.
 const RUN: &str = "HOOKCTL_TEST_RUN";

@@ -10,14 +10,16 @@ mod support;
 mod call;
 mod check;
 mod detect;
+mod migrating_page;
 
-/// Whether there is a perl with its core modules. If not, says what is left out.
-#[expect(clippy::print_stderr, reason = "a test that is left out has to say so")]
-fn has_perl(what: &str) -> bool {
-    let mut perl = std::process::Command::new("perl");
-    let found = perl.args(["-MJSON::PP", "-e", "1"]).output().is_ok_and(|it| it.status.success());
-    if !found {
-        eprintln!("skipped {what}: there is no perl with JSON::PP (Debian's package perl)");
-    }
-    found
+use std::path::PathBuf;
+
+/// The program under test.
+fn hookctl() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_hookctl"))
+}
+
+/// One of the examples in Rust.
+fn example(name: &str) -> String {
+    support::rust(name).words.remove(0)
 }

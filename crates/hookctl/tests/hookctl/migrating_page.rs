@@ -1,27 +1,31 @@
-//! The script of `docs/migrating.md` and the worker that takes its place, read out of the page and
-//! run: they do the same, by both of KubeVirt's APIs.
+//! Runs the script of `docs/migrating.md` and the worker that replaces it: they do the same, through
+//! both of KubeVirt's APIs.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{file, hookctl, script};
+use crate::hookctl;
+use crate::support::{PYTHON, file, path_with, read, script};
 
-/// The page's script, and its worker with the library beside it.
+/// The page's script, and its worker next to the library.
 fn hooks(dir: &Path) -> (String, String) {
-    let page = fs::read_to_string(file("docs/migrating.md")).unwrap();
+    let page = read("docs/migrating.md");
     let blocks = page.split("```python\n").skip(1);
     let blocks: Vec<_> = blocks.map(|part| part.split("```").next().unwrap()).collect();
     assert_eq!(blocks.len(), 2, "the page has lost its examples");
     fs::copy(file("sdk/python/kubevirt_hook.py"), dir.join("kubevirt_hook.py")).unwrap();
     let before = script(dir, "before.py", blocks[0]);
     let after = script(dir, "after.py", blocks[1]);
+    // The interpreter itself: `python3` in `$PATH` may be a slow wrapper.
+    std::os::unix::fs::symlink(&*PYTHON, dir.join("python3")).unwrap();
     (before.display().to_string(), after.display().to_string())
 }
 
 fn call(args: &[&str], domain: &Path, hook: &str) -> Output {
     let mut command = Command::new(hookctl());
     command.args(["call", "onDefineDomain", "--domain"]).arg(domain).args(args);
+    command.env("PATH", path_with(domain.parent().unwrap()));
     let output = command.args(["--", hook]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
@@ -31,7 +35,7 @@ fn call(args: &[&str], domain: &Path, hook: &str) -> Output {
 fn the_worker_does_what_the_script_did() {
     let dir = tempfile::tempdir().unwrap();
     let (before, after) = hooks(dir.path());
-    let tabs = fs::read_to_string(file("crates/hookctl/src/samples/domain.xml")).unwrap();
+    let tabs = read("crates/hookctl/src/samples/domain.xml");
     // The Plugins API indents with spaces.
     for (name, document) in [("tabs", tabs.clone()), ("spaces", tabs.replace('\t', "  "))] {
         let domain = dir.path().join(name);
