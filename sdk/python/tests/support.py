@@ -12,6 +12,8 @@ SDK = pathlib.Path(__file__).resolve().parents[1]
 ROOT = SDK.parents[1]
 # Watchdog for programs that hang. No test takes this long.
 LIMIT = 60
+# `-S` skips the packages that are installed: reading their list takes most of a start.
+PYTHON = [sys.executable, "-S"]
 
 
 def environment(**more):
@@ -40,7 +42,7 @@ class Worker:
 
     def __init__(self, *command, attachments=True, **more):
         self.process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
+            [*PYTHON, *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

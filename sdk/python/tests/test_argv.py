@@ -8,10 +8,10 @@ import sys
 import tempfile
 import unittest
 
-from support import LIMIT, SDK, Worker, environment, frame, run
+from support import LIMIT, PYTHON, SDK, Worker, environment, frame, run
 
 FIXTURE = SDK / "tests" / "fixture.py"
-PROGRAM = f"""#!{sys.executable}
+PROGRAM = f"""#!{sys.executable} -S
 import sys
 sys.path.append({str(SDK / "tests")!r})
 from fixture import hook
@@ -103,7 +103,7 @@ class Names(Argv):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(program)
             self.ends(
-                run([sys.executable, path, "--vmi", "{}", flag, "x"]),
+                run([*PYTHON, path, "--vmi", "{}", flag, "x"]),
                 2,
                 log="this program has no hook onDefineDomain",
             )
@@ -246,7 +246,7 @@ class BothModes(Argv):
         vmi = json.dumps({"run": code})
         message = '{"jsonrpc":"2.0","id":1,"method":"preCloudInitIso","params":{"vmi":%s,"cloudInitData":%s}}'
         done = subprocess.run(
-            [sys.executable, FIXTURE],
+            [*PYTHON, FIXTURE],
             input=frame((message % (vmi, data)).encode()),
             capture_output=True,
             timeout=LIMIT,

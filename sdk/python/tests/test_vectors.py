@@ -7,7 +7,7 @@ import sys
 import threading
 import unittest
 
-from support import LIMIT, ROOT, SDK, environment
+from support import LIMIT, PYTHON, ROOT, SDK, environment
 
 sys.path.insert(0, str(SDK))
 
@@ -83,7 +83,7 @@ class Sessions(unittest.TestCase):
     def follow(self, path, facts, piece):
         given, wanted = path.with_suffix(".in").read_bytes(), path.with_suffix(".out").read_bytes()
         worker = subprocess.Popen(
-            [sys.executable, SDK / "tests" / "vector_worker.py", str(facts["concurrency"])],
+            [*PYTHON, SDK / "tests" / "vector_worker.py", str(facts["concurrency"])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
