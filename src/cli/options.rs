@@ -49,7 +49,7 @@ pub(super) struct ServeOptions {
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_time)]
     shutdown_grace: Duration,
 
-    /// File for the reason of a failed start
+    /// File for a failed start's reason
     #[arg(long, value_name = "PATH", default_value = TERMINATION_LOG)]
     pub(super) termination_log: PathBuf,
 }
