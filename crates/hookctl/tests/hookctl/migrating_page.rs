@@ -1,5 +1,5 @@
-//! Runs the script of `docs/migrating.md` and the worker that replaces it: they do the same, through
-//! both of KubeVirt's APIs.
+//! Runs the script of `docs/migrating.md` and the worker that replaces it: they do the same,
+//! through both of KubeVirt's APIs.
 
 use std::fs;
 use std::path::Path;
