@@ -6,7 +6,8 @@
 mod support;
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 
 use kubevirt_hook::serde_json::{json, Value};
 
@@ -15,16 +16,27 @@ fn frame(message: &Value) -> Vec<u8> {
     [&u32::try_from(json.len()).unwrap().to_be_bytes()[..], &json].concat()
 }
 
-/// Sends the program two calls at once: a child of the first must not read the second.
-fn serve(arguments: &[&str]) -> Output {
-    let mut child = Command::new(support::program("children"))
+/// Held while a child starts: until it has executed its program, it has copies of this process's
+/// pipes, so that another test's pipe would not be closed.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts the program as a worker.
+fn start(arguments: &[&str]) -> Child {
+    Command::new(support::program("children"))
         .args(arguments)
         .env("KUBEVIRT_HOOK_PROTOCOL", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Sends the program two calls at once: a child of the first must not read the second.
+fn serve(arguments: &[&str]) -> Output {
+    let starting = STARTING.lock();
+    let mut child = start(arguments);
+    drop(starting);
     let mut input = Vec::new();
     for id in [1, 2] {
         let params = json!({"vmi": {}, "domain": "<domain/>\n"});
@@ -73,6 +85,7 @@ fn with_other_threads_the_marker_stays_and_the_log_says_so() {
 
 #[test]
 fn in_argv_style_printed_text_is_not_part_of_the_result() {
+    let _starting = STARTING.lock();
     let output = Command::new(support::program("children"))
         .args(["--vmi", "{}", "--domain", "<domain/>"])
         .env_remove("KUBEVIRT_HOOK_PROTOCOL")
@@ -89,14 +102,10 @@ fn in_argv_style_printed_text_is_not_part_of_the_result() {
 
 #[test]
 fn a_worker_whose_stdout_is_closed_says_so_and_fails() {
-    let mut child = Command::new(support::program("children"))
-        .env("KUBEVIRT_HOOK_PROTOCOL", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let starting = STARTING.lock();
+    let mut child = start(&[]);
     drop(child.stdout.take());
+    drop(starting);
     let message = frame(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"}));
     child.stdin.take().unwrap().write_all(&message).unwrap();
     let output = child.wait_with_output().unwrap();
