@@ -236,7 +236,7 @@ async fn fails_as_expected(faults: &[(&str, &str, &str)]) {
 #[tokio::test]
 async fn a_failure_is_shown_with_its_reason_and_the_section_of_the_page() {
     let fixture = file("tests/fixtures/faulty.py").display().to_string();
-    let words = [&*PYTHON, &fixture, "--fault", "bad-json,useless-params"];
+    let words = [&*PYTHON, "-IS", &fixture, "--fault", "bad-json,useless-params"];
     let output = check(&["--skip", "memory,large-document", "--kill-grace", "2s"], &words).await;
     assert_eq!(output.status.code(), Some(1));
     let table = String::from_utf8(output.stdout).unwrap();
@@ -260,7 +260,7 @@ async fn a_failure_is_shown_with_its_reason_and_the_section_of_the_page() {
 #[tokio::test]
 async fn hooks_that_need_a_special_vm_get_one() {
     let fixture = file("tests/fixtures/faulty.py").display().to_string();
-    let words = [&*PYTHON, &fixture, "--needs", "gpu"];
+    let words = [&*PYTHON, "-IS", &fixture, "--needs", "gpu"];
     let refused = report(&["--skip", "memory"], &words).await;
     let failed = with_status(&refused, "failed");
     let text = "hook onDefineDomain refused: this hook needs a VMI with gpu \
