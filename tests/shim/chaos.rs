@@ -52,7 +52,7 @@ async fn the_same_with_workers_that_run_several_calls_at_once() {
 }
 
 async fn run(worker_args: &str, calls: u64) {
-    let args = ["--kill-grace", "100ms", "--idle-timeout", "1s", "--log-level", "error"];
+    let args = ["--kill-grace", "100ms", "--idle-timeout", "500ms", "--log-level", "error"];
     let mut shim = Shim::persistent(worker_args).args(args).spawn();
     // At this level no line says that it serves.
     shim.has_socket().await;

@@ -93,7 +93,7 @@ async fn a_worker_that_ignores_sigterm_is_killed() {
 async fn a_large_call_that_times_out_leaves_no_half_frame() {
     // The first worker does not read the call, so only a part of it is in the pipe. The limit is the
     // shim's own: on a busy machine, a client's deadline may pass before the shim can answer.
-    let args = [&one_worker("100ms")[..], &["--call-timeout", "2s"]].concat();
+    let args = [&one_worker("100ms")[..], &["--call-timeout", "1s"]].concat();
     let mut shim = only_first_starts("--start stuck", &args).await;
     let large = shim.dial().await.define("v1alpha3", "{}", domain_of(4_000_000)).await;
     assert_eq!(large.unwrap_err().code(), Code::DeadlineExceeded);
@@ -143,18 +143,18 @@ async fn in_exec_mode_the_queue_has_the_same_limit() {
 
 #[tokio::test]
 async fn waiting_too_long_and_running_too_long_are_different_errors() {
-    let shim = Shim::persistent("").args(["--max-workers", "1"]).start().await;
-    let busy = shim.call_in_flight().await;
-    let second = Duration::from_secs(1);
-    let waiting = shim.send_within(&json!({}), second).await;
+    let mut shim = Shim::persistent("").args(["--max-workers", "1"]).start().await;
+    let running = shim.send_within(&json!({"do": "hang"}), Duration::from_millis(1200)).await;
+    shim.log_line("hanging").await;
+    let waiting = shim.send_within(&json!({}), Duration::from_millis(800)).await;
     let status = waiting.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     assert!(
         status.message().contains("waited for its turn until its deadline; at most 1 workers"),
         "{status:?}"
     );
-    busy.finish().await.unwrap();
-    assert_eq!(shim.hangs().await.code(), Code::DeadlineExceeded);
+    let status = running.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
 
 #[tokio::test]
