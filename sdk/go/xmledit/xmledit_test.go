@@ -1,8 +1,12 @@
 package xmledit_test
 
 import (
+	"encoding/xml"
 	"fmt"
+	"io"
+	"math/rand"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +100,54 @@ func TestChangesTouchNothingElse(t *testing.T) {
 				t.Errorf("the same change to its own result: %q", again)
 			}
 		})
+	}
+}
+
+// contents is what a document says: its elements, attributes and texts, by Go's own decoder.
+func contents(t *testing.T, document string) []string {
+	t.Helper()
+	var found []string
+	decoder := xml.NewDecoder(strings.NewReader(document))
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return found
+		}
+		if err != nil {
+			t.Fatalf("%v: %s", err, document)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			found = append(found, fmt.Sprintf("%s %q", token.Name.Local, token.Attr))
+		case xml.CharData:
+			found = append(found, fmt.Sprintf("%q", token))
+		}
+	}
+}
+
+// Whatever the value, it is what the document holds then, and the rest is as it was.
+func TestAValueIsReadBackAsItWasSet(t *testing.T) {
+	alphabet := []rune("ab' \"<>&=/;\t\n\r\u00e9\U0001f600")
+	random := rand.New(rand.NewSource(1))
+	for range 2000 {
+		value := make([]rune, random.Intn(9))
+		for i := range value {
+			value[i] = alphabet[random.Intn(len(alphabet))]
+		}
+		quote := string(`"'`[random.Intn(2)])
+		before := "<d><s a='1' mode=" + quote + "old" + quote + " b=\"2\">text</s><s mode='5'/></d>"
+		after := edited(t, before, func(root *xmledit.Element) {
+			root.Child("s").SetAttr("mode", string(value))
+			root.Child("s").SetAttr("new", string(value))
+		})
+		want := contents(t, before)
+		set := func(name string) xml.Attr { return xml.Attr{Name: xml.Name{Local: name}, Value: string(value)} }
+		a := xml.Attr{Name: xml.Name{Local: "a"}, Value: "1"}
+		b := xml.Attr{Name: xml.Name{Local: "b"}, Value: "2"}
+		want[1] = fmt.Sprintf("s %q", []xml.Attr{a, set("mode"), b, set("new")})
+		if got := contents(t, after); !slices.Equal(got, want) {
+			t.Fatalf("%q gives %s, which says %q and not %q", string(value), after, got, want)
+		}
 	}
 }
 

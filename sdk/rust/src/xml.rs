@@ -146,7 +146,11 @@ impl<'d> Changes<'d> {
     pub fn set_attribute(&mut self, node: Node<'_, '_>, name: &str, value: &str) {
         match node.attribute_node(name) {
             Some(there) if there.value() == value => {}
-            Some(there) => self.pieces.push((there.range_value(), escape(value))),
+            Some(there) => {
+                // The document's quotes stay. They may be single ones.
+                let value = escape(value).replace('\'', "&apos;");
+                self.pieces.push((there.range_value(), value));
+            }
             None => {
                 let tag = self.start_tag(node);
                 let inside = self.xml[tag.clone()].trim_end_matches('>').trim_end_matches('/');
@@ -324,7 +328,7 @@ mod tests {
     #[test]
     fn an_attribute_is_replaced_or_added_in_its_tag() {
         let changed = set_attribute(DOMAIN, "os/type", "a", "\"<&>'\n").unwrap();
-        assert_replaced(&changed, "'x>y'", "'&quot;&lt;&amp;&gt;'&#10;'");
+        assert_replaced(&changed, "'x>y'", "'&quot;&lt;&amp;&gt;&apos;&#10;'");
         let changed = set_attribute(DOMAIN, "os", "b", "1").unwrap();
         assert_replaced(&changed, "<os   >", "<os b=\"1\"   >");
         let changed = set_attribute(DOMAIN, "wide", "c", "").unwrap();
@@ -334,6 +338,59 @@ mod tests {
             changes.declare(document.root_element(), "q", "urn:known");
         });
         assert_replaced(&changed, "\"a>b\" >", "\"a>b\" xmlns:n=\"urn:n\" >");
+    }
+
+    /// The attributes and texts of all elements, in the order of the document.
+    fn contents(document: &Document<'_>) -> Vec<String> {
+        let elements = document.descendants().filter(Node::is_element);
+        elements
+            .flat_map(|element| {
+                let attributes = element.attributes();
+                let attributes = attributes.map(|it| format!("{}={:?}", it.name(), it.value()));
+                let texts = element.children().filter(Node::is_text);
+                attributes.chain(texts.map(|text| format!("{:?}", text.text()))).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_value_with_quotes_adds_no_attribute() {
+        let changed = set_attribute("<d><s mode='x'/></d>", "s", "mode", "a' evil='b").unwrap();
+        assert_eq!(changed, "<d><s mode='a&apos; evil=&apos;b'/></d>");
+        let changed = set_attribute("<d><s mode='x'/></d>", "s", "mode", "O'Neill").unwrap();
+        assert_eq!(changed, "<d><s mode='O&apos;Neill'/></d>");
+    }
+
+    proptest::proptest! {
+        /// Whatever the value, it is what the document holds then, and the rest is as it was.
+        #[test]
+        fn a_value_is_read_back_as_it_was_set(
+            value in r#"([ -~\t\n\r'"<&>=/]|[\u{a0}-\u{2fff}\u{1f600}])*"#,
+            quote in "['\"]",
+        ) {
+            let document = |s: &str| format!(
+                "<d a='1' b=\"2\"><s x='3' mode={s} y=\"4\">text</s><s mode='5'/><t z = '6'>text</t></d>"
+            );
+            let before = document(&format!("{quote}old{quote}"));
+            let quoted = format!("{quote}{}{quote}", escape(&value).replace('\'', "&apos;"));
+            let changed = set_attribute(&before, "s", "mode", &value).unwrap();
+            proptest::prop_assert_eq!(&changed, &document(&quoted));
+            let (old, new) = (parse(&before).unwrap(), parse(&changed).unwrap());
+            let expected = contents(&old).into_iter().map(|it| {
+                if it == "mode=\"old\"" { format!("mode={value:?}") } else { it }
+            });
+            proptest::prop_assert_eq!(contents(&new), expected.collect::<Vec<_>>());
+
+            let changed = set_text(&before, "s", &value).unwrap();
+            let new = parse(&changed).unwrap();
+            let text = find(new.root_element(), "s").unwrap().text().unwrap_or_default();
+            proptest::prop_assert_eq!(text, &value);
+            let changed = set_attribute(&before, "t", "new", &value).unwrap();
+            let new = parse(&changed).unwrap();
+            let t = find(new.root_element(), "t").unwrap();
+            proptest::prop_assert_eq!(t.attribute("new"), Some(&*value));
+            proptest::prop_assert_eq!(t.attributes().len(), 2);
+        }
     }
 
     #[test]
