@@ -2,8 +2,14 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 5] =
-    ["info.proto", "v1alpha1.proto", "v1alpha2.proto", "v1alpha3.proto", "plugins_v1alpha1.proto"];
+const PROTOS: [&str; 6] = [
+    "health.proto",
+    "info.proto",
+    "v1alpha1.proto",
+    "v1alpha2.proto",
+    "v1alpha3.proto",
+    "plugins_v1alpha1.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -13,8 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         // The derived `Debug` would print whole documents.
         .skip_debug(["."])
-        // Clients are written by hand: all versions share their messages.
+        // Clients and servers are written by hand: all versions share their messages.
         .build_client(false)
+        .build_server(false)
         .compile_fds(descriptors)?;
     Ok(())
 }

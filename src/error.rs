@@ -64,6 +64,9 @@ impl Termination {
 pub enum CallError {
     #[error("the request cannot be used: {0}")]
     BadRequest(#[from] BadDocument),
+    /// The request did not get as far as its documents.
+    #[error(transparent)]
+    Request(#[from] RequestFault),
     /// The caller names a hook point that no hook can have.
     #[error(
         "hook point {point:?} is not served here: that of a node hook is a word of letters and \
@@ -80,6 +83,60 @@ pub enum CallError {
         #[source]
         failure: HookFailure,
     },
+}
+
+/// Why a request was refused before its documents were read. `bytes`, `have` and `want` are
+/// lengths.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RequestFault {
+    #[error("the request is not gRPC: its method is {method} and its content type {content_type}")]
+    NotGrpc { method: String, content_type: String },
+    #[error("{method} is not served here: this socket serves {served}")]
+    UnknownMethod { method: String, served: String },
+    /// A health check names a service that this socket does not have.
+    #[error("the service {0:?} is not served here")]
+    UnknownService(String),
+    #[error("the request is compressed: configure the client to send uncompressed messages")]
+    Compressed,
+    #[error("the request is not a gRPC message: it begins with the byte {byte}")]
+    BadPrefix { byte: u8 },
+    #[error("the request has no message")]
+    NoMessage,
+    #[error("the request has more than one message")]
+    SecondMessage,
+    #[error("the request ended after {have} of {want} bytes")]
+    Torn { have: usize, want: usize },
+    /// Its message is not the method's; protobuf's own text quotes no value.
+    #[error("the request cannot be decoded: {0}")]
+    NotDecoded(String),
+    #[error("the request is {bytes} bytes long; this method accepts at most {max} bytes")]
+    TooLarge { bytes: usize, max: usize },
+    #[error(
+        "the request is {bytes} bytes long; --mode exec passes its documents as arguments and          accepts at most {max} bytes; --mode persistent has no such limit"
+    )]
+    TooLargeForArguments { bytes: usize, max: usize },
+    #[error(
+        "the request is {bytes} bytes long and does not fit into the memory budget of {budget}          bytes: raise --memory-budget and the container's memory limit"
+    )]
+    OverBudget { bytes: usize, budget: usize },
+    #[error(
+        "the request is {bytes} bytes long and other calls held the memory budget of {budget}          bytes until its deadline: raise --memory-budget and the container's memory limit"
+    )]
+    NoMemory { bytes: usize, budget: usize },
+    #[error(
+        "the reply is {bytes} bytes long and does not fit into the memory budget of {budget} \
+         bytes beside other calls: raise --memory-budget and the container's memory limit"
+    )]
+    NoMemoryForReply { bytes: usize, budget: usize },
+    #[error("the shim is shutting down and the request did not arrive in time")]
+    ShuttingDown,
+    #[error("the request did not arrive in time for other calls that needed its memory")]
+    TooSlow,
+    #[error("the request did not arrive within {}", seconds(*.after))]
+    NotReceived { after: Duration },
+    /// The client reset the stream or closed the connection; only the log shows this.
+    #[error("the client went away: {0}")]
+    ClientLeft(String),
 }
 
 /// What running a hook returns.

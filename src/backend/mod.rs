@@ -159,6 +159,12 @@ impl Backend {
         &self.hooks
     }
 
+    /// Returns the maximum length of a document, if hooks get documents as arguments.
+    #[must_use]
+    pub fn max_argument_bytes(&self) -> Option<usize> {
+        matches!(self.kind, Kind::Exec(_)).then(process::max_argument_bytes)
+    }
+
     /// Returns the number of pools whose workers fail so often that calls fail at once. The backend
     /// is healthy while it is zero.
     #[must_use]

@@ -141,9 +141,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Options are also read from SIDECAR_SHIM_<OPTION>, as in SIDECAR_SHIM_MAX_WORKERS=8; flags are true
-or false there. Times are written 500ms, 2s, 5m; sizes 64MiB, 1GiB. The log is JSON of level info.
-Try and check hooks with `hookctl call` and `hookctl check`.
+Options are also read from SIDECAR_SHIM_<OPTION>, as SIDECAR_SHIM_MAX_WORKERS=8; flags: true or
+false. Times: 500ms, 2s, 5m; sizes: 64MiB, 1GiB. Log: JSON of level info. Hooks: `hookctl call`.
 Exit status: 0 stopped, or healthy; 1 failed to start (stderr and the --termination-log have the
 reason), or not healthy; 2 the command line cannot be parsed";
 

@@ -10,7 +10,8 @@ use tracing::Level;
 
 use super::TERMINATION_LOG;
 use super::values::{
-    List, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids, usage,
+    List, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids, saturating,
+    usage,
 };
 use crate::admission::Load;
 use crate::backend::{self, CommandLine, HookSource, InPath, Settings};
@@ -48,6 +49,10 @@ pub(super) struct ServeOptions {
     /// Time for calls to finish at shutdown
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_time)]
     shutdown_grace: Duration,
+
+    /// Memory for connections and calls (default: 3/8 of the container's)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory_budget: Option<u64>,
 
     /// File for a failed start's reason
     #[arg(long, value_name = "PATH", default_value = TERMINATION_LOG)]
@@ -133,9 +138,9 @@ struct LimitOptions {
     #[arg(long, value_name = "N", default_value_t = 256)]
     queue_limit: u16,
 
-    /// Maximum size of waiting documents
-    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size)]
-    queue_bytes: u64,
+    /// Maximum size of waiting documents (default: unlimited)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    queue_bytes: Option<u64>,
 
     /// Maximum number of calls per worker (default: unlimited)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -221,8 +226,23 @@ impl ServeOptions {
                 peers: Peers { uids: self.allow_uid.as_ref().map(|list| list.0.clone()) },
                 call_timeout: hooks.call_timeout,
                 shutdown_grace: self.shutdown_grace,
+                memory_budget: self.memory_budget()?,
             },
         })
+    }
+
+    /// Returns the budget of bytes for connections and calls.
+    fn memory_budget(&self) -> Result<usize, StartError> {
+        let Some(bytes) = self.memory_budget else {
+            return Ok(server::default_memory_budget());
+        };
+        if bytes < server::MIN_MEMORY_BUDGET {
+            return Err(usage(format!(
+                "--memory-budget {bytes} is too small for one call: give at least {} bytes",
+                server::MIN_MEMORY_BUDGET
+            )));
+        }
+        Ok(saturating(bytes))
     }
 
     fn legacy_socket(&self) -> Result<Option<LegacySocket>, StartError> {
@@ -293,7 +313,7 @@ impl HookOptions {
             idle_timeout: limits.idle_timeout,
             queue: Load {
                 calls: limits.queue_limit.into(),
-                bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
+                bytes: limits.queue_bytes.map_or(usize::MAX, saturating),
             },
             max_requests: limits.max_requests,
             worker_memory: limits.worker_memory,

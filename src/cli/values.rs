@@ -14,6 +14,11 @@ pub fn usage(text: impl Into<String>) -> StartError {
     StartError::Usage(text.into())
 }
 
+/// Returns a size as the number of bytes that memory can have.
+pub(super) fn saturating(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.is_zero() {

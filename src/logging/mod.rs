@@ -3,6 +3,7 @@
 //! Nothing on the shim's one thread may block. While the log's reader stalls, lines wait in a
 //! bounded queue. Further ones are dropped, and the next line that is written reports how many.
 
+mod seldom;
 mod stderr;
 
 use std::fmt::{self, Write as _};
@@ -19,6 +20,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use self::seldom::Seldom;
 use self::stderr::Stderr;
 use crate::text::clip;
 

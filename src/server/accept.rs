@@ -1,32 +1,26 @@
-//! Accepts connections: how many, from whom, and only from clients that send the HTTP/2 preface.
+//! Accepts connections: from whom, and how many.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
 
-use crate::service::Connection;
+use crate::admission::{Memory, PATIENCE};
+use crate::logging::Seldom;
+use crate::service::{Accepted, CONNECTION_BYTES};
 
-/// Maximum number of open connections; more wait in the kernel's queue. virt-launcher has one or
-/// two, and a node's daemon one for each VM that starts or stops at the moment.
-const MAX_CONNECTIONS: usize = 256;
+/// Maximum number of connections without a call. virt-launcher and a node's daemon close theirs
+/// after each call.
+const MAX_IDLE: usize = 64;
+
+/// The part of the memory that connections may take: the rest is for their calls.
+const CONNECTIONS_PART: usize = 2;
 
 /// Back-off after an accept that failed, mostly for want of file descriptors: an immediate retry
 /// would only burn the CPU that the owners of those descriptors need.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// Timeout for the HTTP/2 preface. gRPC clients send it at once; a client that does not hangs, or
-/// only probes whether the socket accepts connections.
-const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// After a refusal is logged, further ones are only counted for this long: an unauthorized client
-/// that retries in a loop must not flood the node's log.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-pub(super) type Accepted = Connection<OwnedSemaphorePermit>;
 
 /// The clients that may connect, as far as the permissions of the socket's file allow.
 #[derive(Debug, Clone, Default)]
@@ -38,14 +32,14 @@ pub struct Peers {
 
 impl Peers {
     /// Whether the client of this connection may call. Logs a refusal.
-    fn admit(&self, stream: &UnixStream, refusals: &mut Refusals) -> bool {
+    fn admit(&self, stream: &UnixStream, refusals: &mut Seldom) -> bool {
         let Some(uids) = &self.uids else { return true };
         let peer = stream.peer_cred();
         let own = rustix::process::geteuid().as_raw();
         if peer.as_ref().is_ok_and(|peer| peer.uid() == own || uids.contains(&peer.uid())) {
             return true;
         }
-        let Some(suppressed) = refusals.count(Instant::now()) else { return false };
+        let Some(suppressed) = refusals.count() else { return false };
         match peer {
             Ok(peer) => tracing::warn!(
                 uid = peer.uid(),
@@ -61,41 +55,54 @@ impl Peers {
     }
 }
 
-/// Limits how often refused connections are logged.
-#[derive(Default)]
-struct Refusals {
-    logged_at: Option<Instant>,
-    suppressed: u64,
+/// The places for connections, of all sockets.
+#[derive(Clone)]
+pub(super) struct Places {
+    memory: Memory,
+    free: Arc<Semaphore>,
 }
 
-impl Refusals {
-    /// Counts a refusal. If it is to be logged, returns how many were not since the last log line.
-    fn count(&mut self, now: Instant) -> Option<u64> {
-        if self.logged_at.is_some_and(|at| now - at < REFUSAL_LOG_INTERVAL) {
-            self.suppressed += 1;
-            return None;
+impl Places {
+    pub(super) fn new(memory: Memory) -> Self {
+        let places = memory.limit() / CONNECTIONS_PART / CONNECTION_BYTES;
+        Self { memory, free: Arc::new(Semaphore::new(places.max(1))) }
+    }
+
+    /// Waits for a place. A connection that waits for its peer makes space for this one: any if
+    /// there is no place left, an idle one if too many are idle.
+    async fn take(&self, stream: UnixStream) -> Accepted {
+        let place = loop {
+            if let Ok(place) = self.free.clone().try_acquire_owned() {
+                break place;
+            }
+            self.memory.reclaim_place(false);
+            if let Ok(Ok(place)) = timeout(PATIENCE / 2, self.free.clone().acquire_owned()).await {
+                break place;
+            }
+        };
+        while self.memory.idle() >= MAX_IDLE && !self.memory.reclaim_place(true) {
+            sleep(PATIENCE / 4).await;
         }
-        self.logged_at = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
+        let share = self.memory.take(CONNECTION_BYTES).await;
+        Accepted { stream, share, place }
     }
 }
 
-/// Accepts connections until it is dropped. Each waits for its preface in its own task, which
-/// `stop` cancels.
+/// Accepts connections until it is dropped.
 pub(super) async fn accept(
     listener: UnixListener,
     peers: Peers,
+    places: Places,
     connections: mpsc::Sender<Accepted>,
-    stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut refusals = Refusals::default();
-    // The semaphore is never closed.
-    while let Ok(held) = permits.clone().acquire_owned().await {
+    let mut refusals = Seldom::default();
+    loop {
         match listener.accept().await {
             Ok((stream, _)) if peers.admit(&stream, &mut refusals) => {
-                let handover = hand_over(stream, held, connections.clone());
-                tokio::spawn(stop.clone().run_until_cancelled_owned(handover));
+                let accepted = places.take(stream).await;
+                if connections.send(accepted).await.is_err() {
+                    return;
+                }
             }
             Ok(_) => {}
             Err(error) => {
@@ -103,38 +110,5 @@ pub(super) async fn accept(
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
-    }
-}
-
-/// Hands a connection to the server once its client has sent the preface; closes it otherwise.
-async fn hand_over(
-    stream: UnixStream,
-    held: OwnedSemaphorePermit,
-    connections: mpsc::Sender<Accepted>,
-) {
-    if let Ok(Ok(connection)) =
-        timeout(PREFACE_TIMEOUT, Connection::read_preface(stream, held)).await
-    {
-        let _ = connections.send(connection).await;
-    } else {
-        tracing::debug!("closed a connection whose client did not send the HTTP/2 preface");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_many_refusals_one_is_logged_with_the_number_of_the_others() {
-        let mut refusals = Refusals::default();
-        let start = Instant::now();
-        assert_eq!(refusals.count(start), Some(0));
-        for _ in 0..1000 {
-            assert_eq!(refusals.count(start + REFUSAL_LOG_INTERVAL / 2), None);
-        }
-        assert_eq!(refusals.count(start + REFUSAL_LOG_INTERVAL), Some(1000));
-        assert_eq!(refusals.count(start + REFUSAL_LOG_INTERVAL), None);
-        assert_eq!(refusals.count(start + REFUSAL_LOG_INTERVAL * 2), Some(1));
     }
 }

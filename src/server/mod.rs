@@ -2,6 +2,7 @@
 //! stops answering. Then calls finish, and workers stop.
 
 mod accept;
+mod cgroup;
 #[cfg(target_env = "gnu")]
 mod memory;
 mod socket;
@@ -15,9 +16,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use accept::Peers;
+use accept::Places;
+pub use cgroup::{MIN_MEMORY_BUDGET, default_memory_budget};
 pub use socket::{Socket, SocketMode, check_path};
 
-use crate::admission::{Budget, Load};
+use crate::admission::{Budget, Load, Memory};
 use crate::backend::{self, Backend};
 use crate::error::StartError;
 use crate::service::{self, Api, Shim};
@@ -42,6 +45,8 @@ pub struct Config {
     pub call_timeout: Option<Duration>,
     /// Time for calls in flight to finish after the graceful step.
     pub shutdown_grace: Duration,
+    /// Maximum number of bytes that connections and calls may hold.
+    pub memory_budget: usize,
 }
 
 /// A shim that is ready to serve: its workers have started and its sockets are bound.
@@ -80,14 +85,18 @@ impl Server {
         let Self { backend, mut sockets, config, shutdown } = self;
         let in_flight = Budget::unlimited();
         let calls = in_flight.held();
+        let budget = Memory::new(config.memory_budget);
         #[cfg(target_env = "gnu")]
-        tokio::spawn(memory::keep_between_calls(calls.clone()));
+        tokio::spawn(memory::keep_between_calls(budget.held()));
+        let places = Places::new(budget.clone());
         let shim = Arc::new(Shim {
             backend: backend.clone(),
             call_timeout: config.call_timeout,
+            max_argument_bytes: backend.max_argument_bytes(),
             stop: shutdown.graceful.clone(),
             give_up: shutdown.forced.clone(),
             in_flight,
+            memory: budget,
         });
         let (mut serving, mut accepting) = (JoinSet::new(), JoinSet::new());
         for (socket, api) in &mut sockets {
@@ -95,12 +104,7 @@ impl Server {
             let (connections, incoming) = mpsc::channel(1);
             serving.spawn(service::serve(shim.clone(), *api, incoming, shutdown.graceful.clone()));
             let peers = config.peers.clone();
-            accepting.spawn(accept::accept(
-                listener,
-                peers,
-                connections,
-                shutdown.graceful.clone(),
-            ));
+            accepting.spawn(accept::accept(listener, peers, places.clone(), connections));
             tracing::info!(socket = %socket.path().display(), version = %api, "serving");
         }
         // The tasks hold it now, and with the last of them the count of calls closes.

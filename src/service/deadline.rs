@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use http::HeaderMap;
 
 /// Timeout for a caller that sends no deadline. KubeVirt's own is 60 s for hook calls.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -11,9 +11,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// its deadline, with a status that explains nothing, so the shim replies earlier.
 const MARGIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Returns the time for a call with this metadata, at most `limit`.
-pub(super) fn of(metadata: &MetadataMap, limit: Option<Duration>) -> Duration {
-    let granted = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+/// Returns the time for a call with these headers, at most `limit`.
+pub(super) fn of(headers: &HeaderMap, limit: Option<Duration>) -> Duration {
+    let granted = headers.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
     let time = match granted {
         Some(granted) => granted.saturating_sub((granted / 10).clamp(MARGIN.0, MARGIN.1)),
         None => DEFAULT_TIMEOUT,
@@ -44,9 +44,9 @@ mod tests {
     use super::*;
 
     fn with(timeout: &str, limit: Option<Duration>) -> Duration {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", timeout.parse().unwrap());
-        of(&metadata, limit)
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", timeout.parse().unwrap());
+        of(&headers, limit)
     }
 
     #[test]
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn no_deadline_or_a_strange_one_is_the_default() {
-        assert_eq!(of(&MetadataMap::new(), None), DEFAULT_TIMEOUT);
+        assert_eq!(of(&HeaderMap::new(), None), DEFAULT_TIMEOUT);
         for strange in ["", "S", "5", "5x", "-1S", "123456789S"] {
             assert_eq!(with(strange, None), DEFAULT_TIMEOUT, "{strange:?}");
         }

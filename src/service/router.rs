@@ -1,72 +1,108 @@
-//! Passes each request to its service, which the path names: `/<package>.<Service>/<Method>`.
-//!
-//! tonic's own router is axum's. It would make the program 2 % larger, and box each request's body
-//! once more.
+//! Finds the method of a request by its path, `/<package>.<Service>/<Method>`, decodes its message
+//! and encodes its reply.
 
-use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::body::Incoming;
-use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
-use tonic::codegen::{BoxFuture, Service};
-use tonic::server::NamedService;
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::Instant;
 
-/// The future of a service that `proto/` generates.
-type Reply = BoxFuture<Response<Body>, Infallible>;
+use super::health::Watch;
+use super::request::PREFIX_BYTES;
+use super::shim::Shim;
+use crate::error::{CallError, RequestFault};
 
-type Handler = Box<dyn Fn(Request<Incoming>) -> Reply + Send + Sync>;
-
-/// The services of one socket.
-#[derive(Default)]
-pub(super) struct Router {
-    services: Vec<(&'static str, Handler)>,
+/// What a method knows of its call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallTime {
+    pub(super) started: Instant,
+    /// When the caller is answered at the latest.
+    pub(super) deadline: Instant,
 }
 
+impl CallTime {
+    /// Returns the call's time in all.
+    pub(super) fn time(&self) -> Duration {
+        self.deadline - self.started
+    }
+}
+
+type Reply = Pin<Box<dyn Future<Output = Result<Bytes, CallError>> + Send>>;
+
+/// How a method is run.
+pub(super) enum Kind {
+    /// One message in, one message out.
+    Unary(Box<dyn Fn(Bytes, CallTime) -> Reply + Send + Sync>),
+    /// Health's `Watch`.
+    Watch(Watch),
+}
+
+/// A method of a service.
+pub(super) struct Method {
+    path: &'static str,
+    /// The number of documents in its request; 0 for a method that needs none of the budget.
+    pub(super) documents: usize,
+    pub(super) kind: Kind,
+}
+
+/// The methods of one socket.
+#[derive(Default)]
+pub(super) struct Router(Vec<Method>);
+
 impl Router {
-    pub(super) fn add<S>(mut self, service: S) -> Self
+    /// Adds a method whose request contains this many documents.
+    pub(super) fn unary<P, R, F>(
+        mut self,
+        path: &'static str,
+        documents: usize,
+        shim: &Arc<Shim>,
+        run: impl Fn(Arc<Shim>, P, CallTime) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
     where
-        S: Service<
-                Request<Incoming>,
-                Response = Response<Body>,
-                Error = Infallible,
-                Future = Reply,
-            >,
-        S: NamedService + Clone + Send + Sync + 'static,
+        P: prost::Message + Default + 'static,
+        R: prost::Message + 'static,
+        F: Future<Output = Result<R, CallError>> + Send + 'static,
     {
-        // It is always ready: it holds a reference to the shim, and no connection.
-        let handler = move |request| service.clone().call(request);
-        self.services.push((S::NAME, Box::new(handler)));
+        let shim = shim.clone();
+        let kind = Kind::Unary(Box::new(move |message, time| {
+            let (shim, run) = (shim.clone(), run.clone());
+            Box::pin(async move {
+                let params = P::decode(message)
+                    .map_err(|error| RequestFault::NotDecoded(error.to_string()))?;
+                Ok(encode(&run(shim, params, time).await?))
+            })
+        }));
+        self.0.push(Method { path, documents, kind });
         self
     }
 
-    /// The names of the services so far.
-    pub(super) fn names(&self) -> Vec<&'static str> {
-        self.services.iter().map(|(name, _)| *name).collect()
+    pub(super) fn watch(mut self, path: &'static str, watch: Watch) -> Self {
+        self.0.push(Method { path, documents: 0, kind: Kind::Watch(watch) });
+        self
     }
 
-    /// Returns what hyper calls for each request.
-    pub(super) fn into_service(self) -> RouterService {
-        RouterService(Arc::new(self))
+    pub(super) fn find(&self, path: &str) -> Option<&Method> {
+        self.0.iter().find(|method| method.path == path)
+    }
+
+    /// Returns the full names of the services.
+    pub(super) fn services(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> =
+            self.0.iter().filter_map(|method| method.path.split('/').nth(1)).collect();
+        names.dedup();
+        names
     }
 }
 
-/// A router that all connections of a socket share.
-#[derive(Clone)]
-pub(super) struct RouterService(Arc<Router>);
-
-impl hyper::service::Service<Request<Incoming>> for RouterService {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Reply;
-
-    fn call(&self, request: Request<Incoming>) -> Reply {
-        let named = request.uri().path().split('/').nth(1);
-        match self.0.services.iter().find(|(name, _)| named == Some(name)) {
-            Some((_, handler)) => handler(request),
-            // As tonic does for a method that a service does not have.
-            None => Box::pin(async { Ok(Status::unimplemented("").into_http()) }),
-        }
-    }
+/// Encodes a message as gRPC sends it: uncompressed, after its length.
+pub(super) fn encode(message: &impl prost::Message) -> Bytes {
+    let bytes = message.encoded_len();
+    let mut encoded = BytesMut::with_capacity(PREFIX_BYTES + bytes);
+    encoded.put_u8(0);
+    encoded.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
+    // Cannot fail: the buffer grows.
+    let _ = message.encode(&mut encoded);
+    encoded.freeze()
 }

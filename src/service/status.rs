@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::error::{CallError, HookFailure};
+use crate::error::{CallError, HookFailure, RequestFault};
 use crate::text::fit;
 
 /// Maximum length of the text as it is sent. Clients whose limit for headers (8 to 16 KiB) is
@@ -14,9 +14,32 @@ pub(super) fn of(error: &CallError) -> Status {
     let code = match error {
         CallError::BadRequest(_) => Code::InvalidArgument,
         CallError::NoSuchHook { .. } => Code::Unimplemented,
+        CallError::Request(fault) => code_of_request(fault),
         CallError::Hook { failure, .. } => code(failure),
     };
     Status::new(code, fit(&error.to_string(), MAX_ENCODED_BYTES, encoded_len))
+}
+
+fn code_of_request(fault: &RequestFault) -> Code {
+    match fault {
+        RequestFault::NotGrpc { .. }
+        | RequestFault::BadPrefix { .. }
+        | RequestFault::NoMessage
+        | RequestFault::SecondMessage
+        | RequestFault::Torn { .. }
+        | RequestFault::NotDecoded(_) => Code::InvalidArgument,
+        RequestFault::UnknownMethod { .. } | RequestFault::Compressed => Code::Unimplemented,
+        RequestFault::UnknownService(_) => Code::NotFound,
+        RequestFault::TooLarge { .. }
+        | RequestFault::TooLargeForArguments { .. }
+        | RequestFault::OverBudget { .. }
+        | RequestFault::NoMemory { .. }
+        | RequestFault::NoMemoryForReply { .. }
+        | RequestFault::TooSlow => Code::ResourceExhausted,
+        RequestFault::NotReceived { .. } => Code::DeadlineExceeded,
+        RequestFault::ShuttingDown => Code::Unavailable,
+        RequestFault::ClientLeft(_) => Code::Cancelled,
+    }
 }
 
 fn code(failure: &HookFailure) -> Code {

@@ -99,7 +99,7 @@ async fn the_server_announces_the_limits_of_a_connection() {
         let setting = settings.find(|setting| setting[..2] == name.to_be_bytes())?;
         Some(u32::from_be_bytes(setting[2..].try_into().unwrap()))
     };
-    assert_eq!(value_of(MAX_CONCURRENT_STREAMS), Some(256));
-    assert_eq!(value_of(INITIAL_WINDOW_SIZE), Some(4 << 20));
-    assert_eq!(value_of(MAX_FRAME_SIZE), Some(1 << 20));
+    assert_eq!(value_of(MAX_CONCURRENT_STREAMS), Some(16));
+    assert_eq!(value_of(INITIAL_WINDOW_SIZE), Some(65_535));
+    assert_eq!(value_of(MAX_FRAME_SIZE), Some(64 << 10));
 }

@@ -55,9 +55,13 @@ pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError
     }
 }
 
+/// Returns the maximum length of an argument: Linux accepts 32 pages, including the terminating NUL.
+pub(in crate::backend) fn max_argument_bytes() -> usize {
+    page_size() * 32 - 1
+}
+
 fn explain_too_long(launch: &Launch<'_>) -> String {
-    // Linux accepts 32 pages for one argument, including the terminating NUL.
-    let limit = page_size() * 32 - 1;
+    let limit = max_argument_bytes();
     let longest = launch.documents.iter().max_by_key(|(_, document)| document.len());
     let Some((flag, document)) = longest.filter(|(_, document)| document.len() > limit) else {
         return "the arguments and the environment together are longer than the kernel accepts; \

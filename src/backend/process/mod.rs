@@ -42,6 +42,7 @@ use tokio::time::timeout;
 
 pub use child::{Child, Pipes};
 pub(super) use child::{Spawn, Spawner};
+pub(super) use explain::max_argument_bytes;
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
 

@@ -23,7 +23,9 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 
-use super::super::WINDOW_BYTES;
+/// HTTP/2's window for one stream and for the connection. With the default of 64 kB a document of 1
+/// MB takes fifteen window updates.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// A connection. Its clones are the same one, which is closed when the last of them is dropped.
 #[derive(Clone)]

@@ -15,10 +15,10 @@ use tonic::client::Grpc;
 use tonic::codegen::http::Uri;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
-use tonic_health::pb::health_check_response::ServingStatus as HealthStatus;
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use self::channel::{Bytewise, Channel, Unencoded, unencoded};
+use super::proto::health::health_check_response::ServingStatus as HealthStatus;
+use super::proto::health::{HealthCheckRequest, HealthCheckResponse};
 use super::proto::info::{InfoParams, InfoResult};
 use super::proto::plugins::{
     ExecuteNodeHookRequest, ExecuteNodeHookResponse, MutateDomainRequest, MutateDomainResponse,
@@ -236,10 +236,11 @@ impl Client {
         request.set_timeout(limit);
         match timeout(limit, grpc.unary(request, path.clone(), Bytewise)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            // The shim's own UNIMPLEMENTED carries a message; tonic's, for an unknown method, does
-            // not.
+            // Of a hook that is not served, the shim's text names the hook, and of an unknown method
+            // that method. Other servers say nothing of it, or that they do not know it.
             Ok(Err(status))
-                if status.code() == Code::Unimplemented && status.message().is_empty() =>
+                if status.code() == Code::Unimplemented
+                    && !status.message().starts_with("hook") =>
             {
                 let (socket, method) = (self.socket.clone(), path.path()[1..].to_owned());
                 Err(ClientError::OtherApi { socket, method })

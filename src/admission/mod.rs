@@ -1,9 +1,16 @@
-//! Admission: how many calls, and how many bytes of their documents, may be held at a time.
+//! Admission: what the shim may hold at a time.
 //!
-//! A [`Budget`] hands out [`Permit`]s. Each counts one call and its bytes until it is dropped, so a
-//! call that fails, times out or loses its caller is never counted for longer than it exists.
+//! [`Memory`] is the budget of bytes for all that connections and calls hold, from the first header
+//! of a request to the last byte of its response that was read. A [`Budget`] limits how many calls
+//! wait for a process, and how many bytes of their documents: it hands out [`Permit`]s. Each counts
+//! one call and its bytes until it is dropped, so a call that fails, times out or loses its caller
+//! is never counted for longer than it exists.
+
+mod memory;
 
 use tokio::sync::watch;
+
+pub use memory::{Memory, PATIENCE, Reclaimable, Share, WaitsFor};
 
 /// An amount of calls: what a budget allows, or what is held of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

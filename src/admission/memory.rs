@@ -1,0 +1,321 @@
+//! The budget of bytes: everything that a peer can make the shim hold is taken from it first.
+//!
+//! # Theory of operation
+//! Who needs bytes takes a [`Share`], and gives it back by dropping it. What does not fit waits, in
+//! order of arrival; only a call that needs little may pass larger ones that do not fit. A waiter
+//! does not give up: its caller's deadline ends the wait.
+//!
+//! Some shares are held by a connection that waits for its peer: it has no call, its request is not
+//! complete, or its response is not read. Such a connection is [`Reclaimable`]. If another one
+//! needs the bytes, those that have waited longest lose theirs. So a peer that keeps the shim
+//! waiting delays others by [`PATIENCE`], and not by its own deadline.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+/// Time for which a connection may wait for its peer while others need its bytes or its place. A
+/// peer that is running needs far less. virt-launcher gives `Info` one second, of which a burst of
+/// connections that say nothing may take only a part.
+pub const PATIENCE: Duration = Duration::from_millis(100);
+
+/// A share that is at most this part of the budget may pass larger ones that do not fit.
+const SMALL_PART: usize = 16;
+
+/// Counts bytes against a limit. Clones share the count.
+#[derive(Clone)]
+pub struct Memory(Arc<Shared>);
+
+struct Shared {
+    limit: usize,
+    state: Mutex<State>,
+    held: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    held: usize,
+    /// Reclaimed bytes that are still held.
+    returning: usize,
+    last_id: u64,
+    /// By arrival.
+    waiting: BTreeMap<u64, Waiting>,
+    /// By the time since when they have waited for their peer.
+    reclaimable: BTreeMap<u64, Idler>,
+}
+
+struct Waiting {
+    bytes: usize,
+    may_fit: Arc<Notify>,
+}
+
+/// What waits for its peer.
+struct Idler {
+    bytes: usize,
+    kind: WaitsFor,
+    since: Instant,
+    reclaimed: Option<Arc<Notify>>,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// A call: it is idle.
+    Call,
+    /// Its turn, with the beginning of a request. Only its place can be reclaimed.
+    Turn,
+    /// The rest of a request, or that its response is read.
+    Peer,
+}
+
+impl Memory {
+    /// Allows no more than `limit` bytes at a time.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Shared { limit, state: Mutex::default(), held: watch::Sender::default() }))
+    }
+
+    /// Returns the limit.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
+    /// Returns a view of the bytes that are held.
+    #[must_use]
+    pub fn held(&self) -> watch::Receiver<usize> {
+        self.0.held.subscribe()
+    }
+
+    /// Returns a share that is empty.
+    #[must_use]
+    pub fn empty(&self) -> Share {
+        Share { bytes: 0, memory: self.clone() }
+    }
+
+    /// Takes bytes now, or not at all.
+    #[must_use]
+    pub fn try_take(&self, bytes: usize) -> Option<Share> {
+        let mut share = self.empty();
+        share.try_grow(bytes).then_some(share)
+    }
+
+    /// Takes bytes when its turn has come. Waits forever for more than the limit. Cancel safe.
+    pub async fn take(&self, bytes: usize) -> Share {
+        let place = {
+            let mut state = self.lock();
+            let id = state.next_id();
+            let may_fit = Arc::<Notify>::default();
+            state.waiting.insert(id, Waiting { bytes, may_fit: may_fit.clone() });
+            Place { id, may_fit, memory: self }
+        };
+        loop {
+            if self.take_turn(place.id, bytes) {
+                return Share { bytes, memory: self.clone() };
+            }
+            self.reclaim(bytes);
+            // What is not yet to be reclaimed may be so later.
+            let _ = timeout(PATIENCE / 2, place.may_fit.notified()).await;
+        }
+    }
+
+    /// Counts what waits for its peer and may lose `bytes` to others.
+    #[must_use]
+    pub fn reclaimable(&self, bytes: usize, kind: WaitsFor) -> Reclaimable {
+        let mut state = self.lock();
+        let id = state.next_id();
+        let notify = Arc::<Notify>::default();
+        let reclaimed = Some(notify.clone());
+        state.reclaimable.insert(id, Idler { bytes, kind, since: Instant::now(), reclaimed });
+        Reclaimable { id, notify, memory: self.clone() }
+    }
+
+    /// Returns the number of connections that wait for a call and are not reclaimed.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        let state = self.lock();
+        state.reclaimable.values().filter(|idler| idler.is_idle()).count()
+    }
+
+    /// Reclaims the place of the connection that has waited longest, of all or of the idle ones.
+    /// Returns whether one has waited for long enough.
+    pub fn reclaim_place(&self, only_idle: bool) -> bool {
+        let mut state = self.lock();
+        let State { reclaimable, returning, .. } = &mut *state;
+        let now = Instant::now();
+        let mut waiting = reclaimable.values_mut().filter(|idler| idler.reclaimed.is_some());
+        let longest = waiting.find(|idler| !only_idle || idler.is_idle());
+        longest.is_some_and(|idler| idler.reclaim(now, returning))
+    }
+
+    /// Takes the bytes if they fit and no earlier waiter has to be first.
+    fn take_turn(&self, id: u64, bytes: usize) -> bool {
+        let mut state = self.lock();
+        let (limit, free) = (self.0.limit, self.0.limit.saturating_sub(state.held));
+        let mut earlier = state.waiting.range(..id).map(|(_, waiting)| waiting);
+        let passes = earlier.all(|waiting| {
+            // They could all be taken at once, in their order.
+            let is_smaller = bytes <= limit / SMALL_PART && waiting.bytes > bytes;
+            is_smaller && waiting.bytes > free
+        });
+        if bytes > free || !passes {
+            return false;
+        }
+        state.waiting.remove(&id);
+        self.add(&mut state, bytes);
+        true
+    }
+
+    /// Reclaims as much as `bytes` more would need, of those that have waited longest.
+    fn reclaim(&self, bytes: usize) {
+        let mut state = self.lock();
+        let State { held, returning, reclaimable, .. } = &mut *state;
+        let now = Instant::now();
+        let mut idlers = reclaimable
+            .values_mut()
+            .filter(|idler| idler.reclaimed.is_some() && idler.kind != WaitsFor::Turn);
+        while held.saturating_sub(*returning).saturating_add(bytes) > self.0.limit {
+            let Some(true) = idlers.next().map(|idler| idler.reclaim(now, returning)) else {
+                break;
+            };
+        }
+    }
+
+    fn add(&self, state: &mut State, bytes: usize) {
+        state.held += bytes;
+        self.changed(state);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        if bytes > 0 {
+            let mut state = self.lock();
+            state.held -= bytes;
+            self.changed(&state);
+        }
+    }
+
+    /// Wakes those whose turn may have come: the first, and the first small one that would fit.
+    fn changed(&self, state: &State) {
+        self.0.held.send_replace(state.held);
+        let free = self.0.limit.saturating_sub(state.held);
+        let mut waiting = state.waiting.values();
+        if let Some(first) = waiting.next() {
+            first.may_fit.notify_one();
+            if first.bytes > free
+                && let Some(small) = waiting.find(|waiting| waiting.bytes <= free)
+            {
+                small.may_fit.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+impl Idler {
+    fn is_idle(&self) -> bool {
+        self.kind == WaitsFor::Call && self.reclaimed.is_some()
+    }
+
+    /// Reclaims its bytes if it has waited for long enough. Returns whether it has.
+    fn reclaim(&mut self, now: Instant, returning: &mut usize) -> bool {
+        let is_due = now.duration_since(self.since) >= PATIENCE;
+        if is_due && let Some(notify) = self.reclaimed.take() {
+            notify.notify_one();
+            *returning += self.bytes;
+        }
+        is_due
+    }
+}
+
+/// A place among those that wait. Dropping it lets the next one in.
+struct Place<'a> {
+    id: u64,
+    may_fit: Arc<Notify>,
+    memory: &'a Memory,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.memory.lock();
+        state.waiting.remove(&self.id);
+        self.memory.changed(&state);
+    }
+}
+
+/// Bytes that were taken. Dropping it gives them back.
+pub struct Share {
+    bytes: usize,
+    memory: Memory,
+}
+
+impl Share {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes `bytes` more, or nothing. It passes those that wait: what it belongs to will end
+    /// sooner than they begin.
+    pub fn try_grow(&mut self, bytes: usize) -> bool {
+        let mut state = self.memory.lock();
+        let fits = state.held.saturating_add(bytes) <= self.memory.0.limit;
+        if fits {
+            self.memory.add(&mut state, bytes);
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Gives all but `bytes` back.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.bytes -= surplus;
+        self.memory.subtract(surplus);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.memory.subtract(self.bytes);
+    }
+}
+
+/// Counts as waiting for its peer until it is dropped.
+pub struct Reclaimable {
+    id: u64,
+    notify: Arc<Notify>,
+    memory: Memory,
+}
+
+impl Reclaimable {
+    /// Completes when others need its bytes. Cancel safe.
+    pub async fn reclaimed(&self) {
+        self.notify.notified().await;
+        // For those who ask again.
+        self.notify.notify_one();
+    }
+}
+
+impl Drop for Reclaimable {
+    fn drop(&mut self) {
+        let mut state = self.memory.lock();
+        if let Some(idler) = state.reclaimable.remove(&self.id)
+            && idler.reclaimed.is_none()
+        {
+            state.returning -= idler.bytes;
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! One request, from its first header until its response is read.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::header::CONTENT_TYPE;
+use http::{Method as HttpMethod, Request, StatusCode};
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::proto::health::HealthCheckRequest;
+use super::request::{MaxBytes, Message, Receiver, Window};
+use super::response::{self, Held, Unread};
+use super::router::{CallTime, Kind, Method, Router};
+use super::shim::Shim;
+use super::{MAX_REQUEST_BYTES, deadline, status};
+use crate::admission::WaitsFor;
+use crate::error::{CallError, RequestFault};
+use crate::text::clip;
+
+/// Maximum time for a request to arrive, if the caller's deadline is later.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Maximum length of a request without documents.
+const MAX_SMALL_BYTES: usize = 4 * 1024;
+
+/// What a request needs beside its documents in exec mode: their tags and lengths, and the type
+/// of the domain, the reason for the call or the node's name.
+const MAX_FIELDS_BYTES: usize = 1024;
+
+/// Maximum number of bytes shown of a header.
+const MAX_SHOWN_BYTES: usize = 80;
+
+/// What the calls of a connection share.
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub(super) shim: Arc<Shim>,
+    pub(super) router: Arc<Router>,
+    pub(super) window: Window,
+    /// The connection's share of the memory.
+    pub(super) connection_bytes: usize,
+}
+
+/// What becomes of a call's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connection {
+    Keep,
+    /// Its client was promised space that it did not use, or does not read.
+    Close,
+}
+
+impl Calls {
+    /// Runs a call.
+    pub(super) async fn run(
+        self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+    ) -> Connection {
+        let (head, body) = request.into_parts();
+        let started = Instant::now();
+        let time = deadline::of(&head.headers, self.shim.call_timeout);
+        let time = CallTime { started, deadline: started + time };
+        let path = head.uri.path();
+        let found = check(&head).and_then(|()| {
+            self.router.find(path).ok_or_else(|| RequestFault::UnknownMethod {
+                method: clip(path, MAX_SHOWN_BYTES).escape_debug().to_string(),
+                served: self.router.services().join(", "),
+            })
+        });
+        let path = clip(path, MAX_SHOWN_BYTES).escape_debug().to_string();
+        drop(head.headers);
+        match found {
+            Ok(method) => self.serve(method, &path, time, body, &mut respond).await,
+            Err(fault) => {
+                let http = match fault {
+                    RequestFault::NotGrpc { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    _ => StatusCode::OK,
+                };
+                response::send_status(&mut respond, &failed(&path, &fault.into()), http);
+                close_unless(body.is_end_stream())
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        method: &Method,
+        path: &str,
+        time: CallTime,
+        body: RecvStream,
+        respond: &mut SendResponse<Bytes>,
+    ) -> Connection {
+        let in_flight = self.shim.in_flight.count(0);
+        let mut receiver = Receiver {
+            body,
+            unreleased: 0,
+            memory: &self.shim.memory,
+            window: &self.window,
+            max: self.max_bytes(method),
+            connection_bytes: self.connection_bytes,
+            deadline: time.deadline.min(time.started + RECEIVE_TIMEOUT),
+            time: time.time().min(RECEIVE_TIMEOUT),
+        };
+        let replied = tokio::select! {
+            replied = self.reply(method, path, time, &mut receiver) => replied,
+            reset = poll_fn(|context| respond.poll_reset(context)) => {
+                let why = reset.map_or_else(|error| error.to_string(), |reason| reason.to_string());
+                Err(RequestFault::ClientLeft(why).into())
+            }
+        };
+        let is_received = receiver.is_complete();
+        drop(receiver);
+        let connection = close_unless(is_received);
+        match replied {
+            Ok(Reply::Message { message, share }) => {
+                let held = Held { share, in_flight };
+                match response::send_reply(respond, message, held, &self.shim.memory).await {
+                    Ok(()) => connection,
+                    Err(Unread) => Connection::Close,
+                }
+            }
+            Ok(Reply::Watch(params)) => {
+                drop(in_flight);
+                if let Kind::Watch(watch) = &method.kind {
+                    self.watch(watch.of(&params), respond).await;
+                }
+                connection
+            }
+            Err(CallError::Request(RequestFault::ClientLeft(why))) => {
+                tracing::debug!(method = path, "the client left: {why}");
+                connection
+            }
+            Err(error) => {
+                response::send_status(respond, &failed(path, &error), StatusCode::OK);
+                connection
+            }
+        }
+    }
+
+    /// Receives the request and runs the method.
+    async fn reply(
+        &self,
+        method: &Method,
+        path: &str,
+        time: CallTime,
+        receiver: &mut Receiver<'_>,
+    ) -> Result<Reply, CallError> {
+        let Message { bytes, mut share } = tokio::select! {
+            message = receiver.receive() => message?,
+            () = self.shim.give_up.cancelled() => {
+                return Err(RequestFault::ShuttingDown.into());
+            }
+        };
+        match &method.kind {
+            Kind::Watch(_) => {
+                let params = HealthCheckRequest::decode(bytes)
+                    .map_err(|error| RequestFault::NotDecoded(error.to_string()))?;
+                Ok(Reply::Watch(params))
+            }
+            Kind::Unary(run) => {
+                let message = run(bytes, time).await?;
+                // Only the reply is left, which may be longer than the request.
+                let more = message.len().saturating_sub(share.bytes() + self.connection_bytes);
+                if method.documents > 0 && !share.try_grow(more) {
+                    let budget = self.shim.memory.limit();
+                    let fault = RequestFault::NoMemoryForReply { bytes: message.len(), budget };
+                    tracing::debug!(method = path, "{fault}");
+                    return Err(fault.into());
+                }
+                share.shrink_to(message.len());
+                Ok(Reply::Message { message, share })
+            }
+        }
+    }
+
+    /// Sends the changes of a service's health until the client leaves or the shim stops.
+    async fn watch(&self, mut changes: super::health::Changes, respond: &mut SendResponse<Bytes>) {
+        let Some(mut stream) = response::start_stream(respond) else { return };
+        // Such a call may last for ever: others may have its place.
+        let waiting = self.shim.memory.reclaimable(self.connection_bytes, WaitsFor::Peer);
+        loop {
+            let change = tokio::select! {
+                change = changes.next() => change,
+                _ = poll_fn(|context| stream.poll_reset(context)) => return,
+                () = waiting.reclaimed() => None,
+            };
+            let Some(change) = change else { break };
+            if !response::send_next(&mut stream, super::router::encode(&change)).await {
+                return;
+            }
+        }
+        let status = Status::unavailable("the shim is shutting down, or others need this place");
+        response::end_stream(&mut stream, &status);
+    }
+
+    fn max_bytes(&self, method: &Method) -> MaxBytes {
+        match (method.documents, self.shim.max_argument_bytes) {
+            (0, _) => {
+                MaxBytes { message: MAX_SMALL_BYTES, is_admitted: false, as_arguments: false }
+            }
+            (documents, Some(bytes)) => {
+                let message = documents * bytes + MAX_FIELDS_BYTES;
+                MaxBytes { message, is_admitted: true, as_arguments: true }
+            }
+            (_, None) => {
+                MaxBytes { message: MAX_REQUEST_BYTES, is_admitted: true, as_arguments: false }
+            }
+        }
+    }
+}
+
+enum Reply {
+    Message { message: Bytes, share: crate::admission::Share },
+    Watch(HealthCheckRequest),
+}
+
+fn close_unless(is_received: bool) -> Connection {
+    if is_received { Connection::Keep } else { Connection::Close }
+}
+
+/// Checks that a request is gRPC.
+fn check(head: &http::request::Parts) -> Result<(), RequestFault> {
+    let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let is_grpc = content_type
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| rest.first().is_none_or(|byte| b"+;".contains(byte)));
+    if head.method == HttpMethod::POST && is_grpc {
+        return Ok(());
+    }
+    let shown = |text: &str| format!("{:?}", clip(text, MAX_SHOWN_BYTES));
+    Err(RequestFault::NotGrpc {
+        method: shown(head.method.as_str()),
+        content_type: shown(&String::from_utf8_lossy(content_type)),
+    })
+}
+
+/// Logs the whole error; the status may be cut.
+fn failed(path: &str, error: &CallError) -> Status {
+    match error {
+        CallError::Hook { hook, .. } => {
+            tracing::error!(target: "call", %hook, "call failed: {error}");
+        }
+        _ => tracing::error!(target: "call", method = path, "call failed: {error}"),
+    }
+    status::of(error)
+}

@@ -1,0 +1,64 @@
+//! `kubevirt.hooks.plugins.v1alpha1`: `DomainHookService`, the counterpart of `OnDefineDomain`, and
+//! `NodeHookService`, for hooks that run on the node of a VM.
+
+use std::sync::Arc;
+
+use super::proto::plugins::{
+    ExecuteNodeHookRequest, ExecuteNodeHookResponse, MutateDomainRequest, MutateDomainResponse,
+    NodeContext, SidecarContext,
+};
+use super::router::{CallTime, Router};
+use super::shim::{Shim, check_size};
+use crate::error::CallError;
+use crate::hook::{HookCall, HookName};
+use crate::text::clip;
+
+/// The only type of domain that hooks know. Domains of other types are returned unchanged.
+const LIBVIRT: &str = "libvirt";
+
+/// Maximum number of bytes shown of an invalid hook point.
+const MAX_SHOWN_POINT_BYTES: usize = 80;
+
+pub(super) fn add(router: Router, shim: &Arc<Shim>) -> Router {
+    let domain = "/kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain";
+    let node = "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook";
+    router.unary(domain, 2, shim, mutate_domain).unary(node, 2, shim, execute_node_hook)
+}
+
+async fn mutate_domain(
+    shim: Arc<Shim>,
+    request: MutateDomainRequest,
+    time: CallTime,
+) -> Result<MutateDomainResponse, CallError> {
+    tracing::info!("MutateDomain method has been called");
+    let hook = HookName::ON_DEFINE_DOMAIN;
+    let MutateDomainRequest { domain_type, domain, vmi, sidecar_context } = request;
+    if domain_type != LIBVIRT {
+        tracing::info!("the domain's type is not {LIBVIRT}: it is returned unchanged");
+        return check_size(&hook, MutateDomainResponse { domain });
+    }
+    let SidecarContext { invocation_context } = sidecar_context.unwrap_or_default();
+    let call = HookCall::on_define_domain(&vmi, "domain", domain.clone())
+        .and_then(|call| call.in_context(invocation_context));
+    drop(vmi);
+    let domain = shim.call(time, call).await?.or(domain);
+    check_size(&hook, MutateDomainResponse { domain })
+}
+
+async fn execute_node_hook(
+    shim: Arc<Shim>,
+    request: ExecuteNodeHookRequest,
+    time: CallTime,
+) -> Result<ExecuteNodeHookResponse, CallError> {
+    tracing::info!("ExecuteNodeHook method has been called");
+    let ExecuteNodeHookRequest { hook_point, vmi, node_context } = request;
+    // KubeVirt adds and renames hook points, so any name is accepted; the backend knows its hooks.
+    let hook = HookName::of_node_hook_point(&hook_point).ok_or_else(|| CallError::NoSuchHook {
+        point: clip(&hook_point, MAX_SHOWN_POINT_BYTES).to_owned(),
+    })?;
+    let NodeContext { node_name } = node_context.unwrap_or_default();
+    let call = HookCall::node_hook(hook, &vmi, node_name);
+    drop(vmi);
+    shim.call(time, call).await?;
+    Ok(ExecuteNodeHookResponse {})
+}
