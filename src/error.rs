@@ -112,15 +112,18 @@ pub enum RequestFault {
     #[error("the request is {bytes} bytes long; this method accepts at most {max} bytes")]
     TooLarge { bytes: usize, max: usize },
     #[error(
-        "the request is {bytes} bytes long; --mode exec passes its documents as arguments and          accepts at most {max} bytes; --mode persistent has no such limit"
+        "the request is {bytes} bytes long; --mode exec passes its documents as arguments and \
+         accepts at most {max} bytes; --mode persistent has no such limit"
     )]
     TooLargeForArguments { bytes: usize, max: usize },
     #[error(
-        "the request is {bytes} bytes long and does not fit into the memory budget of {budget}          bytes: raise --memory-budget and the container's memory limit"
+        "the request is {bytes} bytes long and does not fit into the memory budget of {budget} \
+         bytes: raise --memory-budget and the container's memory limit"
     )]
     OverBudget { bytes: usize, budget: usize },
     #[error(
-        "the request is {bytes} bytes long and other calls held the memory budget of {budget}          bytes until its deadline: raise --memory-budget and the container's memory limit"
+        "the request is {bytes} bytes long and other calls held the memory budget of {budget} \
+         bytes until its deadline: raise --memory-budget and the container's memory limit"
     )]
     NoMemory { bytes: usize, budget: usize },
     #[error(

@@ -8,7 +8,7 @@
 //! Some shares are held by a connection that waits for its peer: it has no call, its request is not
 //! complete, or its response is not read. Such a connection is [`Reclaimable`]. If another one
 //! needs the bytes, those that have waited longest lose theirs. So a peer that keeps the shim
-//! waiting delays others by [`PATIENCE`], and not by its own deadline.
+//! waiting delays others by [`PATIENCE`] or by [`STALL_TIME`], and not by its own deadline.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +17,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-/// Time for which a connection may wait for its peer while others need its bytes or its place. A
-/// peer that is running needs far less. virt-launcher gives `Info` one second, of which a burst of
-/// connections that say nothing may take only a part.
+/// Time for which a connection may wait for its peer while a small call needs its bytes, or a new
+/// connection its place. A peer that is running needs far less. virt-launcher gives `Info` one
+/// second, of which connections that say nothing may take only a part.
 pub const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A share that is at most this part of the budget may pass larger ones that do not fit.
+/// Time without any progress after which a connection loses its bytes to a large call. Several
+/// large calls at once are slow for want of the CPU, and have to wait for each other.
+const STALL_TIME: Duration = Duration::from_secs(1);
+
+/// A share that is at most this part of the budget is small: it may pass larger ones that do not
+/// fit.
 const SMALL_PART: usize = 16;
 
 /// Counts bytes against a limit. Clones share the count.
@@ -57,6 +62,8 @@ struct Idler {
     bytes: usize,
     kind: WaitsFor,
     since: Instant,
+    /// When something came or went at last.
+    progress: Instant,
     reclaimed: Option<Arc<Notify>>,
 }
 
@@ -129,7 +136,8 @@ impl Memory {
         let id = state.next_id();
         let notify = Arc::<Notify>::default();
         let reclaimed = Some(notify.clone());
-        state.reclaimable.insert(id, Idler { bytes, kind, since: Instant::now(), reclaimed });
+        let since = Instant::now();
+        state.reclaimable.insert(id, Idler { bytes, kind, since, progress: since, reclaimed });
         Reclaimable { id, notify, memory: self.clone() }
     }
 
@@ -142,23 +150,29 @@ impl Memory {
 
     /// Reclaims the place of the connection that has waited longest, of all or of the idle ones.
     /// Returns whether one has waited for long enough.
+    #[must_use]
     pub fn reclaim_place(&self, only_idle: bool) -> bool {
         let mut state = self.lock();
         let State { reclaimable, returning, .. } = &mut *state;
-        let now = Instant::now();
         let mut waiting = reclaimable.values_mut().filter(|idler| idler.reclaimed.is_some());
         let longest = waiting.find(|idler| !only_idle || idler.is_idle());
-        longest.is_some_and(|idler| idler.reclaim(now, returning))
+        longest.is_some_and(|idler| {
+            let is_due = idler.since.elapsed() >= PATIENCE;
+            if is_due {
+                idler.reclaim(returning);
+            }
+            is_due
+        })
     }
 
     /// Takes the bytes if they fit and no earlier waiter has to be first.
     fn take_turn(&self, id: u64, bytes: usize) -> bool {
         let mut state = self.lock();
-        let (limit, free) = (self.0.limit, self.0.limit.saturating_sub(state.held));
+        let free = self.0.limit.saturating_sub(state.held);
         let mut earlier = state.waiting.range(..id).map(|(_, waiting)| waiting);
         let passes = earlier.all(|waiting| {
             // They could all be taken at once, in their order.
-            let is_smaller = bytes <= limit / SMALL_PART && waiting.bytes > bytes;
+            let is_smaller = self.is_small(bytes) && waiting.bytes > bytes;
             is_smaller && waiting.bytes > free
         });
         if bytes > free || !passes {
@@ -173,15 +187,23 @@ impl Memory {
     fn reclaim(&self, bytes: usize) {
         let mut state = self.lock();
         let State { held, returning, reclaimable, .. } = &mut *state;
-        let now = Instant::now();
-        let mut idlers = reclaimable
-            .values_mut()
-            .filter(|idler| idler.reclaimed.is_some() && idler.kind != WaitsFor::Turn);
-        while held.saturating_sub(*returning).saturating_add(bytes) > self.0.limit {
-            let Some(true) = idlers.next().map(|idler| idler.reclaim(now, returning)) else {
-                break;
+        let is_small = self.is_small(bytes);
+        let mut idlers = reclaimable.values_mut().filter(|idler| {
+            let is_due = if is_small {
+                idler.since.elapsed() >= PATIENCE
+            } else {
+                idler.progress.elapsed() >= STALL_TIME
             };
+            is_due && idler.reclaimed.is_some() && idler.kind != WaitsFor::Turn
+        });
+        while held.saturating_sub(*returning).saturating_add(bytes) > self.0.limit {
+            let Some(idler) = idlers.next() else { break };
+            idler.reclaim(returning);
         }
+    }
+
+    fn is_small(&self, bytes: usize) -> bool {
+        bytes <= self.0.limit / SMALL_PART
     }
 
     fn add(&self, state: &mut State, bytes: usize) {
@@ -229,14 +251,11 @@ impl Idler {
         self.kind == WaitsFor::Call && self.reclaimed.is_some()
     }
 
-    /// Reclaims its bytes if it has waited for long enough. Returns whether it has.
-    fn reclaim(&mut self, now: Instant, returning: &mut usize) -> bool {
-        let is_due = now.duration_since(self.since) >= PATIENCE;
-        if is_due && let Some(notify) = self.reclaimed.take() {
+    fn reclaim(&mut self, returning: &mut usize) {
+        if let Some(notify) = self.reclaimed.take() {
             notify.notify_one();
             *returning += self.bytes;
         }
-        is_due
     }
 }
 
@@ -301,6 +320,13 @@ pub struct Reclaimable {
 }
 
 impl Reclaimable {
+    /// Something has come.
+    pub fn progress(&self) {
+        if let Some(idler) = self.memory.lock().reclaimable.get_mut(&self.id) {
+            idler.progress = Instant::now();
+        }
+    }
+
     /// Completes when others need its bytes. Cancel safe.
     pub async fn reclaimed(&self) {
         self.notify.notified().await;

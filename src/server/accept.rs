@@ -75,7 +75,7 @@ impl Places {
             if let Ok(place) = self.free.clone().try_acquire_owned() {
                 break place;
             }
-            self.memory.reclaim_place(false);
+            let _ = self.memory.reclaim_place(false);
             if let Ok(Ok(place)) = timeout(PATIENCE / 2, self.free.clone().acquire_owned()).await {
                 break place;
             }

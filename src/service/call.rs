@@ -241,11 +241,10 @@ fn check(head: &http::request::Parts) -> Result<(), RequestFault> {
 
 /// Logs the whole error; the status may be cut.
 fn failed(path: &str, error: &CallError) -> Status {
-    match error {
-        CallError::Hook { hook, .. } => {
-            tracing::error!(target: "call", %hook, "call failed: {error}");
-        }
-        _ => tracing::error!(target: "call", method = path, "call failed: {error}"),
+    if let CallError::Hook { hook, .. } = error {
+        tracing::error!(target: "call", %hook, "call failed: {error}");
+    } else {
+        tracing::error!(target: "call", method = path, "call failed: {error}");
     }
     status::of(error)
 }

@@ -178,6 +178,7 @@ impl Receiver<'_> {
             }
             buffer.extend_from_slice(&chunk);
             drop(chunk);
+            waiting.progress();
             if until > AHEAD_BYTES {
                 self.release();
             }

@@ -63,7 +63,7 @@ pub(super) async fn send_reply(
     let _ = stream.send_trailers([(STATUS, OK)].into_iter().collect());
     let reclaimable = memory.reclaimable(bytes, WaitsFor::Peer);
     let why = tokio::select! {
-        _ = written.closed() => return Ok(()),
+        () = written.closed() => return Ok(()),
         _ = poll_fn(|context| stream.poll_reset(context)) => "the client reset it",
         () = sleep(READ_TIMEOUT) => "the client did not read it in 10 s",
         () = reclaimable.reclaimed() => "the client did not read it, and others need its memory",
