@@ -35,26 +35,28 @@ pub enum StartError {
     },
 }
 
-/// How a hook's process terminated, and the last lines of its stderr.
+/// How a hook's process terminated, and what it had written.
 #[derive(Debug, Clone)]
 pub struct Termination {
     /// "exited with status 1", "was killed by SIGKILL".
     pub how: String,
+    /// Describes what a worker has written to stdout in place of a message.
+    pub stdout: Option<String>,
     /// Oldest line first.
     pub stderr: Vec<String>,
 }
 
 impl fmt::Display for Termination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.how, self.last_lines())
+        write!(f, "{}{}", self.how, self.written())
     }
 }
 
 impl Termination {
-    /// Returns the clause that ends the sentence: what the process wrote to stderr.
+    /// Returns the clauses that end the sentence: what the process wrote to stdout and stderr.
     #[must_use]
-    pub fn last_lines(&self) -> String {
-        last_lines(&self.stderr)
+    pub fn written(&self) -> String {
+        written(self.stdout.as_deref(), &self.stderr)
     }
 }
 
@@ -147,7 +149,7 @@ pub type HookResult = Result<HookReply, HookFailure>;
 
 /// Why a hook failed. The text continues the sentence that begins with the hook's name, which
 /// [`of`](Self::of) adds. `program` is the command line, `after` the time that the call had,
-/// `stderr` its last lines, oldest first.
+/// `stdout` describes what is there and no message, `stderr` has its last lines, oldest first.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HookFailure {
     /// A document is too long for its transport: names it, its length, the limit and the remedy.
@@ -179,9 +181,9 @@ pub enum HookFailure {
     #[error(
         "did not answer within {}: {program} was stopped{}",
         seconds(*.after),
-        last_lines(.stderr)
+        written(.stdout.as_deref(), .stderr)
     )]
-    Deadline { program: String, after: Duration, stderr: Vec<String> },
+    Deadline { program: String, after: Duration, stdout: Option<String>, stderr: Vec<String> },
     /// The deadline passed while the shim was stopping the hook's worker for another reason.
     #[error(
         "did not answer within {}: {program} was being stopped at the deadline",
@@ -219,9 +221,11 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-fn last_lines(lines: &[String]) -> String {
-    if lines.is_empty() {
-        return "; it wrote nothing to its stderr".to_owned();
-    }
-    format!("; the last lines of its stderr:\n{}", lines.join("\n"))
+fn written(stdout: Option<&str>, stderr: &[String]) -> String {
+    let stdout = stdout.map(|what| format!("; its stdout ends with {what}"));
+    let stderr = match stderr {
+        [] => "; it wrote nothing to its stderr".to_owned(),
+        lines => format!("; the last lines of its stderr:\n{}", lines.join("\n")),
+    };
+    stdout.unwrap_or_default() + &stderr
 }

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sidecar_shim::frame::{Item, MAX_STRAY_BYTES, SendBuffer};
+use sidecar_shim::frame::{Item, MAX_STRAY_BYTES, SendBuffer, Stray};
 use sidecar_shim::hook::{HookCall, HookName};
 use sidecar_shim::rpc::{
     CallResult, Incoming, MessageReader, Outcome, OutgoingCall, read_result, send_call,
@@ -30,7 +30,7 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<
     let (items, fault) = items(pieces);
     let seen = items.into_iter().map(|item| match item {
         Item::Frame(frame) => Seen::Frame(frame),
-        Item::Stray(stray) => Seen::Stray(stray.bytes, stray.text()),
+        Item::Stray(stray) => Seen::Stray(stray),
     });
     (seen.collect(), fault.map(|fault| fault.to_string()))
 }
@@ -38,14 +38,14 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Seen>, Option<
 #[derive(Clone, PartialEq, Eq)]
 enum Seen {
     Frame(Bytes),
-    Stray(usize, String),
+    Stray(Stray),
 }
 
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Frame(frame) => write!(f, "frame {}", frame.escape_ascii()),
-            Self::Stray(bytes, text) => write!(f, "{bytes} stray bytes, {text:?}"),
+            Self::Stray(stray) => write!(f, "{stray:?}"),
         }
     }
 }
@@ -136,8 +136,7 @@ proptest! {
         text in "[ -~\n]{0,120}",
         after in stream(),
     ) {
-        // A text may be a document from its first angle bracket on.
-        let document = format!("{text}<domain>{SECRET}</domain>");
+        let document = format!("{text}{SECRET}");
         let stream = [&before.concat()[..], document.as_bytes(), &after].concat();
         let (seen, error) = decode([&stream[..]]);
         prop_assert!(!error.unwrap_or_default().contains(SECRET));

@@ -147,6 +147,7 @@ impl Run {
         let _ = reply.send(Err(HookFailure::Deadline {
             program: self.command.to_string(),
             after: self.deadline - self.started,
+            stdout: None,
             stderr: process.stderr_so_far(),
         }));
         process.stop(self.settings.kill_grace).await;
@@ -226,7 +227,7 @@ impl Run {
             let stderr = process.stderr_at_end().await;
             return Err(HookFailure::Died {
                 program: self.command.to_string(),
-                termination: Termination { how: exit.to_string(), stderr },
+                termination: Termination { how: exit.to_string(), stdout: None, stderr },
             });
         }
         process.detach_stderr(self.settings.kill_grace);

@@ -22,7 +22,8 @@ const STEP_BYTES: usize = 16 * 1024;
 pub enum OutputEvent {
     /// A message, its attachments included.
     Message(Incoming),
-    /// Text between frames.
+    /// Bytes between frames. A run is reported as soon as it has a line, because no frame may ever
+    /// follow, and again at its end if it has grown.
     Stray(Stray),
     /// A frame that is not a message; says why.
     Malformed(String),
@@ -34,6 +35,10 @@ pub struct Output<R = Stdout> {
     buffer: BytesMut,
     decoder: FrameDecoder,
     reader: MessageReader,
+    /// Stray bytes since the last message, without the decoder's current run.
+    stray: Stray,
+    /// Length of the current run when it was reported.
+    reported: usize,
 }
 
 impl<R: AsyncRead + Unpin> Output<R> {
@@ -43,8 +48,50 @@ impl<R: AsyncRead + Unpin> Output<R> {
     }
 
     pub fn new(stdout: R) -> Self {
-        let (buffer, decoder) = (BytesMut::new(), FrameDecoder::default());
-        Self { stdout, buffer, decoder, reader: MessageReader::default() }
+        Self {
+            stdout,
+            buffer: BytesMut::new(),
+            decoder: FrameDecoder::default(),
+            reader: MessageReader::default(),
+            stray: Stray::default(),
+            reported: 0,
+        }
+    }
+
+    /// Returns the stray bytes since the last message.
+    pub fn stray(&self) -> Stray {
+        let mut stray = self.stray.clone();
+        stray.absorb(self.decoder.run());
+        stray
+    }
+
+    /// Describes what was read since the last message and is none: stray bytes, half a frame, or a
+    /// message without its attachments.
+    pub fn unfinished(&self) -> Option<String> {
+        let stray = self.stray();
+        if !stray.is_empty() {
+            return Some(format!("{stray}: {}", stray.advice()));
+        }
+        let half = self.decoder.half_frame(&self.buffer);
+        let without = || "a message without its attachments".to_owned();
+        half.or_else(|| self.reader.in_message().then(without))
+    }
+
+    /// Notes the end of a run. Returns it unless it was reported already.
+    fn end_run(&mut self, run: Stray) -> Option<Stray> {
+        self.stray.absorb(&run);
+        let reported = std::mem::take(&mut self.reported);
+        (run.bytes > reported).then_some(run)
+    }
+
+    /// Returns the current run as soon as it has a line.
+    fn begin_run(&mut self) -> Option<Stray> {
+        let run = self.decoder.run();
+        if self.reported > 0 || !run.has_line() {
+            return None;
+        }
+        self.reported = run.bytes;
+        Some(run.clone())
     }
 
     /// Returns the next event. Cancel safe: what was read stays in the buffer.
@@ -52,13 +99,22 @@ impl<R: AsyncRead + Unpin> Output<R> {
         let mut item = self.decoder.decode(&mut self.buffer)?;
         loop {
             match item {
-                Some(Item::Stray(stray)) => return Ok(OutputEvent::Stray(stray)),
+                Some(Item::Stray(run)) => match self.end_run(run) {
+                    Some(run) => return Ok(OutputEvent::Stray(run)),
+                    None => item = self.decoder.decode(&mut self.buffer)?,
+                },
                 Some(Item::Frame(frame)) => match self.reader.take(frame) {
-                    Ok(Some(message)) => return Ok(OutputEvent::Message(message)),
+                    Ok(Some(message)) => {
+                        self.stray = Stray::default();
+                        return Ok(OutputEvent::Message(message));
+                    }
                     Ok(None) => item = self.decoder.decode(&mut self.buffer)?,
                     Err(fault) => return Ok(OutputEvent::Malformed(fault.to_string())),
                 },
                 None => {
+                    if let Some(run) = self.begin_run() {
+                        return Ok(OutputEvent::Stray(run));
+                    }
                     // Inside a frame, the decoder has reserved space for the rest of it.
                     if self.buffer.is_empty() || self.buffer.capacity() == self.buffer.len() {
                         self.buffer.reserve(STEP_BYTES);

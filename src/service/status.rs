@@ -91,8 +91,11 @@ mod tests {
 
         let text = || "words".to_owned();
         let program = || "worker.py".to_owned();
-        let termination =
-            Termination { how: "exited with status 1".to_owned(), stderr: Vec::new() };
+        let termination = Termination {
+            how: "exited with status 1".to_owned(),
+            stdout: None,
+            stderr: Vec::new(),
+        };
         let (after, stderr) = (Duration::from_secs(1), Vec::new());
         let of_hooks = [
             HookFailure::TooLarge(text()),
@@ -103,7 +106,7 @@ mod tests {
             HookFailure::Died { program: program(), termination },
             HookFailure::Protocol { program: program(), seen: text() },
             HookFailure::BadOutput(text()),
-            HookFailure::Deadline { program: program(), after, stderr },
+            HookFailure::Deadline { program: program(), after, stdout: None, stderr },
             HookFailure::Stalled { program: program(), after },
             HookFailure::Dropped,
             HookFailure::Busy(text()),

@@ -29,3 +29,4 @@ mod plugins;
 mod pool;
 mod pressure;
 mod protocol_page;
+mod secrets;

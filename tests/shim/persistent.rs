@@ -202,15 +202,9 @@ async fn text_on_stdout_is_skipped_and_logged_without_documents() {
     assert_eq!(shim.define(&vmi, DOMAIN).await.unwrap(), DOMAIN);
     let is_skip = |line: &&Value| line["msg"].as_str().is_some_and(|it| it.starts_with("skipped"));
     let line = shim.lines.iter().find(is_skip).unwrap();
-    assert_eq!(
-        (line["bytes"].as_u64(), line["text"].as_str()),
-        (Some(21), Some("\"Hello, I am a worker\\n\""))
-    );
+    assert_eq!((line["bytes"].as_u64(), line["lines"].as_u64()), (Some(21), Some(1)), "{line}");
     let line = shim.log_line("skipped text").await;
-    assert_eq!(
-        (line["bytes"].as_u64(), line["text"].as_str()),
-        (Some(38), Some("\"the domain is \""))
-    );
+    assert_eq!((line["bytes"].as_u64(), line["lines"].as_u64()), (Some(38), Some(1)), "{line}");
     shim.assert_not_logged("secret");
 }
 

@@ -30,8 +30,10 @@ pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
     let orphans = Orphans::new();
     let mut probe = Probe::start(command, true)?;
     probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1)));
-    let detected = timeout(FRAME_TIMEOUT, first_frame(&mut probe)).await.unwrap_or_else(|_| {
-        Detected::Program(format!("it sent no frame within {} s", FRAME_TIMEOUT.as_secs()))
+    let detected = timeout(FRAME_TIMEOUT, first_frame(&mut probe)).await;
+    let detected = detected.unwrap_or_else(|_| {
+        let (limit, unfinished) = (FRAME_TIMEOUT.as_secs(), probe.unfinished());
+        Detected::Program(format!("it sent no frame within {limit} s{unfinished}"))
     });
     if let Detected::Worker = detected {
         probe.close_stdin();

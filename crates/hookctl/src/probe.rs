@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use sidecar_shim::backend::{
     Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Output, OutputEvent, Process, Stdin, write_all,
 };
-use sidecar_shim::frame::{FrameError, SendBuffer};
+use sidecar_shim::frame::{FrameError, SendBuffer, Stray};
 use sidecar_shim::rpc::PROTOCOL_VERSION;
 
 /// Timeout for the exit of a process that has closed its stdout or was asked to exit. After it the
@@ -28,6 +28,9 @@ const MAX_EVENTS: usize = 1024;
 
 /// Interval between looks at whether a pipe was read: there is no event for that.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Maximum number of stray bytes that are shown.
+const SHOWN_BYTES: usize = 80;
 
 /// A worker and its pipes. Dropped, it is killed with its group and reaped in the background.
 pub(crate) struct Probe {
@@ -108,6 +111,17 @@ impl Probe {
         self.io.end.as_ref().unwrap_or(&FrameError::Ended)
     }
 
+    /// Returns the clause about what the worker has written since its last message and is none.
+    pub(crate) fn unfinished(&self) -> String {
+        let stray = self.io.output.stray();
+        let what = match self.io.output.unfinished() {
+            None => return String::new(),
+            Some(what) if stray.is_empty() => what,
+            Some(_) => format!("{}: {}", show(&stray), stray.advice()),
+        };
+        format!("; its stdout ends with {what}")
+    }
+
     /// Waits for the worker's exit. [`next`](Self::next) returns what it has written.
     pub(crate) async fn exit(&mut self) -> Exit {
         let exit = loop {
@@ -164,6 +178,15 @@ impl WorkerIo {
             },
         }
     }
+}
+
+/// Describes stray output, and shows its beginning: unlike the shim's log, this is read by the
+/// author of the worker alone.
+pub(crate) fn show(stray: &Stray) -> String {
+    let beginning = &stray.beginning()[..stray.beginning().len().min(SHOWN_BYTES)];
+    let shown = String::from_utf8_lossy(beginning);
+    let more = if stray.bytes > beginning.len() { "…" } else { "" };
+    format!("{stray}: \"{}\"{more}", shown.escape_debug())
 }
 
 /// Returns the bytes of the messages that are put into the send buffer.

@@ -331,6 +331,7 @@ impl<C: Child> Worker<C> {
         let failure = HookFailure::Deadline {
             program: self.command.to_string(),
             after: call.job.deadline() - call.job.accepted(),
+            stdout: self.output.unfinished(),
             stderr: self.process.stderr_so_far(),
         };
         self.abandon_call(id, Some(failure));

@@ -126,9 +126,10 @@ impl<C: Child> Worker<C> {
 
     fn log_stray(&self, stray: &Stray) {
         tracing::warn!(
-            pid = self.process.pid(), worker = %self.command, bytes = stray.bytes, text = %stray,
-            "skipped text on the worker's stdout, which is for frames only; print to stderr, use \
-             an SDK, or run the hook with --mode exec"
+            pid = self.process.pid(), worker = %self.command, bytes = stray.bytes,
+            lines = stray.lines(),
+            "skipped text on the worker's stdout, which is for frames only: {stray}; {}",
+            stray.advice()
         );
     }
 

@@ -25,11 +25,12 @@ impl<C: Child> Worker<C> {
     pub(super) async fn finish(mut self, reason: StopReason) -> ExitCause {
         self.stdin = None;
         let calls = self.calls.take_all();
+        let stdout = self.unfinished_output(&reason);
         if matches!(reason, StopReason::CallOverdue) {
             // Stopping takes up to the kill grace, and the other calls are not to blame.
             self.report(Report::Stopping).await;
             let how = "was stopped because it did not finish another call in time".to_owned();
-            let termination = Termination { how, stderr: self.process.stderr_so_far() };
+            let termination = Termination { how, stdout, stderr: self.process.stderr_so_far() };
             self.close_calls(calls, &reason, &termination).await;
             let exit = self.stop_and_reap(&reason).await;
             tracing::warn!(
@@ -49,11 +50,21 @@ impl<C: Child> Worker<C> {
             ),
             StopReason::Requested | StopReason::CallOverdue => format!("was stopped and {exit}"),
         };
-        let termination = Termination { how, stderr };
+        let termination = Termination { how, stdout, stderr };
         let idle = !calls.iter().any(InFlight::is_open);
         let cause = self.exit_cause(&reason, idle, &termination);
         self.close_calls(calls, &reason, &termination).await;
         cause
+    }
+
+    /// Describes what was read from its stdout since the last message and is none. Stray output
+    /// also explains a broken rule; half a frame is broken itself.
+    fn unfinished_output(&self, reason: &StopReason) -> Option<String> {
+        match reason {
+            StopReason::Requested => None,
+            StopReason::Protocol(_) if self.output.stray().is_empty() => None,
+            _ => self.output.unfinished(),
+        }
     }
 
     async fn stop_and_reap(&mut self, reason: &StopReason) -> Exit {
@@ -76,9 +87,9 @@ impl<C: Child> Worker<C> {
             return ExitCause::Requested;
         }
         if matches!(self.state, State::Starting { .. }) {
-            let (how, hint, lines) =
-                (&termination.how, start_hint(reason), termination.last_lines());
-            return ExitCause::Failed(format!("{worker} {how}{hint}{lines}"));
+            let (how, written) = (&termination.how, termination.written());
+            let hint = start_hint(reason, termination.stdout.is_some());
+            return ExitCause::Failed(format!("{worker} {how}{hint}{written}"));
         }
         if idle && matches!(reason, StopReason::Exited(exit) if exit.success()) {
             tracing::info!(pid, %worker, "an idle worker exited by itself");
@@ -115,7 +126,7 @@ impl<C: Child> Worker<C> {
         let program = self.command.to_string();
         match reason {
             StopReason::Protocol(what) => {
-                let seen = format!("{what}{}", termination.last_lines());
+                let seen = format!("{what}{}", termination.written());
                 HookFailure::Protocol { program, seen }
             }
             _ => HookFailure::Died { program, termination: termination.clone() },
@@ -123,13 +134,13 @@ impl<C: Child> Worker<C> {
     }
 }
 
-/// Names the likeliest cause of a failed start.
-fn start_hint(reason: &StopReason) -> &'static str {
+/// Names the likeliest cause of a failed start, unless the worker's output shows it.
+fn start_hint(reason: &StopReason, has_written: bool) -> &'static str {
     match reason {
         StopReason::Exited(_) => {
             " before it answered initialize (an argv-style program? those run with --mode exec)"
         }
-        StopReason::StartTimeout => {
+        StopReason::StartTimeout if !has_written => {
             " (does it read its stdin? argv-style programs run with --mode exec)"
         }
         _ => "",

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::conformance::rewrite_call;
 use super::observations::Observations;
 use super::verdict::{NotPassed, Verdict};
-use crate::probe::{EXIT_TIMEOUT, Probe, encode};
+use crate::probe::{EXIT_TIMEOUT, Probe, encode, show};
 use sidecar_shim::backend::{Child, CommandLine, Exit, OutputEvent, read_reply};
 use sidecar_shim::error::{CallError, HookFailure};
 use sidecar_shim::frame::{FrameError, SendBuffer};
@@ -199,7 +199,9 @@ impl WorkerUnderTest {
             let expected = format!("it responded to {method} (request {id})");
             if !self.read_until(until, &expected).await? {
                 let limit = humantime::format_duration(limit);
-                let seen = format!("{method} (request {id}) got no response within {limit}");
+                let unfinished = self.probe.unfinished();
+                let seen =
+                    format!("{method} (request {id}) got no response within {limit}{unfinished}");
                 return Err(self.fault(seen));
             }
         }
@@ -229,11 +231,11 @@ impl WorkerUnderTest {
         let mut observations = self.observations.borrow_mut();
         match event {
             OutputEvent::Stray(stray) => {
-                observations
-                    .stray_output
-                    .add(format!("{} bytes outside frames: {stray}", stray.bytes));
+                observations.stray_output.add(format!("outside frames: {}", show(&stray)));
             }
-            OutputEvent::Malformed(what) => return Err(self.fault(what)),
+            OutputEvent::Malformed(what) => {
+                return Err(self.fault(format!("{what}{}", self.probe.unfinished())));
+            }
             OutputEvent::Message(Incoming::Response { id, outcome }) => {
                 if self.open.remove(&id).is_some() {
                     self.settled.insert(id);
@@ -304,9 +306,12 @@ impl WorkerUnderTest {
     /// Returns the fault of a worker whose output ended before what was `expected`.
     async fn early_end(&mut self, expected: &str) -> NotPassed {
         let exit = timeout(EXIT_TIMEOUT, self.probe.exit()).await;
+        let unfinished = self.probe.unfinished();
         let seen = match (self.probe.end(), exit) {
-            (FrameError::Ended, Ok(exit)) => format!("it {exit} before {expected}"),
-            (FrameError::Ended, Err(_)) => format!("it closed its stdout before {expected}"),
+            (FrameError::Ended, Ok(exit)) => format!("it {exit} before {expected}{unfinished}"),
+            (FrameError::Ended, Err(_)) => {
+                format!("it closed its stdout before {expected}{unfinished}")
+            }
             (end @ (FrameError::Torn { .. } | FrameError::MissingAttachment), Ok(exit)) => {
                 format!("{end}; then it {exit}")
             }

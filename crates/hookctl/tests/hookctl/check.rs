@@ -91,7 +91,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("memory", "it grew by more than 1000 KiB in every 250"),
     ("one-response", "a second response to request"),
     ("known-messages", "a notification other than $/log"),
-    ("frames-alone", "11 bytes outside frames: \"got a call\\n\""),
+    ("frames-alone", "outside frames: 11 bytes in 1 line, which look like text: \"got a call\\n\""),
 ];
 
 /// More faults that the same checks find. One worker has several, each for another check.
@@ -106,7 +106,7 @@ const MORE_FAULTS: &[&[(&str, &str, &str)]] = &[
             "declared onDefineDomain, preCloudInitIso, preVMStart",
         ),
         ("text-intact-attributes", "text-intact", "changed an attribute"),
-        ("frames-alone-much", "frames-alone", "10000 bytes outside frames"),
+        ("frames-alone-much", "frames-alone", "outside frames: 10000 bytes in"),
         ("known-messages-log", "known-messages", "a $/log whose level is none of debug, info"),
     ],
     &[

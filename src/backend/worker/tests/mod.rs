@@ -7,6 +7,7 @@ mod requests;
 mod slots;
 mod start;
 mod stop;
+mod stray;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! The frame codec: bytes in, frames out. It does no I/O and knows nothing of JSON.
 //!
 //! A frame is an unsigned 32-bit big-endian length and that many bytes. A length is below 2^24, so
-//! the first byte of every frame is `0x00`, with which no text begins. So stray output, which a
-//! hook printed by mistake, is recognized and skipped.
+//! the first byte of every frame is `0x00`, with which no text begins. So [`Stray`] output, which
+//! a hook printed by mistake, is recognized and skipped.
+
+mod stray;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,6 +12,9 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
+
+use self::stray::BYTES_BEHIND;
+pub use self::stray::Stray;
 
 /// Size of a frame's header: the length of what follows.
 const HEADER_BYTES: usize = 4;
@@ -20,9 +25,6 @@ pub const MAX_FRAME_BYTES: usize = 0x00ff_ffff;
 /// Maximum length of stray output that is skipped. It allows a banner or a few debugging prints,
 /// and stops a worker that prints documents early.
 pub const MAX_STRAY_BYTES: usize = 64 * 1024;
-
-/// Length of the part of a stray text that is kept for the log.
-const STRAY_SAMPLE_BYTES: usize = 80;
 
 /// Maximum length of a frame whose read buffer is kept, so that one large document does not take
 /// memory for the rest of the worker's life.
@@ -54,7 +56,11 @@ pub enum FrameError {
     #[error("a frame of length 0 (header 00 00 00 00): a frame has at least one byte")]
     Empty,
     /// More stray output than [`MAX_STRAY_BYTES`].
-    #[error("more than {MAX_STRAY_BYTES} bytes of stray output, beginning with {0}")]
+    #[error(
+        "more than {MAX_STRAY_BYTES} bytes of stray output, which look like {}: {}",
+        .0.looks_like(),
+        .0.advice()
+    )]
     TooMuchStray(Stray),
     #[error("its output ended inside a frame: {have} of {want} bytes")]
     Torn {
@@ -72,48 +78,6 @@ pub enum FrameError {
     Io(#[from] std::io::Error),
 }
 
-/// A run of bytes between frames: its length and its beginning.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Stray {
-    /// Length of the run.
-    pub bytes: usize,
-    sample: Vec<u8>,
-}
-
-impl Stray {
-    fn add(&mut self, more: &[u8]) {
-        let remaining = STRAY_SAMPLE_BYTES - self.sample.len();
-        self.sample.extend_from_slice(&more[..more.len().min(remaining)]);
-        self.bytes += more.len();
-    }
-
-    /// Returns the beginning of the text, up to the first `<` or `{`: what follows may be a
-    /// document, and documents are never logged. Returns nothing if the text looks like the end of
-    /// a document.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let at = self.sample.iter().position(|byte| b"<{>}".contains(byte));
-        let shown = match at.map(|at| &self.sample[at..]) {
-            // The end of a document whose frame had too short a length.
-            Some([b'>' | b'}', ..] | [b'<', b'/', ..]) => &[],
-            _ => &self.sample[..at.unwrap_or(self.sample.len())],
-        };
-        String::from_utf8_lossy(shown).escape_debug().to_string()
-    }
-}
-
-impl fmt::Display for Stray {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.text())
-    }
-}
-
-impl fmt::Debug for Stray {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stray({} bytes, {self})", self.bytes)
-    }
-}
-
 /// Finds frames in a stream of bytes, wherever it was split.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
@@ -125,6 +89,27 @@ impl FrameDecoder {
     /// Resets the count of stray bytes: the limit applies to each call.
     pub fn reset_stray_count(&mut self) {
         self.skipped = 0;
+    }
+
+    /// Returns the stray bytes since the last frame that no item contains yet.
+    #[must_use]
+    pub fn run(&self) -> &Stray {
+        &self.run
+    }
+
+    /// Describes the beginning of a frame in `src`, if the rest has not arrived.
+    #[must_use]
+    pub fn half_frame(&self, src: &[u8]) -> Option<String> {
+        let want = wanted(src);
+        let is_half = !src.is_empty() && want.is_none_or(|want| src.len() < want);
+        is_half.then(|| stray::half_frame(src, want))
+    }
+
+    /// Ends the current run, with what stands `behind` it.
+    fn end_run(&mut self, behind: &[u8]) -> Item {
+        let mut run = std::mem::take(&mut self.run);
+        run.end(behind);
+        Item::Stray(run)
     }
 
     /// Moves stray bytes at the front of `src` into the current run.
@@ -155,17 +140,16 @@ impl Decoder for FrameDecoder {
         if src.is_empty() {
             return Ok(None);
         }
-        if self.run.bytes > 0 {
-            return Ok(Some(Item::Stray(std::mem::take(&mut self.run))));
+        if !self.run.is_empty() {
+            // What stands behind the run helps to describe it, however the stream was split.
+            let is_enough = src.len() >= BYTES_BEHIND;
+            return Ok(is_enough.then(|| self.end_run(src)));
         }
-        let Some(&[a, b, c, d]) = src.first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        let Some(whole) = wanted(src) else { return Ok(None) };
+        let len = whole - HEADER_BYTES;
         if len == 0 {
             return Err(FrameError::Empty);
         }
-        let whole = HEADER_BYTES + len;
         if src.len() < whole {
             src.reserve(whole - src.len());
             return Ok(None);
@@ -182,20 +166,22 @@ impl Decoder for FrameDecoder {
         if let Some(item) = self.decode(src)? {
             return Ok(Some(item));
         }
-        if self.run.bytes > 0 {
-            return Ok(Some(Item::Stray(std::mem::take(&mut self.run))));
+        if !self.run.is_empty() {
+            return Ok(Some(self.end_run(src)));
         }
         if src.is_empty() {
             return Ok(None);
         }
-        let have = src.len();
-        let want = match src.first_chunk::<HEADER_BYTES>() {
-            Some(header) => HEADER_BYTES + u32::from_be_bytes(*header) as usize,
-            None => HEADER_BYTES,
-        };
+        let (have, want) = (src.len(), wanted(src).unwrap_or(HEADER_BYTES));
         src.clear();
         Err(FrameError::Torn { have, want })
     }
+}
+
+/// Returns the length of the frame that `src` begins with, header included, if the header is there.
+fn wanted(src: &[u8]) -> Option<usize> {
+    let header = src.first_chunk::<HEADER_BYTES>()?;
+    Some(HEADER_BYTES + u32::from_be_bytes(*header) as usize)
 }
 
 /// Frames that are waiting to be written: a list of byte strings, several of which are written with
@@ -297,8 +283,8 @@ mod tests {
     }
 
     #[test]
-    fn skips_text_between_frames_and_hides_what_may_be_a_document() {
-        let stream = b"debug: <domain>secret\n\0\0\0\x02{}bye";
+    fn skips_text_between_frames_and_describes_it() {
+        let stream = b"debug: <domain>s3cr3t\n\0\0\0\x02{}bye";
         let bytes: Vec<&[u8]> = stream.chunks(1).collect();
         for chunks in [vec![&stream[..]], bytes] {
             let (items, error) = decode_all(&chunks);
@@ -306,20 +292,19 @@ mod tests {
             let [Item::Stray(first), second, Item::Stray(last)] = &items[..] else {
                 panic!("unexpected {items:?}");
             };
-            assert_eq!((first.bytes, first.text().as_str()), (22, "debug: "));
+            assert_eq!(first.to_string(), "22 bytes in 1 line, which look like text");
             assert_eq!(*second, frame(b"{}"));
-            assert_eq!((last.bytes, last.text().as_str()), (3, "bye"));
+            assert_eq!(last.to_string(), "3 bytes in 1 line, which look like text");
         }
     }
 
     #[test]
-    fn hides_the_end_of_a_document_whose_length_was_announced_too_short() {
-        for tail in ["secret</name></domain>", "secret\"}", "secret'/>"] {
-            let stream = [b"\0\0\0\x02{}", tail.as_bytes()].concat();
-            let (items, _) = decode_all(&[&stream]);
-            let Some(Item::Stray(stray)) = items.last() else { panic!("unexpected {items:?}") };
-            assert_eq!((stray.bytes, stray.text().as_str()), (tail.len(), ""));
-        }
+    fn half_a_frame_is_described_while_its_rest_is_missing() {
+        let decoder = FrameDecoder::default();
+        let half = |src: &[u8]| decoder.half_frame(src);
+        assert_eq!(half(b""), None);
+        assert_eq!(half(b"\0\0\0\x02{}"), None);
+        assert_eq!(half(b"\0\0\0\x02{").unwrap(), "half a frame, 5 of 6 bytes");
     }
 
     #[test]
@@ -329,7 +314,11 @@ mod tests {
         let pieces: Vec<&[u8]> = flood.chunks(4096).collect();
         let (split, split_error) = decode_all(&pieces);
         assert_eq!((whole, split), (vec![], vec![]));
-        assert!(whole_error.clone().unwrap().contains("more than 65536 bytes"));
+        assert_eq!(
+            whole_error.as_deref().unwrap(),
+            "more than 65536 bytes of stray output, which look like text: print to stderr, use an \
+             SDK, or run the hook with --mode exec"
+        );
         assert_eq!(whole_error, split_error);
 
         let (allowed, error) = decode_all(&[&flood[..MAX_STRAY_BYTES]]);
