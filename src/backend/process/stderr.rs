@@ -9,11 +9,7 @@ use tokio::process::ChildStderr;
 use tokio::time::sleep;
 
 use crate::hook::HookName;
-use crate::text::clip;
-
-/// Maximum length of a line; the rest is cut off. Under 16 KiB, so that container runtimes do not
-/// split the log line, which has more fields.
-const MAX_LINE_BYTES: usize = 8 * 1024;
+use crate::text::{MAX_LINE_BYTES, clip, hook_line};
 
 /// Number of lines after which the reader pauses, so that the log writer keeps up and drops no
 /// lines of an ordinary hook. Meanwhile the hook's lines wait in the pipe.
@@ -91,10 +87,7 @@ pub(super) async fn drain(mut pipe: ChildStderr, shared: Arc<Stderr>, pid: i32, 
 }
 
 fn report(shared: &Stderr, pid: i32, worker: &str, line: &mut Vec<u8>, cut: &mut usize) {
-    let mut text = String::from_utf8_lossy(line).trim_end().to_owned();
-    if *cut > 0 {
-        text = format!("{text} [{cut} more bytes]");
-    }
+    let text = hook_line(line, *cut);
     let (hook, call) = shared.call.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let hook = hook.as_ref().map(HookName::as_str);
     tracing::info!(target: "hook", hook, worker, pid, call, "{text}");

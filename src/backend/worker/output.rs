@@ -14,10 +14,7 @@ use super::{
 use crate::frame::{FrameError, Stray};
 use crate::hook::HookName;
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
-use crate::text::clip;
-
-/// Maximum length of a `$/log` line, the same as for a line of stderr. The rest is cut off.
-const MAX_LOG_BYTES: usize = 8 * 1024;
+use crate::text::hook_line;
 
 impl<C: Child> Worker<C> {
     pub(super) async fn on_output(&mut self, event: OutputEvent) -> ControlFlow<StopReason> {
@@ -134,7 +131,7 @@ impl<C: Child> Worker<C> {
     }
 
     fn log(&self, line: &LogLine) {
-        let text = clip(&line.message, MAX_LOG_BYTES);
+        let text = hook_line(line.message.as_bytes(), 0);
         let hook = line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str);
         let (pid, call) = (self.process.pid(), line.id);
         let worker = self.command.to_string();
