@@ -21,7 +21,8 @@
 //! | [`frame`] | the frame codec |
 //! | [`hook`] | a hook call, its documents and their validation |
 //! | [`logging`] | log lines |
-//! | [`text`] | texts cut to a maximum length |
+//! | [`stdio`] | stdout and stderr, whatever they are |
+//! | [`text`] | texts made harmless, and cut to a maximum length |
 //! | `sys` | system calls without a safe wrapper, all unsafe code |
 //!
 //! The library exists for the program, for `hookctl` and for the tests; its interface is not
@@ -40,5 +41,6 @@ pub mod logging;
 pub mod rpc;
 pub mod server;
 pub mod service;
+pub mod stdio;
 mod sys;
 pub mod text;

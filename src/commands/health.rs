@@ -1,6 +1,5 @@
 //! Asks a shim for its health: the probe of a container whose image has no other program.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,8 +29,8 @@ enum Unhealthy {
 pub async fn run(config: HealthConfig) -> ExitCode {
     match ask(&config).await {
         Ok(status) => {
-            // A probe reads the exit status; a caller that has closed stdout does not read this.
-            let _ = writeln!(std::io::stdout(), "{status}");
+            // A probe reads the exit status alone.
+            super::print_line(&status);
             ExitCode::SUCCESS
         }
         Err(error) => {

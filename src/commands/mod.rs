@@ -9,14 +9,23 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::text::fit;
+use crate::text::{escape, fit};
+use crate::{logging, stdio};
 
 /// kubelet reads this much of a container's termination message.
 const MAX_TERMINATION_MESSAGE_BYTES: usize = 4096;
 
-#[expect(clippy::print_stderr, reason = "the user reads this at every log level")]
+/// Prints an error for the user, who reads it at every log level. A stderr that is full, or whose
+/// reader has stalled or gone, neither fails nor blocks the program: it exits with its own status.
 pub fn print_error(error: impl Display) {
-    eprintln!("sidecar-shim: {error}");
+    let text = format!("sidecar-shim: {error}\n");
+    logging::print(escape(&text).as_bytes());
+}
+
+/// Prints a line to stdout. A caller that closes stdout does not want to read it.
+fn print_line(line: &str) {
+    let text = format!("{}\n", escape(line));
+    let _ = stdio::write_all(std::io::stdout(), &mut text.as_bytes());
 }
 
 /// Reports why nothing is served: to the user, and in the pod's status.
@@ -35,7 +44,7 @@ pub fn write_termination_message(path: &Path, text: &str) {
     if std::fs::metadata(path).is_ok_and(|found| found.is_file())
         && let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(path)
     {
-        let message = fit(text.trim_end(), MAX_TERMINATION_MESSAGE_BYTES, str::len);
+        let message = fit(&escape(text.trim_end()), MAX_TERMINATION_MESSAGE_BYTES, str::len);
         let _ = file.write_all(message.as_bytes());
     }
 }

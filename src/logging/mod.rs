@@ -2,6 +2,9 @@
 //!
 //! Nothing on the shim's one thread may block. While the log's reader stalls, lines wait in a
 //! bounded queue. Further ones are dropped, and the next line that is written reports how many.
+//!
+//! Texts of hooks are escaped here ([`crate::text`]), in JSON as well: what prints a field of the
+//! log to a terminal does not escape it again.
 
 mod seldom;
 mod stderr;
@@ -22,14 +25,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::seldom::Seldom;
 use self::stderr::Stderr;
-use crate::text::clip;
+use crate::text::{MAX_LINE_BYTES, clip, escape, escape_line};
 
 /// `component` of every line; the Go shim's is the same.
 const COMPONENT: &str = "shim-sidecar";
 
-/// Maximum length of a message; longer ones are cut. A hook's line has at most 8 KiB, an error at
-/// most twenty lines of 1 KiB.
-const MAX_MESSAGE_BYTES: usize = 24 * 1024;
+/// Maximum length of a message as it is written; longer ones are cut. An error has at most twenty
+/// lines of 1 KiB, and its hook's command.
+const MAX_MESSAGE_BYTES: usize = 3 * MAX_LINE_BYTES;
+
+/// Maximum length of any other field: the longest is a hook's command.
+const MAX_FIELD_BYTES: usize = 4 * 1024;
 
 /// Initial capacity for a line: most are shorter.
 const LINE_CAPACITY: usize = 256;
@@ -89,6 +95,13 @@ pub fn start(format: Format, verbosity: Verbosity) -> Log {
     log
 }
 
+/// Writes a text to stderr as the log is written: it waits for a stalled reader for a second.
+pub fn print(text: &[u8]) {
+    let stderr = Stderr::default();
+    stderr.write(text, 0, true);
+    stderr.finish();
+}
+
 /// Returns the log's message for a panic.
 fn describe(panic_at: Option<&Location<'_>>) -> String {
     let place = panic_at.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
@@ -105,7 +118,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        fields.cut();
+        fields.make_harmless(self.format);
         let dropped = self.stderr.dropped();
         if dropped > 0 {
             fields.others.push(("dropped_lines", dropped.into()));
@@ -180,9 +193,19 @@ struct Fields {
 }
 
 impl Fields {
-    /// Cuts the message to its maximum length.
-    fn cut(&mut self) {
-        self.message.truncate(clip(&self.message, MAX_MESSAGE_BYTES).len());
+    /// Escapes texts, and cuts them to their maximum length. In JSON a message may have several
+    /// lines.
+    fn make_harmless(&mut self, format: Format) {
+        let escaped = match format {
+            Format::Json => escape(&self.message),
+            Format::Text => escape_line(&self.message),
+        };
+        self.message = clip(&escaped, MAX_MESSAGE_BYTES).to_owned();
+        for (_, value) in &mut self.others {
+            if let Value::String(text) = value {
+                *text = clip(&escape_line(text), MAX_FIELD_BYTES).to_owned();
+            }
+        }
     }
 
     fn insert(&mut self, field: &Field, value: impl Into<Value>) {
@@ -219,6 +242,27 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_field_holds_a_control_character_or_is_longer_than_allowed() {
+        let hostile = "a\nb\u{1b}[2J\u{9b}\u{7f}\u{2028}\u{202e}";
+        for (format, newline) in [(Format::Json, "\n"), (Format::Text, "\\n")] {
+            let mut fields = Fields {
+                message: hostile.to_owned(),
+                others: vec![("worker", hostile.into()), ("bytes", 7.into())],
+            };
+            fields.make_harmless(format);
+            let escaped = "b\\u{1b}[2J\\u{9b}\\u{7f}\\u{2028}\\u{202e}";
+            assert_eq!(fields.message, format!("a{newline}{escaped}"));
+            assert_eq!(fields.others[0].1, format!("a\\n{escaped}"));
+            let long = "\u{1b}".repeat(100_000);
+            let mut fields =
+                Fields { message: long.clone(), others: vec![("worker", long.into())] };
+            fields.make_harmless(format);
+            assert_eq!(fields.message.len(), MAX_MESSAGE_BYTES);
+            assert_eq!(fields.others[0].1.as_str().unwrap().len(), MAX_FIELD_BYTES);
+        }
+    }
 
     #[test]
     fn of_a_panic_the_log_has_its_place() {

@@ -16,6 +16,7 @@ mod connections;
 mod contract;
 mod examples;
 mod exec;
+mod exit_status;
 mod health;
 mod lifetime;
 mod memory;

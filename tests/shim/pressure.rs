@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::support::{Client, DOMAIN, Shim, stat_fields};
+use crate::support::{Client, DOMAIN, PYTHON, Shim, ShimBuilder, stat_fields};
 
 /// The CPU time of a process.
 fn cpu_time(pid: i32) -> Duration {
@@ -43,8 +43,21 @@ async fn without_file_descriptors_it_waits_without_using_the_cpu_and_recovers() 
 
 #[tokio::test]
 async fn a_stalled_log_reader_delays_no_answer_and_the_log_counts_dropped_lines() {
+    stall_the_log_reader(Shim::persistent("")).await;
+}
+
+/// Any process that shares the pipe may have made it so.
+#[tokio::test]
+async fn no_line_is_torn_in_a_pipe_that_does_not_block() {
+    let script = "import os, sys\nos.set_blocking(2, False)\nos.execvp(sys.argv[1], sys.argv[1:])";
+    let words = [PYTHON.as_str(), "-IS", "-c", script];
+    stall_the_log_reader(Shim::persistent("").under(&words)).await;
+}
+
+/// Each line of the log is whole, and written or counted.
+async fn stall_the_log_reader(builder: ShimBuilder) {
     const LINES_OF_A_CALL: usize = 400;
-    let mut shim = Shim::persistent("").start().await;
+    let mut shim = builder.start().await;
     // From here on the log is not read. Each call writes ten times as much as fits into a pipe.
     let line = "x".repeat(1500) + "\n";
     let vmi = json!({"do": "stderr", "text": line, "times": LINES_OF_A_CALL});
@@ -68,6 +81,8 @@ async fn a_stalled_log_reader_delays_no_answer_and_the_log_counts_dropped_lines(
     }
     shim.signal(Signal::SIGTERM);
     assert_eq!(shim.exited().await.code(), Some(0));
+    let torn = shim.lines.iter().find(|line| !line.is_object());
+    assert_eq!(torn, None, "a line is torn");
     let written = shim.lines.iter().filter(|line| line["msg"].as_str().unwrap().starts_with("xxx"));
     let dropped = shim.lines.iter().filter_map(|line| line["dropped_lines"].as_u64()).sum::<u64>();
     let (written, dropped) = (written.count(), usize::try_from(dropped).unwrap());

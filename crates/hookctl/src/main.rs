@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use sidecar_shim::commands::serve::Signals;
 use sidecar_shim::error::StartError;
+use sidecar_shim::text::escape;
 use sidecar_shim::{backend, logging};
 use tracing::subscriber::{NoSubscriber, set_default};
 
@@ -81,10 +82,9 @@ async fn act(action: &Action) -> Result<bool, Box<dyn Error>> {
     }
 }
 
-/// Prints a line for the user.
-#[expect(clippy::print_stderr, reason = "the user reads this at every log level")]
+/// Prints a line for the user, who reads it at every log level.
 fn say(line: impl Display) {
-    eprintln!("hookctl: {line}");
+    output::write_stderr(&escape(&format!("hookctl: {line}\n")));
 }
 
 /// Reports an error to the user.

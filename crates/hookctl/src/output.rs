@@ -1,8 +1,9 @@
 //! How results are written.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal};
 
 use clap::ColorChoice;
+use sidecar_shim::stdio;
 
 /// Returns whether a stream's output is coloured: by default on a terminal, unless `NO_COLOR` is
 /// set.
@@ -16,9 +17,13 @@ pub(crate) fn is_colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool 
 
 /// Writes to stdout, which the reader may have closed.
 pub(crate) fn write_stdout(bytes: &[u8]) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    match stdio::write_all(std::io::stdout(), &mut &bytes[..]) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Writes to stderr. If that is full, or its reader has gone, the exit status says enough.
+pub(crate) fn write_stderr(text: &str) {
+    let _ = stdio::write_all(std::io::stderr(), &mut text.as_bytes());
 }

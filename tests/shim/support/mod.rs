@@ -6,6 +6,7 @@ mod client;
 mod process;
 mod programs;
 mod shim;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -18,6 +19,7 @@ pub use client::Client;
 pub use process::{children, descriptors, exists, gone, kill, stat, stat_fields};
 pub use programs::{Language, Mode, Program, go, perl, python, rust, shell};
 pub use shim::{Shim, ShimBuilder};
+pub use streams::{Stream, exit_status};
 
 /// Timeout for every wait: no test takes this long, but one that hangs must fail.
 pub const LIMIT: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@
 
 mod diff;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -272,10 +272,9 @@ async fn call_once(
 }
 
 fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result<(), CallFailed> {
-    let stderr = std::io::stderr();
     let mut report = match config.hook.kind() {
         kind @ (HookKind::Domain | HookKind::CloudInit) => {
-            let color = output::is_colored(config.color, &stderr);
+            let color = output::is_colored(config.color, &std::io::stderr());
             diff::unified(kind, &documents.subject(kind), &outcome.result, color)
         }
         // It returns no document, so this line is all that the user sees.
@@ -285,7 +284,7 @@ fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result
         report.push_str(&timing(&outcome.times));
     }
     // The diff goes first: on a terminal it must not interrupt the result.
-    let _ = stderr.lock().write_all(report.as_bytes());
+    output::write_stderr(&report);
     let mut result = outcome.result.to_vec();
     if std::io::stdout().is_terminal() && !result.is_empty() && !result.ends_with(b"\n") {
         result.push(b'\n');

@@ -76,8 +76,8 @@ fn command() -> clap::Command {
     version,
     disable_help_subcommand = true,
     args_override_self = true,
-    after_help = "Exit status: 0 the hook succeeded, or no check failed; 1 it did not, or one did; \
-                  2 the command\nline cannot be parsed"
+    after_help = "Exit status: 0 the hook succeeded, or no check failed; 1 it did not, or one did, or \
+                  the result\ncannot be written; 2 the command line cannot be parsed"
 )]
 struct Cli {
     #[command(subcommand)]

@@ -10,6 +10,7 @@ mod support;
 mod call;
 mod check;
 mod detect;
+mod exit_status;
 mod migrating_page;
 
 use std::path::PathBuf;
