@@ -3,7 +3,7 @@
 use tonic::{Code, Status};
 
 use crate::error::{CallError, HookFailure, RequestFault};
-use crate::text::fit;
+use crate::text::{escape, fit};
 
 /// Maximum length of the text as it is sent. Clients whose limit for headers (8 to 16 KiB) is
 /// exceeded drop the whole status, and the explanation with it.
@@ -17,7 +17,8 @@ pub(super) fn of(error: &CallError) -> Status {
         CallError::Request(fault) => code_of_request(fault),
         CallError::Hook { failure, .. } => code(failure),
     };
-    Status::new(code, fit(&error.to_string(), MAX_ENCODED_BYTES, encoded_len))
+    // The ends of lines stay: the last lines of a hook's stderr are read as lines.
+    Status::new(code, fit(&escape(&error.to_string()), MAX_ENCODED_BYTES, encoded_len))
 }
 
 fn code_of_request(fault: &RequestFault) -> Code {
@@ -80,6 +81,20 @@ mod tests {
         let bytes = encoded_len(status.message());
         assert!((MAX_ENCODED_BYTES * 9 / 10..=MAX_ENCODED_BYTES).contains(&bytes), "{bytes}");
         assert!(status.message().starts_with("hook onDefineDomain failed: é"), "{status:?}");
+    }
+
+    #[test]
+    fn control_characters_of_a_hook_are_escaped_and_lines_stay() {
+        let text = "no\u{1b}[2J\u{9b}\u{7f}\rway\nsecond line\u{202e}\u{2028}";
+        let status = of(&HookFailure::Refused(text.to_owned()).of(&HookName::ON_DEFINE_DOMAIN));
+        assert_eq!(
+            status.message(),
+            "hook onDefineDomain refused: no\\u{1b}[2J\\u{9b}\\u{7f}\\rway\nsecond \
+             line\\u{202e}\\u{2028}"
+        );
+        let long = of(&HookFailure::Fault("\u{1b}".repeat(10_000)).of(&HookName::ON_DEFINE_DOMAIN));
+        assert!(encoded_len(long.message()) <= MAX_ENCODED_BYTES);
+        assert!(!long.message().contains('\u{1b}'), "{long:?}");
     }
 
     /// Returns one error of every kind.

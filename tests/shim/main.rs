@@ -17,6 +17,7 @@ mod contract;
 mod examples;
 mod exec;
 mod exit_status;
+mod harmless;
 mod health;
 mod lifetime;
 mod memory;

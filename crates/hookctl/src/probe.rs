@@ -17,6 +17,7 @@ use sidecar_shim::backend::{
 };
 use sidecar_shim::frame::{FrameError, SendBuffer, Stray};
 use sidecar_shim::rpc::PROTOCOL_VERSION;
+use sidecar_shim::text::escape_line;
 
 /// Timeout for the exit of a process that has closed its stdout or was asked to exit. After it the
 /// process is killed.
@@ -186,7 +187,7 @@ pub(crate) fn show(stray: &Stray) -> String {
     let beginning = &stray.beginning()[..stray.beginning().len().min(SHOWN_BYTES)];
     let shown = String::from_utf8_lossy(beginning);
     let more = if stray.bytes > beginning.len() { "…" } else { "" };
-    format!("{stray}: \"{}\"{more}", shown.escape_debug())
+    format!("{stray}: \"{}\"{more}", escape_line(&shown))
 }
 
 /// Returns the bytes of the messages that are put into the send buffer.

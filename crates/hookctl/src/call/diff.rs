@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use sidecar_shim::hook::HookKind;
+use sidecar_shim::text::escape_line;
 use similar::algorithms::{Capture, Compact, Replace, myers};
 use similar::udiff::UnifiedHunkHeader;
 use similar::{ChangeTag, DiffOp, group_diff_ops};
@@ -58,8 +59,9 @@ fn changes(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
     changes.into_inner().into_inner().into_ops()
 }
 
+/// Adds a line. Documents may hold control characters of a terminal; only the style's stay.
 fn line(out: &mut String, style: Style, text: &str) {
-    let _ = writeln!(out, "{style}{text}{style:#}");
+    let _ = writeln!(out, "{style}{}{style:#}", escape_line(text));
 }
 
 #[cfg(test)]
@@ -81,6 +83,14 @@ mod tests {
         let shown = unified(HookKind::Domain, b"a\n", b"b\n", true);
         assert!(shown.contains("\u{1b}[31m-a\u{1b}[0m\n"), "{shown:?}");
         assert!(shown.contains("\u{1b}[32m+b\u{1b}[0m\n"), "{shown:?}");
+    }
+
+    #[test]
+    fn control_characters_of_a_document_are_escaped() {
+        let (old, new) = ("<a>\u{9b}2J\u{202e}</a>\n", "<a>\u{1b}]0;title\u{7}</a>\n");
+        let shown = unified(HookKind::Domain, old.as_bytes(), new.as_bytes(), false);
+        assert!(shown.contains("-<a>\\u{9b}2J\\u{202e}</a>\n"), "{shown:?}");
+        assert!(shown.contains("+<a>\\u{1b}]0;title\\u{7}</a>\n"), "{shown:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::verdict::{NotPassed, Verdict};
 use crate::output::write_stdout;
 use sidecar_shim::hook::HookName;
 use sidecar_shim::rpc::Declared;
+use sidecar_shim::text::{escape, escape_line};
 
 /// The page that failures point to.
 const PAGE: &str = "protocol.md";
@@ -79,6 +80,9 @@ impl Report {
             Err(NotPassed::Failed { seen, stderr }) => (Status::Failed, Some(seen), stderr),
             Err(NotPassed::Skipped(why)) => (Status::Skipped, Some(why), Vec::new()),
         };
+        // Workers write some of these texts.
+        let detail = detail.map(|text| escape(&text).into_owned());
+        let stderr = stderr.iter().map(|line| escape_line(line).into_owned()).collect();
         self.rows.push(Row {
             name: check.name,
             status,
@@ -106,6 +110,7 @@ impl Report {
 
     /// Prints the rest.
     pub(super) fn finish(&self, worker: &str, declared: Option<&Declared>) -> std::io::Result<()> {
+        let worker = &*escape_line(worker);
         let [passed, failed, skipped] =
             [Status::Passed, Status::Failed, Status::Skipped].map(|status| self.count(status));
         match self.format {
