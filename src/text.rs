@@ -70,6 +70,13 @@ fn push_escaped(out: &mut String, c: char) {
 #[must_use]
 pub fn hook_line(bytes: &[u8], cut: usize) -> String {
     let bytes = bytes.trim_ascii_end();
+    // An ordinary line.
+    if let (0, Ok(text)) = (cut, std::str::from_utf8(bytes))
+        && text.len() <= MAX_LINE_BYTES
+        && !text.contains(is_control)
+    {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(bytes.len().min(MAX_LINE_BYTES));
     // The length of the text as a line, and the place before which the note fits.
     let (mut length, mut read) = (0, 0);

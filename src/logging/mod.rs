@@ -9,6 +9,7 @@
 mod seldom;
 mod stderr;
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::panic::Location;
 use std::time::SystemTime;
@@ -196,14 +197,14 @@ impl Fields {
     /// Escapes texts, and cuts them to their maximum length. In JSON a message may have several
     /// lines.
     fn make_harmless(&mut self, format: Format) {
-        let escaped = match format {
-            Format::Json => escape(&self.message),
-            Format::Text => escape_line(&self.message),
+        let of_message: Escape = match format {
+            Format::Json => escape,
+            Format::Text => escape_line,
         };
-        self.message = clip(&escaped, MAX_MESSAGE_BYTES).to_owned();
+        make_harmless(&mut self.message, of_message, MAX_MESSAGE_BYTES);
         for (_, value) in &mut self.others {
             if let Value::String(text) = value {
-                *text = clip(&escape_line(text), MAX_FIELD_BYTES).to_owned();
+                make_harmless(text, escape_line, MAX_FIELD_BYTES);
             }
         }
     }
@@ -211,6 +212,16 @@ impl Fields {
     fn insert(&mut self, field: &Field, value: impl Into<Value>) {
         self.others.push((field.name(), value.into()));
     }
+}
+
+type Escape = fn(&str) -> Cow<'_, str>;
+
+/// Escapes a text in place, and cuts it. Most texts stay as they are.
+fn make_harmless(text: &mut String, escape: Escape, limit: usize) {
+    if let Cow::Owned(escaped) = escape(text) {
+        *text = escaped;
+    }
+    text.truncate(clip(text, limit).len());
 }
 
 impl Visit for Fields {
