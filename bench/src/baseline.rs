@@ -10,16 +10,17 @@ use std::process::Stdio;
 use std::task::{Context, Poll};
 
 use anyhow::Result;
-use sidecar_shim::service::proto::v1alpha3::callbacks_server::{Callbacks, CallbacksServer};
-use sidecar_shim::service::proto::v1alpha3::{
-    OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
-    ShutdownParams, ShutdownResult,
-};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
+
+use self::proto::callbacks_server::{Callbacks, CallbacksServer};
+use self::proto::{
+    OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
+    ShutdownParams, ShutdownResult,
+};
 
 /// The windows of the shim: with the library's own, of 64 kB, a long document waits for updates.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -32,6 +33,12 @@ const LARGEST_BLOCK: usize = 8 << 20;
 
 /// More than the longest document of the measurement.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// The service that `proto/` defines.
+#[allow(clippy::all, clippy::pedantic, unreachable_pub, reason = "generated")]
+mod proto {
+    tonic::include_proto!("kubevirt.hooks.v1alpha3");
+}
 
 struct Baseline {
     /// The program that makes the answer; without it, domains are returned unchanged.
