@@ -6,12 +6,14 @@
 //! Texts of hooks are escaped here ([`crate::text`]), in JSON as well: what prints a field of the
 //! log to a terminal does not escape it again.
 
+mod http2;
 mod seldom;
 mod stderr;
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::panic::Location;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serializer as _;
@@ -82,11 +84,12 @@ impl Drop for Log {
 pub fn start(format: Format, verbosity: Verbosity) -> Log {
     let stderr = Stderr::default();
     let log = Log(stderr.clone());
-    let lines = LogLayer { format, stderr };
+    let lines = LogLayer { format, stderr, refusals: Mutex::default() };
     // Of what libraries log, only errors concern an administrator.
     let filter = Targets::new()
         .with_default(LevelFilter::ERROR)
         .with_target("sidecar_shim", verbosity.shim)
+        .with_target(http2::TARGET, Level::DEBUG)
         .with_target("hook", verbosity.hooks)
         .with_target("call", verbosity.calls.map_or(LevelFilter::OFF, LevelFilter::from_level));
     // An error means that a logger is set already, which does as well.
@@ -109,40 +112,68 @@ fn describe(panic_at: Option<&Location<'_>>) -> String {
     format!("internal error (panic) at {place}; please report it")
 }
 
+/// Where a line comes from.
+struct Origin<'a> {
+    level: Level,
+    file: &'a str,
+    row: u32,
+    /// Whether a hook wrote it.
+    is_hooks: bool,
+}
+
 /// Formats events as lines.
 struct LogLayer {
     format: Format,
     stderr: Stderr,
+    /// Requests that the HTTP/2 library refused.
+    refusals: Mutex<Seldom>,
+}
+
+impl LogLayer {
+    /// Makes a warning of the HTTP/2 library's line if a request was refused.
+    fn take_refusal(&self, fields: &mut Fields) -> Option<Origin<'static>> {
+        let message = http2::refusal(&fields.message)?;
+        let suppressed = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count()?;
+        *fields = Fields { message, others: vec![("suppressed", suppressed.into())] };
+        Some(Origin { level: Level::WARN, file: file!(), row: line!(), is_hooks: false })
+    }
 }
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        let metadata = event.metadata();
+        let origin = if metadata.target() == http2::TARGET {
+            let Some(origin) = self.take_refusal(&mut fields) else { return };
+            origin
+        } else {
+            let (file, row) = (metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
+            let is_hooks = metadata.target() == "hook";
+            Origin { level: *metadata.level(), file, row, is_hooks }
+        };
         fields.make_harmless(self.format);
         let dropped = self.stderr.dropped();
         if dropped > 0 {
             fields.others.push(("dropped_lines", dropped.into()));
         }
         let line = match self.format {
-            Format::Json => json_line(event, &fields),
-            Format::Text => text_line(event, &fields).into_bytes(),
+            Format::Json => json_line(&origin, &fields),
+            Format::Text => text_line(&origin, &fields).into_bytes(),
         };
-        let is_urgent = *event.metadata().level() <= Level::WARN;
-        self.stderr.write(&line, dropped, is_urgent);
+        self.stderr.write(&line, dropped, origin.level <= Level::WARN);
     }
 }
 
 /// Writes the fields of KubeVirt's components first.
-fn json_line(event: &Event<'_>, fields: &Fields) -> Vec<u8> {
-    let metadata = event.metadata();
-    let (file, row) = (metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
+fn json_line(origin: &Origin<'_>, fields: &Fields) -> Vec<u8> {
+    let Origin { level, file, row, .. } = origin;
     let mut line = Vec::with_capacity(LINE_CAPACITY);
     let mut write = || {
         let mut json = serde_json::Serializer::new(&mut line);
         let mut object = json.serialize_map(None)?;
         object.serialize_entry("component", COMPONENT)?;
-        object.serialize_entry("level", level_name(*metadata.level()))?;
+        object.serialize_entry("level", level_name(*level))?;
         object.serialize_entry("msg", &fields.message)?;
         object.serialize_entry("pos", &format_args!("{file}:{row}"))?;
         object.serialize_entry("timestamp", &format_args!("{}", timestamp()))?;
@@ -157,15 +188,14 @@ fn json_line(event: &Event<'_>, fields: &Fields) -> Vec<u8> {
     line
 }
 
-fn text_line(event: &Event<'_>, fields: &Fields) -> String {
-    let is_hooks = event.metadata().target() == "hook";
-    let mut line = format!("{} {:<7} ", timestamp(), level_name(*event.metadata().level()));
+fn text_line(origin: &Origin<'_>, fields: &Fields) -> String {
+    let mut line = format!("{} {:<7} ", timestamp(), level_name(origin.level));
     if let Some((_, Value::String(hook))) = fields.others.iter().find(|(name, _)| *name == "hook") {
         let _ = write!(line, "{hook}: ");
     }
     line.push_str(&fields.message);
     // The hook is the prefix, and the reader of text has typed the worker's command.
-    let left_out = |name: &str| name == "hook" || (name == "worker" && is_hooks);
+    let left_out = |name: &str| name == "hook" || (name == "worker" && origin.is_hooks);
     for (name, value) in fields.others.iter().filter(|(name, _)| !left_out(name)) {
         let _ = write!(line, " {name}={value}");
     }

@@ -54,6 +54,9 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// closed by its client.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Time for a client to read its last responses when the shim closes its connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why a connection was closed by the shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
@@ -138,6 +141,7 @@ impl State {
                     }
                     if self.open.is_empty() {
                         if self.closing {
+                            let _ = timeout(CLOSE_TIMEOUT, closed(&mut self.http2)).await;
                             return Closed::Stalled;
                         }
                         let bytes = self.share.bytes();
@@ -178,6 +182,12 @@ impl State {
             let _ = self.http2.set_initial_window_size(bytes);
         }
     }
+}
+
+/// Waits until the last responses are sent and the connection is closed.
+async fn closed(http2: &mut Http2<Turns, Bytes>) {
+    // Further calls are reset.
+    while let Some(Ok(_)) = http2.accept().await {}
 }
 
 async fn reclaimed(idle: Option<&(Reclaimable, Instant)>) {

@@ -34,7 +34,7 @@ const SPARE_BYTES: usize = 1 << 20;
 /// frames each quote of a document is escaped.
 const COPIES: usize = 2;
 
-/// How long messages may be.
+/// The limit for the length of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MaxBytes {
     /// The longest message.
@@ -98,9 +98,7 @@ impl Receiver<'_> {
     /// Receives the message.
     pub(super) async fn receive(&mut self) -> Result<Message, RequestFault> {
         let (first, length) = self.begin().await?;
-        if length > self.max.message {
-            return Err(self.too_large(length));
-        }
+        self.check(length)?;
         let total = PREFIX_BYTES + length;
         if first.len() >= total {
             self.end(first.len() - total).await?;
@@ -209,13 +207,10 @@ impl Receiver<'_> {
         if !self.max.is_admitted {
             return Ok(self.memory.empty());
         }
-        let (copies, budget) = (length.saturating_mul(COPIES), self.memory.limit());
-        if copies.saturating_add(SPARE_BYTES) > budget {
-            return Err(RequestFault::OverBudget { bytes: length, budget });
-        }
-        timeout_at(self.deadline, self.memory.take(copies + CALL_BYTES))
+        let bytes = length * COPIES + CALL_BYTES;
+        timeout_at(self.deadline, self.memory.take(bytes))
             .await
-            .map_err(|_| RequestFault::NoMemory { bytes: length, budget })
+            .map_err(|_| RequestFault::NoMemory { bytes: length, budget: self.memory.limit() })
     }
 
     async fn admit_incomplete(
@@ -255,12 +250,19 @@ impl Receiver<'_> {
         let _ = self.body.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
     }
 
-    fn too_large(&self, bytes: usize) -> RequestFault {
-        let MaxBytes { message: max, as_arguments, .. } = self.max;
-        if as_arguments {
-            RequestFault::TooLargeForArguments { bytes, max }
-        } else {
-            RequestFault::TooLarge { bytes, max }
+    /// Refuses a message that can never be admitted.
+    fn check(&self, bytes: usize) -> Result<(), RequestFault> {
+        let MaxBytes { message: max, is_admitted, as_arguments } = self.max;
+        let budget = self.memory.limit();
+        match bytes.saturating_mul(COPIES).saturating_add(SPARE_BYTES) {
+            _ if bytes > max && as_arguments => {
+                Err(RequestFault::TooLargeForArguments { bytes, max })
+            }
+            _ if bytes > max => Err(RequestFault::TooLarge { bytes, max }),
+            needed if is_admitted && needed > budget => {
+                Err(RequestFault::OverBudget { bytes, budget })
+            }
+            _ => Ok(()),
         }
     }
 }

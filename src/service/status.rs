@@ -132,6 +132,28 @@ mod tests {
             CallError::BadRequest(BadDocument::new("vmi", "is empty".to_owned())),
             CallError::NoSuchHook { point: "../sh".to_owned() },
         ];
+        let (bytes, max, budget) = (9, 8, 7);
+        let of_requests = [
+            RequestFault::NotGrpc { method: text(), content_type: text() },
+            RequestFault::UnknownMethod { method: text(), served: text() },
+            RequestFault::UnknownService(text()),
+            RequestFault::Compressed,
+            RequestFault::BadPrefix { byte: 80 },
+            RequestFault::NoMessage,
+            RequestFault::SecondMessage,
+            RequestFault::Torn { have: 1, want: 2 },
+            RequestFault::NotDecoded(text()),
+            RequestFault::TooLarge { bytes, max },
+            RequestFault::TooLargeForArguments { bytes, max },
+            RequestFault::OverBudget { bytes, budget },
+            RequestFault::NoMemory { bytes, budget },
+            RequestFault::NoMemoryForReply { bytes, budget },
+            RequestFault::ShuttingDown,
+            RequestFault::TooSlow,
+            RequestFault::NotReceived { after },
+            RequestFault::ClientLeft(text()),
+        ];
+        errors.extend(of_requests.map(CallError::from));
         errors.extend(of_hooks.map(|failure| failure.of(&HookName::ON_DEFINE_DOMAIN)));
         errors
     }

@@ -55,7 +55,8 @@ pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError
     }
 }
 
-/// Returns the maximum length of an argument: Linux accepts 32 pages, including the terminating NUL.
+/// Returns the maximum length of an argument: Linux accepts 32 pages, including the terminating
+/// NUL.
 pub(in crate::backend) fn max_argument_bytes() -> usize {
     page_size() * 32 - 1
 }

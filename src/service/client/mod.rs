@@ -236,8 +236,8 @@ impl Client {
         request.set_timeout(limit);
         match timeout(limit, grpc.unary(request, path.clone(), Bytewise)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            // Of a hook that is not served, the shim's text names the hook, and of an unknown method
-            // that method. Other servers say nothing of it, or that they do not know it.
+            // The shim's text names the hook if that is not served, and the method if that is
+            // unknown. Other servers say nothing of a method, or that they do not know it.
             Ok(Err(status))
                 if status.code() == Code::Unimplemented
                     && !status.message().starts_with("hook") =>
