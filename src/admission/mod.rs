@@ -1,10 +1,10 @@
 //! Admission: what the shim may hold at a time.
 //!
-//! [`Memory`] is the budget of bytes for all that connections and calls hold, from the first header
-//! of a request to the last byte of its response that was read. A [`Budget`] limits the calls that
-//! wait for a process, and how many bytes of their documents: it hands out [`Permit`]s. Each counts
-//! one call and its bytes until it is dropped, so a call that fails, times out or loses its caller
-//! is never counted for longer than it exists.
+//! [`Memory`] is the budget of bytes for all that connections and calls hold: it starts with the
+//! first header of a request, and ends when the client has read its response. A [`Budget`] limits
+//! the calls that wait for a process, and their documents' bytes: it hands out [`Permit`]s. Each
+//! counts one call and its bytes until it is dropped, so a call that fails, times out or loses its
+//! caller is never counted for longer than it exists.
 
 mod memory;
 
