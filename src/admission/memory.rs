@@ -11,6 +11,7 @@
 //! waiting delays others by [`PATIENCE`] or by [`STALL_TIME`], and not by its own deadline.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ const STALL_TIME: Duration = Duration::from_secs(1);
 /// A share that is at most this part of the budget is small: it may pass larger ones that do not
 /// fit.
 const SMALL_PART: usize = 16;
+
+/// What is left for replies: this part of the budget, and at most so many bytes. If calls that wait
+/// for their turn held everything, no call could finish that needs more for its reply.
+const REPLIES_PART: usize = 8;
+const MAX_REPLIES_BYTES: usize = 512 * 1024;
 
 /// Counts bytes against a limit. Clones share the count.
 #[derive(Clone)]
@@ -78,6 +84,12 @@ pub enum WaitsFor {
     Peer,
 }
 
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memory({} bytes)", self.0.limit)
+    }
+}
+
 impl Memory {
     /// Allows no more than `limit` bytes at a time.
     #[must_use]
@@ -101,13 +113,6 @@ impl Memory {
     #[must_use]
     pub fn empty(&self) -> Share {
         Share { bytes: 0, memory: self.clone() }
-    }
-
-    /// Takes bytes now, or not at all.
-    #[must_use]
-    pub fn try_take(&self, bytes: usize) -> Option<Share> {
-        let mut share = self.empty();
-        share.try_grow(bytes).then_some(share)
     }
 
     /// Takes bytes when its turn has come. Waits forever for more than the limit. Cancel safe.
@@ -168,7 +173,7 @@ impl Memory {
     /// Takes the bytes if they fit and no earlier waiter has to be first.
     fn take_turn(&self, id: u64, bytes: usize) -> bool {
         let mut state = self.lock();
-        let free = self.0.limit.saturating_sub(state.held);
+        let free = self.free(&state);
         let mut earlier = state.waiting.range(..id).map(|(_, waiting)| waiting);
         let passes = earlier.all(|waiting| {
             // They could all be taken at once, in their order.
@@ -196,10 +201,20 @@ impl Memory {
             };
             is_due && idler.reclaimed.is_some() && idler.kind != WaitsFor::Turn
         });
-        while held.saturating_sub(*returning).saturating_add(bytes) > self.0.limit {
+        let limit = self.turns_limit();
+        while held.saturating_sub(*returning).saturating_add(bytes) > limit {
             let Some(idler) = idlers.next() else { break };
             idler.reclaim(returning);
         }
+    }
+
+    /// Returns the bytes that those who wait for their turn may take.
+    fn free(&self, state: &State) -> usize {
+        self.turns_limit().saturating_sub(state.held)
+    }
+
+    fn turns_limit(&self) -> usize {
+        self.0.limit - (self.0.limit / REPLIES_PART).min(MAX_REPLIES_BYTES)
     }
 
     fn is_small(&self, bytes: usize) -> bool {
@@ -222,7 +237,7 @@ impl Memory {
     /// Wakes those whose turn may have come: the first, and the first small one that would fit.
     fn changed(&self, state: &State) {
         self.0.held.send_replace(state.held);
-        let free = self.0.limit.saturating_sub(state.held);
+        let free = self.free(state);
         let mut waiting = state.waiting.values();
         if let Some(first) = waiting.next() {
             first.may_fit.notify_one();
@@ -286,6 +301,12 @@ impl Share {
         self.bytes
     }
 
+    /// Returns the limit for all shares.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.memory.limit()
+    }
+
     /// Takes `bytes` more, or nothing. It passes those that wait: what it belongs to will end
     /// sooner than they begin.
     pub fn try_grow(&mut self, bytes: usize) -> bool {
@@ -296,6 +317,16 @@ impl Share {
             self.bytes += bytes;
         }
         fits
+    }
+
+    /// Takes `bytes` more as soon as there are as many. Waits forever for more than the limit.
+    pub async fn grow(&mut self, bytes: usize) {
+        let memory = self.memory.clone();
+        let mut held = memory.held();
+        while !self.try_grow(bytes) {
+            memory.reclaim(bytes);
+            let _ = timeout(PATIENCE / 2, held.changed()).await;
+        }
     }
 
     /// Gives all but `bytes` back.
@@ -356,12 +387,22 @@ mod tests {
     use super::*;
 
     const LIMIT: usize = 1600;
+    /// Of this, those that wait for their turn can have 1400.
+    fn memory() -> Memory {
+        Memory::new(LIMIT)
+    }
+
+    fn try_take(memory: &Memory, bytes: usize) -> Option<Share> {
+        let mut share = memory.empty();
+        share.try_grow(bytes).then_some(share)
+    }
+
     /// At most this is small.
     const SMALL: usize = 100;
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_fit_waits_in_order_of_arrival() {
-        let memory = Memory::new(LIMIT);
+        let memory = memory();
         let first = memory.take(1000).await;
         assert_eq!(*memory.held().borrow(), 1000);
         let (mut second, mut third) = (pin!(memory.take(700)), pin!(memory.take(300)));
@@ -376,7 +417,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_small_one_passes_larger_ones_that_do_not_fit_and_no_others() {
-        let memory = Memory::new(LIMIT);
+        let memory = memory();
         let first = memory.take(1000).await;
         let mut large = pin!(memory.take(700));
         assert!(large.as_mut().now_or_never().is_none());
@@ -391,24 +432,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_gives_up_lets_the_next_one_in() {
-        let memory = Memory::new(LIMIT);
+        let memory = memory();
         let _first = memory.take(1000).await;
         let mut second = Box::pin(memory.take(700));
         assert!(second.as_mut().now_or_never().is_none());
         let third = tokio::spawn({
             let memory = memory.clone();
-            async move { memory.take(600).await.bytes() }
+            async move { memory.take(400).await.bytes() }
         });
         tokio::task::yield_now().await;
         drop(second);
-        assert_eq!(third.await.unwrap(), 600);
+        assert_eq!(third.await.unwrap(), 400);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_share_grows_by_what_fits_and_shrinks() {
-        let memory = Memory::new(LIMIT);
-        let mut share = memory.try_take(1000).unwrap();
-        assert!(memory.try_take(601).is_none());
+        let memory = memory();
+        let mut share = try_take(&memory, 1000).unwrap();
+        assert!(try_take(&memory, 601).is_none());
         assert!(!share.try_grow(601) && share.try_grow(600));
         share.shrink_to(200);
         assert_eq!((share.bytes(), *memory.held().borrow()), (200, 200));
@@ -418,7 +459,7 @@ mod tests {
 
     /// A connection that gives its share back when it is reclaimed.
     fn spawn_idler(memory: &Memory, bytes: usize, kind: WaitsFor) {
-        let share = memory.try_take(bytes).unwrap();
+        let share = try_take(memory, bytes).unwrap();
         let waiting = memory.reclaimable(bytes, kind);
         tokio::spawn(async move {
             waiting.reclaimed().await;
@@ -428,7 +469,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_small_call_takes_the_memory_of_those_that_have_waited_longest_for_their_peer() {
-        let memory = Memory::new(LIMIT);
+        let memory = memory();
         spawn_idler(&memory, 800, WaitsFor::Peer);
         advance(PATIENCE / 2).await;
         spawn_idler(&memory, 800, WaitsFor::Call);
@@ -442,8 +483,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_large_call_waits_until_nothing_has_come_for_a_while() {
-        let memory = Memory::new(LIMIT);
-        let share = memory.try_take(1000).unwrap();
+        let memory = memory();
+        let share = try_take(&memory, 1000).unwrap();
         let waiting = memory.reclaimable(1000, WaitsFor::Peer);
         let busy = tokio::spawn(async move {
             for _ in 0..10 {
@@ -461,7 +502,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_its_turn_loses_only_its_place() {
-        let memory = Memory::new(LIMIT);
+        let memory = memory();
         spawn_idler(&memory, LIMIT, WaitsFor::Turn);
         advance(STALL_TIME * 2).await;
         assert!(timeout(STALL_TIME, memory.take(SMALL)).await.is_err());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::process::{self, CommandLine};
-use crate::admission::{Load, Refused};
+use crate::admission::{Load, Memory, Refused};
 use crate::error::{HookFailure, StartError};
 use crate::hook::{Checks, HookName};
 
@@ -85,6 +85,8 @@ pub struct Settings {
     pub start_timeout: Duration,
     /// Time between SIGTERM and SIGKILL.
     pub kill_grace: Duration,
+    /// The budget of bytes, from which replies are taken as well.
+    pub memory: Memory,
 }
 
 /// Returns the failure of a call that the queue has no space for.

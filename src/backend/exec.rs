@@ -24,6 +24,13 @@ use crate::hook::{HookCall, HookName, Subject};
 /// accept less.
 const MAX_OUTPUT_BYTES: usize = crate::frame::MAX_FRAME_BYTES;
 
+/// Bytes that are read in one step, at least.
+const STEP_BYTES: usize = 16 * 1024;
+
+/// What an output may hold without asking, beside as much as the call's documents: its own share
+/// covers that.
+const FREE_BYTES: usize = 64 * 1024;
+
 /// Runs argv-style programs, at most `max_workers` at once.
 pub(super) struct Exec<S> {
     spawner: S,
@@ -177,6 +184,7 @@ impl Run {
 
     async fn run<C: Child>(&self, process: &mut C, mut stdout: C::Stdout) -> HookResult {
         let mut output = BytesMut::new();
+        let mut share = self.settings.memory.empty();
         // A node hook replies through its exit status. Its output is read so that it does not
         // block.
         let prints_answer = !matches!(self.call.subject(), Subject::Node(_));
@@ -190,7 +198,22 @@ impl Run {
                     "it wrote more than {MAX_OUTPUT_BYTES} bytes to its stdout"
                 )));
             }
-            output.reserve(16 * 1024);
+            if output.capacity() - output.len() < STEP_BYTES {
+                let more = output.capacity().max(STEP_BYTES);
+                let covered = FREE_BYTES + self.call.bytes();
+                let needed = (output.capacity() + more).saturating_sub(covered);
+                if needed > share.limit() {
+                    process.kill().await;
+                    return Err(HookFailure::TooLarge(format!(
+                        "its stdout of more than {} bytes does not fit into the memory budget of \
+                         {} bytes (--memory-budget)",
+                        output.len(),
+                        share.limit()
+                    )));
+                }
+                share.grow(needed.saturating_sub(share.bytes())).await;
+                output.reserve(more);
+            }
             tokio::select! {
                 read = stdout.read_buf(&mut output) => if !matches!(read, Ok(count) if count > 0) {
                     break process.wait().await;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::config::Settings;
 use super::process::{Child, CommandLine, Exit, Launch, Pipes, Spawn, SpawnError};
-use crate::admission::Load;
+use crate::admission::{Load, Memory};
 use crate::error::HookResult;
 use crate::hook::{Checks, HookCall, HookName};
 
@@ -58,6 +58,7 @@ pub(super) fn settings() -> Settings {
         checks: Checks::WellFormed,
         start_timeout: 60 * SECOND,
         kill_grace: KILL_GRACE,
+        memory: Memory::new(usize::MAX),
     }
 }
 

@@ -11,12 +11,16 @@ use tokio_util::codec::Decoder;
 use tokio_util::io::poll_write_buf;
 
 use super::process::Stdout;
+use crate::admission::{Memory, Share};
 use crate::frame::{FrameDecoder, FrameError, Item, Stray};
 use crate::rpc::{Incoming, MessageReader};
 
 /// Bytes that one system call reads from a pipe or writes to it: a quarter of the pipe's capacity.
 /// If each call filled or emptied the pipe, both sides would sleep in turn.
 const STEP_BYTES: usize = 16 * 1024;
+
+/// What a message may hold without asking.
+const FREE_BYTES: usize = 64 * 1024;
 
 /// What was read from a worker's stdout.
 pub enum OutputEvent {
@@ -39,6 +43,14 @@ pub struct Output<R = Stdout> {
     stray: Stray,
     /// Length of the current run when it was reported.
     reported: usize,
+    /// What frames may hold without asking: the shares of the calls in flight cover it.
+    covered: usize,
+    /// Length of the frames of the message that is being received.
+    frames: usize,
+    /// Taken for that message.
+    receiving: Share,
+    /// Taken for the message that was returned last.
+    returned: Share,
 }
 
 impl<R: AsyncRead + Unpin> Output<R> {
@@ -47,8 +59,13 @@ impl<R: AsyncRead + Unpin> Output<R> {
         self.decoder.reset_stray_count();
     }
 
-    pub fn new(stdout: R) -> Self {
+    /// What is received is taken from `memory` first.
+    pub fn new(stdout: R, memory: &Memory) -> Self {
         Self {
+            covered: 0,
+            frames: 0,
+            receiving: memory.empty(),
+            returned: memory.empty(),
             stdout,
             buffer: BytesMut::new(),
             decoder: FrameDecoder::default(),
@@ -94,8 +111,28 @@ impl<R: AsyncRead + Unpin> Output<R> {
         Some(run.clone())
     }
 
+    /// Sets what a message may hold without asking, beside a little: the documents of the calls in
+    /// flight are as long, and their shares cover a reply of the same length.
+    pub fn set_covered(&mut self, bytes: usize) {
+        self.covered = bytes;
+    }
+
+    /// Takes the memory for a frame of which only the beginning has come.
+    async fn admit(&mut self, frame: usize) -> Result<(), FrameError> {
+        let needed = (self.frames + frame).saturating_sub(FREE_BYTES + self.covered);
+        let budget = self.receiving.limit();
+        if needed > budget {
+            return Err(FrameError::OverBudget { bytes: frame, budget });
+        }
+        self.receiving.grow(needed.saturating_sub(self.receiving.bytes())).await;
+        self.frames += frame;
+        self.buffer.reserve(frame - self.buffer.len());
+        Ok(())
+    }
+
     /// Returns the next event. Cancel safe: what was read stays in the buffer.
     pub async fn next(&mut self) -> Result<OutputEvent, FrameError> {
+        self.returned.shrink_to(0);
         let mut item = self.decoder.decode(&mut self.buffer)?;
         loop {
             match item {
@@ -106,6 +143,8 @@ impl<R: AsyncRead + Unpin> Output<R> {
                 Some(Item::Frame(frame)) => match self.reader.take(frame) {
                     Ok(Some(message)) => {
                         self.stray = Stray::default();
+                        self.frames = 0;
+                        std::mem::swap(&mut self.returned, &mut self.receiving);
                         return Ok(OutputEvent::Message(message));
                     }
                     Ok(None) => item = self.decoder.decode(&mut self.buffer)?,
@@ -115,7 +154,11 @@ impl<R: AsyncRead + Unpin> Output<R> {
                     if let Some(run) = self.begin_run() {
                         return Ok(OutputEvent::Stray(run));
                     }
-                    // Inside a frame, the decoder has reserved space for the rest of it.
+                    if let Some(frame) = self.decoder.announced(&self.buffer)
+                        && self.buffer.capacity() < frame
+                    {
+                        self.admit(frame).await?;
+                    }
                     if self.buffer.is_empty() || self.buffer.capacity() == self.buffer.len() {
                         self.buffer.reserve(STEP_BYTES);
                     }

@@ -13,7 +13,7 @@ use super::values::{
     List, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids, saturating,
     usage,
 };
-use crate::admission::Load;
+use crate::admission::{Load, Memory};
 use crate::backend::{self, CommandLine, HookSource, InPath, Settings};
 use crate::commands::serve::{LegacySocket, ServeConfig};
 use crate::error::StartError;
@@ -217,16 +217,18 @@ impl ServeOptions {
         hooks: &HookOptions,
         words: Vec<OsString>,
     ) -> Result<ServeConfig, StartError> {
+        let memory = Memory::new(self.memory_budget()?);
+        let settings = hooks.settings(memory.clone())?;
         Ok(ServeConfig {
             legacy: self.legacy_socket()?,
             plugin_socket: self.plugin_socket.clone(),
             socket_mode: self.socket_mode,
-            backend: backend::Config { source: hooks.source(words)?, settings: hooks.settings()? },
+            backend: backend::Config { source: hooks.source(words)?, settings },
             server: server::Config {
                 peers: Peers { uids: self.allow_uid.as_ref().map(|list| list.0.clone()) },
                 call_timeout: hooks.call_timeout,
                 shutdown_grace: self.shutdown_grace,
-                memory_budget: self.memory_budget()?,
+                memory,
             },
         })
     }
@@ -299,7 +301,8 @@ impl HookOptions {
         self.node_hooks.as_ref().map_or(&[], |list| &list.0)
     }
 
-    pub fn settings(&self) -> Result<Settings, StartError> {
+    /// Returns the limits of processes, which take their replies from `memory`.
+    pub fn settings(&self, memory: Memory) -> Result<Settings, StartError> {
         let limits = &self.limits;
         let (min_workers, max_workers) = (limits.min_workers, limits.max_workers);
         if min_workers > max_workers {
@@ -323,6 +326,7 @@ impl HookOptions {
             },
             start_timeout: self.worker.start_timeout,
             kill_grace: self.worker.kill_grace,
+            memory,
         })
     }
 }

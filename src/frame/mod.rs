@@ -74,6 +74,11 @@ pub enum FrameError {
     /// The output ended between two messages.
     #[error("it closed its stdout")]
     Ended,
+    #[error(
+        "a frame of {bytes} bytes, which does not fit into the memory budget of {budget} bytes \
+         (--memory-budget)"
+    )]
+    OverBudget { bytes: usize, budget: usize },
     #[error("its output could not be read: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -86,6 +91,13 @@ pub struct FrameDecoder {
 }
 
 impl FrameDecoder {
+    /// Returns the length, with its header, of a frame of which only the beginning has come.
+    #[must_use]
+    pub fn announced(&self, src: &BytesMut) -> Option<usize> {
+        let header = src.first_chunk::<HEADER_BYTES>().filter(|header| header[0] == 0)?;
+        Some(HEADER_BYTES + u32::from_be_bytes(*header) as usize)
+    }
+
     /// Resets the count of stray bytes: the limit applies to each call.
     pub fn reset_stray_count(&mut self) {
         self.skipped = 0;
@@ -151,7 +163,6 @@ impl Decoder for FrameDecoder {
             return Err(FrameError::Empty);
         }
         if src.len() < whole {
-            src.reserve(whole - src.len());
             return Ok(None);
         }
         src.advance(HEADER_BYTES);

@@ -45,8 +45,8 @@ pub struct Config {
     pub call_timeout: Option<Duration>,
     /// Time for calls in flight to finish after the graceful step.
     pub shutdown_grace: Duration,
-    /// Maximum number of bytes that connections and calls may hold.
-    pub memory_budget: usize,
+    /// The budget of bytes for connections and calls, the backend's own.
+    pub memory: Memory,
 }
 
 /// A shim that is ready to serve: its workers have started and its sockets are bound.
@@ -85,7 +85,7 @@ impl Server {
         let Self { backend, mut sockets, config, shutdown } = self;
         let in_flight = Budget::unlimited();
         let calls = in_flight.held();
-        let budget = Memory::new(config.memory_budget);
+        let budget = config.memory.clone();
         #[cfg(target_env = "gnu")]
         tokio::spawn(memory::keep_between_calls(budget.held()));
         let places = Places::new(budget.clone());

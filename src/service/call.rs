@@ -10,7 +10,7 @@ use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::{Method as HttpMethod, Request, StatusCode};
 use prost::Message as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use super::proto::health::HealthCheckRequest;
@@ -25,6 +25,9 @@ use crate::text::clip;
 
 /// Maximum time for a request to arrive, if the caller's deadline is later.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time for the rest of a request that was refused.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum length of a request without documents.
 const MAX_SMALL_BYTES: usize = 4 * 1024;
@@ -82,7 +85,7 @@ impl Calls {
                     _ => StatusCode::OK,
                 };
                 response::send_status(&mut respond, &failed(&path, &fault.into()), http);
-                close_unless(body.is_end_stream())
+                self.receive_rest(body).await
             }
         }
     }
@@ -113,9 +116,8 @@ impl Calls {
                 Err(RequestFault::ClientLeft(why).into())
             }
         };
-        let is_received = receiver.is_complete();
-        drop(receiver);
-        let connection = close_unless(is_received);
+        let Receiver { body, .. } = receiver;
+        let connection = close_unless(body.is_end_stream());
         match replied {
             Ok(Reply::Message { message, share }) => {
                 let held = Held { share, in_flight };
@@ -137,7 +139,16 @@ impl Calls {
             }
             Err(error) => {
                 response::send_status(respond, &failed(path, &error), StatusCode::OK);
-                connection
+                drop(in_flight);
+                match error {
+                    // It was waited for already.
+                    CallError::Request(
+                        RequestFault::TooSlow
+                        | RequestFault::NotReceived { .. }
+                        | RequestFault::ShuttingDown,
+                    ) => connection,
+                    _ => self.receive_rest(body).await,
+                }
             }
         }
     }
@@ -196,6 +207,19 @@ impl Calls {
         }
         let status = Status::unavailable("the shim is shutting down, or others need this place");
         response::end_stream(&mut stream, &status);
+    }
+
+    /// Drops the rest of a request that was refused. Some clients take a connection that is closed
+    /// while they send for a failure of another kind.
+    async fn receive_rest(&self, mut body: RecvStream) -> Connection {
+        // It is no more than the window allows: no more is released.
+        let rest = async { while let Some(Ok(_)) = body.data().await {} };
+        let waiting = self.shim.memory.reclaimable(self.connection_bytes, WaitsFor::Peer);
+        tokio::select! {
+            _ = timeout(REST_TIMEOUT, rest) => {}
+            () = waiting.reclaimed() => {}
+        }
+        close_unless(body.is_end_stream())
     }
 
     fn max_bytes(&self, method: &Method) -> MaxBytes {

@@ -90,11 +90,6 @@ pub(super) struct Receiver<'a> {
 }
 
 impl Receiver<'_> {
-    /// Whether the client has sent all of its request.
-    pub(super) fn is_complete(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
     /// Receives the message.
     pub(super) async fn receive(&mut self) -> Result<Message, RequestFault> {
         let (first, length) = self.begin().await?;

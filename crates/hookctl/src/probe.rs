@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::ioctl_fionread;
 use tokio::time::timeout;
 
+use sidecar_shim::admission::Memory;
 use sidecar_shim::backend::{
     Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Output, OutputEvent, Process, Stdin, write_all,
 };
@@ -56,7 +57,7 @@ impl Probe {
         let io = WorkerIo {
             stdin: pipes.stdin,
             unwritten: BytesMut::new(),
-            output: Output::new(pipes.stdout),
+            output: Output::new(pipes.stdout, &Memory::new(usize::MAX)),
             end: None,
             events: VecDeque::new(),
         };

@@ -83,6 +83,11 @@ impl Calls {
         self.0.len()
     }
 
+    /// Returns the length of their documents.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|call| call.job.call().bytes()).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

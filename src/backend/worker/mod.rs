@@ -217,7 +217,7 @@ impl<C: Child> Worker<C> {
         };
         let (process, pipes) = spawner.spawn(&launch).map_err(|error| error.to_string())?;
         tracing::debug!(pid = process.pid(), worker = %command, "worker started");
-        let mut send_buffer = SendBuffer::default();
+        let (mut send_buffer, memory) = (SendBuffer::default(), settings.memory.clone());
         let last_request = 1;
         rpc::send_initialize(&mut send_buffer, last_request);
         let state = State::Starting { due: Instant::now() + settings.start_timeout };
@@ -229,7 +229,7 @@ impl<C: Child> Worker<C> {
             process,
             stdin: pipes.stdin,
             send_buffer,
-            output: Output::new(pipes.stdout),
+            output: Output::new(pipes.stdout, &memory),
             state,
             calls: Calls::default(),
             next_job: None,
@@ -253,6 +253,7 @@ impl<C: Child> Worker<C> {
         // stops it.
         let receives = self.next_job.is_none() && !matches!(self.state, State::Draining { .. });
         let Self { output, stdin, send_buffer, process, calls, .. } = self;
+        output.set_covered(calls.bytes());
         tokio::select! {
             output = output.next() => Event::Output(output),
             written = write_all(stdin.as_mut(), send_buffer) => Event::Written(written),

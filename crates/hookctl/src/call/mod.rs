@@ -171,7 +171,7 @@ impl PrivateShim {
             peers: Peers::default(),
             call_timeout,
             shutdown_grace: SHUTDOWN_GRACE,
-            memory_budget: server::default_memory_budget(),
+            memory: backend.settings.memory.clone(),
         };
         let bind = async || Ok(vec![(Socket::bind(socket.clone(), None)?, api)]);
         let server = Server::start(backend, config, shutdown.clone(), bind).await?;

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ColorChoice};
+use sidecar_shim::admission::Memory;
 use sidecar_shim::backend::HookSource;
 use sidecar_shim::cli::values::{parse_time, usage};
 use sidecar_shim::cli::{HookOptions, LogOptions, Mode};
 use sidecar_shim::error::StartError;
 use sidecar_shim::hook::{HookKind, HookName};
+use sidecar_shim::server::default_memory_budget;
 
 use super::inputs::InputArgs;
 use crate::call::{CallConfig, HookProgram, Target, unknown_hook};
@@ -85,7 +87,7 @@ impl CallArgs {
             Some(socket) => Target::Running(socket),
             None => Target::Private {
                 program: self.program(&hook)?,
-                settings: self.hooks.settings()?,
+                settings: self.hooks.settings(Memory::new(default_memory_budget()))?,
                 call_timeout: self.hooks.call_timeout,
             },
         };

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod exits;
+mod memory;
 mod pipes;
 mod requests;
 mod slots;
