@@ -212,7 +212,7 @@ impl Child for FakeChild {
         state.exit.unwrap()
     }
 
-    fn terminate(&self) {
+    fn terminate(&mut self) {
         self.0.state.send_modify(|state| {
             state.terminated = true;
             if !state.ignores_sigterm {

@@ -12,6 +12,7 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -36,8 +37,20 @@ pub fn reap_orphans() -> Result<(), StartError> {
 
 /// Waits until every process that was started here is reaped. A killed process takes no time to
 /// exit unless it is stuck in the kernel, so the wait has a limit.
-pub async fn children_are_reaped() {
+async fn children_are_reaped() {
     let _ = tokio::time::timeout(process::KILL_LIMIT, process::reaper::none_left()).await;
+}
+
+/// Waits until every process that was started here is reaped, and stops those that they have left
+/// behind: SIGTERM, `grace`, SIGKILL. Called last; nothing may be started any more.
+pub async fn stop_orphans(grace: Duration) {
+    children_are_reaped().await;
+    process::orphans::stop(grace).await;
+}
+
+/// Kills every process that was started here, and lets none be started from now on.
+pub fn kill_processes() {
+    process::reaper::kill_children();
 }
 
 /// Prevents every program that is started from now on from gaining privileges. Called before the

@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,6 +18,11 @@ const CONTAINER_NAME: &str = "CONTAINER_NAME";
 /// Maximum length of the container's name in the socket's. A container's name has up to 63 bytes,
 /// and a socket's path at most 107.
 const MAX_CONTAINER_NAME_BYTES: usize = 40;
+
+/// Time for processes that hooks have left behind to exit after SIGTERM, once the shim has stopped
+/// serving. It adds to the time that stopping takes. A daemon that needs longer to save something
+/// belongs into a separate container.
+const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 
 /// What to serve, and where.
 pub struct ServeConfig {
@@ -37,17 +43,26 @@ pub struct LegacySocket {
     pub dir: PathBuf,
 }
 
-/// Serves until a signal or `Shutdown`.
+/// Serves until a signal or `Shutdown`. Returns when no process of a hook is left.
 pub async fn run(config: ServeConfig) -> Result<(), StartError> {
+    let outcome = serve(config).await;
+    backend::stop_orphans(ORPHAN_GRACE).await;
+    outcome
+}
+
+async fn serve(config: ServeConfig) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     let mut signals = Signals::new()?;
     let Shutdown { graceful, forced } = shutdown.clone();
     tokio::spawn(async move {
-        // The first signal starts a graceful shutdown, the second forces it.
-        for token in [graceful, forced] {
+        // The first signal starts a graceful shutdown, the second drops the calls in flight, the
+        // third kills what still runs.
+        let steps: [&(dyn Fn() + Sync); 3] =
+            [&|| graceful.cancel(), &|| forced.cancel(), &backend::kill_processes];
+        for step in steps {
             let name = signals.next().await;
             tracing::info!("sidecar-shim received signal: {name}");
-            token.cancel();
+            step();
         }
     });
     // What can be checked without a worker is checked before one starts.

@@ -14,6 +14,7 @@ mod bad_input;
 mod chaos;
 mod connections;
 mod contract;
+mod escapes;
 mod examples;
 mod exec;
 mod exit_status;

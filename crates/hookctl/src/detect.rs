@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use sidecar_shim::backend::{Child, CommandLine, OutputEvent};
+use sidecar_shim::backend::{Child, CommandLine, OutputEvent, stop_orphans};
 use sidecar_shim::frame::FrameError;
 use sidecar_shim::rpc::{self, Incoming};
 use tokio::time::timeout;
 use tracing::subscriber::NoSubscriber;
 
-use crate::orphans::Orphans;
 use crate::probe::{EXIT_TIMEOUT, Probe, encode};
 
 /// Timeout for a worker's first frame. A slow interpreter with many imports takes a second.
@@ -27,7 +26,6 @@ pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
     // A program complains that it has no arguments, which would look like a failure of the call.
     // The one thread has nothing else to log meanwhile.
     let _quiet = tracing::subscriber::set_default(NoSubscriber::new());
-    let orphans = Orphans::new();
     let mut probe = Probe::start(command, true)?;
     probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1)));
     let detected = timeout(FRAME_TIMEOUT, first_frame(&mut probe)).await;
@@ -42,7 +40,7 @@ pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
     probe.process.stop(EXIT_TIMEOUT).await;
     // Read to the end, or the rest would be logged later.
     probe.process.stderr_at_end().await;
-    orphans.kill().await;
+    stop_orphans(Duration::ZERO).await;
     Ok(detected)
 }
 

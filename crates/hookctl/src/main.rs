@@ -14,13 +14,13 @@ mod cli;
 mod detect;
 mod inputs;
 mod normalize;
-mod orphans;
 mod output;
 mod probe;
 
 use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use sidecar_shim::commands::serve::Signals;
 use sidecar_shim::error::StartError;
@@ -29,7 +29,6 @@ use sidecar_shim::{backend, logging};
 use tracing::subscriber::{NoSubscriber, set_default};
 
 use self::cli::{Action, Config};
-use self::orphans::Orphans;
 
 fn main() -> ExitCode {
     match Config::from_environment() {
@@ -51,7 +50,6 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
         .map_err(|source| StartError::System { what: "start", source })?;
     runtime.block_on(async {
         backend::reap_orphans()?;
-        let orphans = Orphans::new();
         let mut signals = Signals::new()?;
         let outcome = tokio::select! {
             outcome = act(&config.action) => Some(outcome),
@@ -61,7 +59,7 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
         // logged.
         let _quiet = outcome.is_none().then(|| set_default(NoSubscriber::new()));
         tokio::select! {
-            () = orphans.kill() => {}
+            () = backend::stop_orphans(Duration::ZERO) => {}
             // A second signal skips the wait.
             _ = signals.next() => {}
         }

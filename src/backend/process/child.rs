@@ -53,11 +53,12 @@ pub trait Child: Send + Sync + 'static {
     /// Waits for the exit, and reaps. Cancel safe.
     fn wait(&mut self) -> impl Future<Output = Exit> + Send;
 
-    /// Sends SIGTERM to the group.
-    fn terminate(&self);
+    /// Sends SIGTERM to the child, its group, and those of its descendants that have left it.
+    fn terminate(&mut self);
 
-    /// Sends SIGKILL to what remains of the group. After the leader has been reaped the group id
-    /// may be reused, so nothing is signalled again.
+    /// Sends SIGKILL to what remains of the child, its group, and those of its descendants that
+    /// have left it. After the child has been reaped the group id may be reused, so nothing is
+    /// signalled again.
     fn kill_group(&mut self);
 
     /// Returns the last lines of stderr so far.

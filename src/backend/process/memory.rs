@@ -1,26 +1,15 @@
 //! The memory of processes.
 
-use std::path::Path;
+use super::stat;
 
 /// Returns the bytes in RAM of all processes in a group: a worker may run below a shell.
 pub(super) fn of_group(group: i32) -> u64 {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
-    let members = processes.flatten().map(|process| process.path());
-    members
-        .filter(|process| group_of(process) == Some(group))
-        .map(|process| resident(&process))
-        .sum()
-}
-
-/// Reads the group from `PID (NAME) STATE PARENT GROUP …`. `None` if the process does not exist.
-fn group_of(process: &Path) -> Option<i32> {
-    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
+    stat::all().filter(|process| process.group == group).map(|process| resident(process.pid)).sum()
 }
 
 /// Reads the line `VmRSS:    1234 kB`. Returns 0 for a process that has exited.
-fn resident(process: &Path) -> u64 {
-    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+fn resident(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     let kilobytes: u64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
     kilobytes * 1024
@@ -28,11 +17,12 @@ fn resident(process: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::stat::Stat;
     use super::*;
 
     #[test]
     fn this_process_has_memory_and_a_group() {
-        let group = group_of(Path::new("/proc/self")).unwrap();
+        let group = Stat::of(std::process::id().cast_signed()).unwrap().group;
         let before = of_group(group);
         let mut more = vec![0_u8; 64 << 20];
         more.iter_mut().step_by(4096).for_each(|byte| *byte = 1);

@@ -1,14 +1,16 @@
 //! Child processes, from spawn to reaping: what exec mode and workers share.
 //!
 //! # Theory of operation
-//! Every child leads a process group, so that its own child processes are signalled with it.
+//! Every child leads a process group, so that its own child processes are signalled with it. A
+//! child that has left the group is signalled by its process id, and those of its descendants that
+//! have left it by the [`descendants`] that are known then.
 //! [`Process::spawn`] returns the pipes of stdin and stdout. A task reads stderr: it logs each line
 //! and keeps the last ones for the text of an error.
 //!
 //! [`Child::stop`] sends SIGTERM to the group, waits for the kill grace, sends SIGKILL to the
 //! group, and reaps the child. A `Process` that is dropped before it was reaped is killed with its
 //! group at once and reaped by a task, so no code path can leave one behind. The [`reaper`]
-//! collects the orphans that children leave.
+//! collects the orphans that children leave, and [`orphans`] stops them when the shim stops.
 //!
 //! EOF of a pipe is never waited for without a limit: another process may hold it open.
 
@@ -19,11 +21,14 @@
 )]
 
 mod child;
+mod descendants;
 mod explain;
 mod limit;
 mod memory;
+pub(super) mod orphans;
 mod program;
 pub(super) mod reaper;
+mod stat;
 mod stderr;
 
 use std::ffi::OsStr;
@@ -33,7 +38,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
@@ -46,6 +51,7 @@ pub(super) use explain::max_argument_bytes;
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
 
+use self::descendants::Descendants;
 use self::reaper::RegisteredChild;
 use self::stderr::Stderr;
 use crate::error::StartError;
@@ -158,6 +164,8 @@ pub struct Process {
     group: Pid,
     /// Whether the group id may have been reused.
     group_is_gone: bool,
+    /// Known since the child was first signalled.
+    descendants: Descendants,
     stderr: Arc<Stderr>,
     drain: Option<JoinHandle<()>>,
 }
@@ -171,6 +179,10 @@ impl Process {
     /// Starts a child as the leader of a new process group.
     pub fn spawn(launch: &Launch<'_>) -> Result<(Self, Pipes), SpawnError> {
         let command_line = launch.command;
+        if reaper::killed().is_cancelled() {
+            let what = format!("cannot run {command_line}: the shim is shutting down");
+            return Err(SpawnError::CannotRun(what));
+        }
         let mut command = Command::new(&command_line.program);
         command.args(&command_line.args);
         for (flag, document) in launch.documents {
@@ -222,6 +234,7 @@ impl Process {
             state: State::Unreaped { child, registered },
             group,
             group_is_gone: false,
+            descendants: Descendants::default(),
             stderr: shared,
             drain: Some(drain),
         };
@@ -234,11 +247,20 @@ impl Process {
         memory::of_group(self.pid())
     }
 
-    fn signal(&self, signal: Signal) {
-        if !self.group_is_gone {
-            // An error means that the group has no process left.
-            let _ = kill_process_group(self.group, signal);
+    fn signal(&mut self, signal: Signal) {
+        if self.group_is_gone {
+            return;
         }
+        if matches!(self.state, State::Unreaped { .. }) {
+            self.descendants.find(self.group);
+            // It may have joined another group, which is not signalled: that may be the shim's.
+            if getpgid(Some(self.group)) != Ok(self.group) {
+                let _ = kill_process(self.group, signal);
+            }
+        }
+        // An error means that the group has no process left.
+        let _ = kill_process_group(self.group, signal);
+        self.descendants.signal(signal);
     }
 }
 
@@ -274,13 +296,16 @@ impl Child for Process {
         exit
     }
 
-    fn terminate(&self) {
+    fn terminate(&mut self) {
         self.signal(Signal::TERM);
     }
 
     fn kill_group(&mut self) {
         self.signal(Signal::KILL);
-        self.group_is_gone |= matches!(self.state, State::Reaped(_));
+        if matches!(self.state, State::Reaped(_)) {
+            self.group_is_gone = true;
+            self.descendants = Descendants::default();
+        }
     }
 
     fn stderr_so_far(&self) -> Vec<String> {

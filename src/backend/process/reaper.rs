@@ -13,14 +13,19 @@ use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{WaitOptions, getpid, set_child_subreaper, waitpid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, kill_process_group,
+    set_child_subreaper, waitid, waitpid,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
 
-use super::Exit;
+use super::{Exit, stat};
 use crate::error::StartError;
 use crate::sys;
 
@@ -30,6 +35,13 @@ const ORPHANS_PER_TURN: usize = 32;
 
 /// Process ids of the shim's own children that are not reaped yet.
 static REGISTERED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Process ids of the children that this process had before it became the shim, by `exec`. They are
+/// reaped like orphans, but are not a hook's. `None` until the reaper has started.
+static INHERITED: Mutex<Option<BTreeSet<i32>>> = Mutex::new(None);
+
+/// Cancelled once no more processes may run.
+static KILLED: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 
 /// Notified when an own child has been reaped: only then does the kernel show the next one.
 static CHILD_REAPED: Notify = Notify::const_new();
@@ -75,8 +87,48 @@ pub(in crate::backend) async fn none_left() {
     }
 }
 
+/// Kills the shim's own children with their groups at once, and lets none be started from now on.
+pub(in crate::backend) fn kill_children() {
+    KILLED.cancel();
+    for pid in registered().iter().filter_map(|&pid| Pid::from_raw(pid)) {
+        // None of them is reaped, so neither number was reused.
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Returns what is cancelled once no more processes may run.
+pub(super) fn killed() -> &'static CancellationToken {
+    &KILLED
+}
+
+/// Returns the process ids of the orphans that are not reaped yet. They stay theirs until the next
+/// await. Without a reaper there are none.
+pub(super) fn orphans() -> BTreeSet<i32> {
+    let inherited = inherited();
+    let Some(inherited) = inherited.as_ref() else { return BTreeSet::new() };
+    let registered = registered();
+    let is_orphan = |pid: &i32| !registered.contains(pid) && !inherited.contains(pid);
+    children().into_iter().filter(is_orphan).collect()
+}
+
+/// Returns the process ids of all children that are not reaped.
+fn children() -> BTreeSet<i32> {
+    // Mostly there are none, and then there is no need to read all of `/proc`.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if waitid(WaitId::All, look).err() == Some(Errno::CHILD) {
+        return BTreeSet::new();
+    }
+    let shim = getpid().as_raw_pid();
+    stat::all().filter(|process| process.parent == shim).map(|child| child.pid).collect()
+}
+
 fn registered() -> MutexGuard<'static, BTreeSet<i32>> {
     REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn inherited() -> MutexGuard<'static, Option<BTreeSet<i32>>> {
+    INHERITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reaps orphans for as long as the runtime lives. Called once.
@@ -87,6 +139,7 @@ pub(in crate::backend) fn start() -> Result<(), StartError> {
     if let Err(error) = set_child_subreaper(Some(getpid())) {
         tracing::debug!(%error, "process 1 inherits orphans, not the shim");
     }
+    *inherited() = Some(children());
     tokio::spawn(async move {
         loop {
             let mut reaped = 0;
@@ -113,6 +166,10 @@ fn reap_next() -> bool {
     else {
         return false;
     };
+    if let Some(inherited) = inherited().as_mut() {
+        // From now on a hook's process may have the number.
+        inherited.remove(&pid.as_raw_pid());
+    }
     let exit = Exit::Status(ExitStatus::from_raw(status.as_raw()));
     tracing::debug!(pid = pid.as_raw_pid(), "reaped an orphan: it {exit}");
     true
@@ -120,9 +177,6 @@ fn reap_next() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rustix::io::Errno;
-    use rustix::process::Pid;
-
     use super::super::{Child as _, CommandLine, Launch, Process};
     use super::*;
 

@@ -160,7 +160,7 @@ impl WorkerUnderTest {
     }
 
     /// Sends SIGTERM.
-    pub(super) fn terminate(&self) {
+    pub(super) fn terminate(&mut self) {
         self.probe.process.terminate();
     }
 
