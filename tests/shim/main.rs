@@ -34,5 +34,6 @@ mod pool;
 mod pressure;
 mod protocol_page;
 mod raw;
+mod search;
 mod secrets;
 mod statuses;

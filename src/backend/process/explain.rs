@@ -1,41 +1,34 @@
 //! Why a program could not be started: an error number alone does not name the cause.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::param::page_size;
 
-use super::program::find_in_path;
 use super::{Launch, SpawnError};
 
-pub(super) fn explain(launch: &Launch<'_>, error: &std::io::Error) -> SpawnError {
+/// `path` is the file that could not be started.
+pub(super) fn explain(launch: &Launch<'_>, path: &Path, error: &std::io::Error) -> SpawnError {
     let command = launch.command;
     let cannot = |why: String| SpawnError::CannotRun(format!("cannot run {command}: {why}"));
     match Errno::from_io_error(error) {
         Some(Errno::TOOBIG) => SpawnError::ArgumentTooLong(explain_too_long(launch)),
-        Some(Errno::NOENT) => match command.resolve().map(|path| (first_line(&path), path)) {
-            Some((Ok(line), path)) if line.starts_with("#!") => {
+        Some(Errno::NOENT) => cannot(match first_line(path) {
+            Ok(line) if line.starts_with("#!") => {
                 let hint =
                     if line.ends_with('\r') { ": the line ends in a carriage return" } else { "" };
                 let line = line.trim_end();
-                cannot(format!(
+                format!(
                     "the interpreter in the first line of {}, `{line}`, does not exist{hint}",
                     path.display()
-                ))
+                )
             }
-            Some((Ok(_), path)) => {
-                cannot(format!("the dynamic loader of {} does not exist here", path.display()))
-            }
-            Some((Err(error), path)) => cannot(format!("{}: {error}", path.display())),
-            None => cannot(match find_in_path(&command.program) {
-                Err(not_found) => not_found.to_string(),
-                Ok(_) => error.to_string(),
-            }),
-        },
+            Ok(_) => format!("the dynamic loader of {} does not exist here", path.display()),
+            Err(error) => format!("{}: {error}", path.display()),
+        }),
         Some(Errno::ACCESS) => {
-            let path = command.resolve().unwrap_or_else(|| PathBuf::from(&command.program));
-            let what = match first_line(&path) {
+            let what = match first_line(path) {
                 Ok(line) if line.starts_with("#!") => {
                     format!("it or its interpreter, `{}`, is not executable", line.trim_end())
                 }

@@ -183,8 +183,12 @@ impl Process {
             let what = format!("cannot run {command_line}: the shim is shutting down");
             return Err(SpawnError::CannotRun(what));
         }
-        let mut command = Command::new(&command_line.program);
-        command.args(&command_line.args);
+        // Looked up once: what is explained if it fails is what was started.
+        let path = command_line.resolve().map_err(|not_found| {
+            SpawnError::CannotRun(format!("cannot run {command_line}: {not_found}"))
+        })?;
+        let mut command = Command::new(&path);
+        command.arg0(&command_line.program).args(&command_line.args);
         for (flag, document) in launch.documents {
             command.arg(flag).arg(OsStr::from_bytes(document));
         }
@@ -205,7 +209,7 @@ impl Process {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| explain::explain(launch, &error))?;
+        let mut child = command.spawn().map_err(|error| explain::explain(launch, &path, &error))?;
         let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let (Some(group), Some(stdout), Some(pipe)) =
             (group, child.stdout.take(), child.stderr.take())
