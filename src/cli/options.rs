@@ -108,7 +108,7 @@ pub struct WorkerOptions {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     pub start_timeout: Duration,
 
-    /// Time between SIGTERM and SIGKILL
+    /// Time to exit before SIGKILL
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time)]
     pub kill_grace: Duration,
 }

@@ -92,9 +92,9 @@ impl Calls {
         self.0.is_empty()
     }
 
-    /// Whether the worker has not answered one of them.
-    pub(super) fn has_open(&self) -> bool {
-        self.0.iter().any(InFlight::is_open)
+    /// Whether a caller waits for one of them.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.0.iter().any(|call| call.is_open() && !call.job.is_answered())
     }
 
     /// Returns the hook that request `id` calls.

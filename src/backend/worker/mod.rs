@@ -10,9 +10,9 @@
 //!            initialize answered           the pool dropped the sender
 //!  Starting ─────────────────────▶ Serving ──────────────────────────▶ Draining
 //!     │  └────────── the pool dropped the sender ──────────────────────▶  │
-//!     │                               │                                   │ the last answer:
-//!     │ --start-timeout               │ call overdue                      │ stdin is closed, then
-//!     │ exit, protocol error          │ exit, protocol error              │ exit, or --kill-grace
+//!     │                               │                                   │ no caller waits:
+//!     │ --start-timeout               │ call overdue                      │ EOF, then exit or
+//!     │ exit, protocol error          │ exit, protocol error              │ half of --kill-grace
 //!     ▼                               ▼                                   ▼
 //!  StopReason: the process is stopped and reaped, each call is answered or retried ─▶ WorkerExit
 //! ```
@@ -138,7 +138,7 @@ enum State {
     Starting { due: Instant },
     /// It accepts calls.
     Serving(Declared),
-    /// It accepts no more calls. When it has answered the last one, its stdin is closed and its
+    /// It accepts no more calls. When no caller waits for it any more, its stdin is closed and its
     /// exit is due.
     Draining { cancel: bool, due: Option<Instant> },
 }
@@ -271,14 +271,13 @@ impl<C: Child> Worker<C> {
             State::Serving(_) => None,
             State::Draining { due, .. } => due.map(|due| (due, Due::Exit)),
         };
+        // Once its exit is due, abandoned calls give it no more time.
+        let calls = self.calls.next_due().filter(|_| !matches!(state, Some((_, Due::Exit))));
         let stdin_closed = self.stdin_closed_deadline.map(|due| (due, Due::StdinClosed));
         // A worker that has a call may read them after it: the call's deadline counts.
         let unread = self.unread.filter(|_| self.calls.is_empty());
         let unread = unread.map(|unread| (unread.due, Due::UnreadReplies));
-        [state, stdin_closed, unread, self.calls.next_due()]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        [state, stdin_closed, unread, calls].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     async fn handle(&mut self, event: Event) -> ControlFlow<StopReason> {
@@ -421,14 +420,14 @@ impl<C: Child> Worker<C> {
         self.state = State::Draining { cancel, due: None };
     }
 
-    /// Closes the stdin of a draining worker that has answered its calls, once the send buffer is
-    /// empty. Its exit deadline starts with the last answer, even if it has not read all that it
+    /// Closes the stdin of a draining worker whose calls no caller waits for, once the send buffer
+    /// is empty. Its exit deadline starts with the last answer, even if it has not read all that it
     /// was sent.
     fn close_when_drained(&mut self) {
         if let State::Draining { due, .. } = &mut self.state
-            && !self.calls.has_open()
+            && !self.calls.has_waiting()
         {
-            due.get_or_insert(Instant::now() + self.settings.kill_grace);
+            due.get_or_insert(Instant::now() + stop::time_at_eof(self.settings.kill_grace));
             if !self.send_buffer.has_remaining() {
                 self.stdin = None;
             }

@@ -108,7 +108,7 @@ impl<C: Child> Worker<C> {
     pub(super) fn stop_reason(&self, exit: Exit, output: &FrameError) -> StopReason {
         match output {
             FrameError::Ended
-                if matches!(self.state, State::Draining { .. }) && !self.calls.has_open() =>
+                if matches!(self.state, State::Draining { .. }) && !self.calls.has_waiting() =>
             {
                 StopReason::Requested
             }

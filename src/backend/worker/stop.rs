@@ -1,14 +1,25 @@
 //! Stopping a worker: its process is stopped and reaped, and every call that it had is answered or
 //! retried.
+//!
+//! A worker that the pool stops has one kill grace from EOF to SIGKILL, with SIGTERM in its middle.
+//! So a shim that stops takes one grace as well, from the moment when no caller waits any more.
+
+use std::time::Duration;
 
 use super::super::process::{Child, Exit};
 use super::calls::InFlight;
 use super::{ExitCause, Report, State, Worker};
 use crate::error::{HookFailure, Termination};
 
+/// Returns the part of the kill grace that lies between EOF and SIGTERM. Workers that react to
+/// either need a fraction of it.
+pub(super) fn time_at_eof(kill_grace: Duration) -> Duration {
+    kill_grace / 2
+}
+
 /// Why a worker's task ends.
 pub(super) enum StopReason {
-    /// The pool stopped it. It may not have exited yet.
+    /// The pool stopped it. If it has not exited yet, its time at EOF is over.
     Requested,
     /// It exited by itself.
     Exited(Exit),
@@ -71,7 +82,11 @@ impl<C: Child> Worker<C> {
         let exit = match reason {
             StopReason::Exited(exit) => *exit,
             StopReason::Protocol(_) => self.process.kill().await,
-            StopReason::Requested | StopReason::CallOverdue | StopReason::StartTimeout => {
+            StopReason::Requested => {
+                // The other half.
+                self.process.stop(time_at_eof(self.settings.kill_grace)).await
+            }
+            StopReason::CallOverdue | StopReason::StartTimeout => {
                 self.process.stop(self.settings.kill_grace).await
             }
         };

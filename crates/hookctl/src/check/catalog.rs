@@ -111,8 +111,8 @@ pub(super) const CHECKS: &[Check] = checks! {
         "responds to as many calls at once as it declares, each with its own result",
         "one VM would get the document of another";
     "end-of-file", lifecycle::end_of_file, in "Stop":
-        "exits with status 0 within --kill-grace after EOF",
-        "the shim would kill it and count a failure";
+        "exits with status 0 within half of --kill-grace after EOF",
+        "the shim would send SIGTERM, which may interrupt its work";
     "end-of-file-in-call", lifecycle::end_of_file_in_call, in "Stop":
         "responds to what it has read before EOF, then exits",
         "calls would fail whenever the shim stops a worker";

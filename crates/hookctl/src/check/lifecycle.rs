@@ -27,7 +27,7 @@ const MEMORY_TIMEOUTS: u32 = 4;
 pub(super) async fn end_of_file(session: &mut Session) -> Verdict {
     let mut worker = session.worker().await?;
     worker.close_stdin().await;
-    let exit = worker.exit_after("EOF").await?;
+    let exit = worker.exit_at_eof().await?;
     if exit.success() { Ok(None) } else { Err(worker.fault(format!("at EOF it {exit}"))) }
 }
 

@@ -273,9 +273,17 @@ impl WorkerUnderTest {
         Ok(Some(exit))
     }
 
+    /// Waits for the exit that must follow EOF: half of the time later the shim sends SIGTERM.
+    pub(super) async fn exit_at_eof(&mut self) -> Result<Exit, NotPassed> {
+        self.must_exit_within(self.timeouts.exit / 2, "EOF").await
+    }
+
     /// Waits for the exit that must follow the `cause`.
     pub(super) async fn exit_after(&mut self, cause: &str) -> Result<Exit, NotPassed> {
-        let limit = self.timeouts.exit;
+        self.must_exit_within(self.timeouts.exit, cause).await
+    }
+
+    async fn must_exit_within(&mut self, limit: Duration, cause: &str) -> Result<Exit, NotPassed> {
         self.exit_within(limit).await?.ok_or_else(|| {
             let limit = humantime::format_duration(limit);
             self.fault(format!("it is still running {limit} after {cause}"))

@@ -41,7 +41,7 @@ async fn shutdown_terminates_workers_that_ignore_eof_and_starts_no_second_attemp
     let start = Instant::now();
     second.stdin_closes().await;
     bench.stopped().await;
-    assert_eq!(start.elapsed(), KILL_GRACE);
+    assert_eq!(start.elapsed(), KILL_GRACE / 2);
     assert!(second.has_exited());
     bench.starts_none().await;
 }
@@ -55,4 +55,32 @@ async fn shutdown_ends_even_if_a_workers_task_panics() {
     assert!(failure(result(call).await).contains("internal error"));
     bench.stopped().await;
     assert!(worker.has_exited());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_with_hung_calls_takes_one_grace() {
+    let settings = Settings { max_workers: 3, ..settings() };
+    let (mut bench, mut hung) = Bench::start(settings).await;
+    let call = bench.call().await;
+    hung.request().await;
+    let other = bench.call().await;
+    let mut overdue = bench.next_worker().await;
+    overdue.request().await;
+    let third = bench.call().await;
+    let starting = bench.started.next().await;
+    for worker in [&hung, &overdue, &starting] {
+        worker.ignores_sigterm();
+    }
+    // This one is being stopped already when the shutdown comes.
+    other.abort();
+    overdue.terminated().await;
+    // The server drops its calls, then stops the pool.
+    call.abort();
+    third.abort();
+    settle().await;
+    let start = Instant::now();
+    bench.pool.stop();
+    bench.stopped().await;
+    assert_eq!(start.elapsed(), KILL_GRACE);
+    assert!([hung, overdue, starting].iter().all(FakeWorker::has_exited));
 }
