@@ -389,7 +389,7 @@ def _shim_handler(channel: _Channel) -> logging.Handler:
             try:
                 text = _plain(self.format(record))
                 if channel.forked or channel.interrupted:
-                    print(text, file=sys.stderr)
+                    _write_all(2, f"{text}\n".encode())  # sys.stderr may be interrupted as well
                     return
                 levels = (name for number, name in names if record.levelno >= number)
                 call = _running.get(None)
@@ -427,7 +427,7 @@ class _Channel:
         self._output = _move_stdout()
         self._process = os.getpid()
         self._lock = allocate_lock()
-        self._writer: int | None = None  # the thread that holds the lock
+        self._writers: set[int] = set()  # the threads that hold the lock, or are about to
 
     @property
     def forked(self) -> bool:
@@ -436,8 +436,9 @@ class _Channel:
 
     @property
     def interrupted(self) -> bool:
-        """Whether this thread is already writing, as it is when a signal handler interrupts it."""
-        return self._writer == get_ident()
+        """Whether this thread is already writing, or waits for its turn, as it is when a signal
+        handler interrupts it. Then the lock must not be taken."""
+        return get_ident() in self._writers
 
     def messages(self) -> Iterator[tuple[Json, Documents]]:
         """Reads messages with their attachments, until EOF."""
@@ -494,13 +495,16 @@ class _Channel:
         parts = [part for it in frames for part in (len(it).to_bytes(4, "big"), it)]
         # Avoids copying a long document.
         last = parts.pop() if len(parts[-1]) > STEP_BYTES else b""
-        with self._lock:
-            self._writer = get_ident()
-            try:
+        thread = get_ident()
+        try:
+            # Before the lock is taken, and until it is released: a signal handler may run at any
+            # step.
+            self._writers.add(thread)
+            with self._lock:
                 _write_all(self._output, b"".join(parts))
                 _write_all(self._output, last)
-            finally:
-                self._writer = None
+        finally:
+            self._writers.discard(thread)
 
 
 def _frames(message: Json, *attached: bytes) -> list[bytes]:

@@ -268,6 +268,41 @@ class Logging(unittest.TestCase):
             self.assertEqual(worker.receive()["result"]["domain"], "x" * 10_000_000)
             self.assertEqual(worker.end()[0], 0)
 
+    def test_a_signal_handler_that_logs_at_any_step_of_an_answer(self):
+        # The handler runs before each bytecode of the function that writes the response, or before
+        # each line: Python 3.12 does not trace bytecodes that are asked for so late.
+        code = (
+            "import kubevirt_hook, signal\n"
+            "def late(*_):\n"
+            "    raised.append(hook.log.warning('late'))\n"
+            "def step(frame, event, _):\n"
+            "    if frame.f_code is kubevirt_hook._Channel.write.__code__:\n"
+            "        frame.f_trace_opcodes = True\n"
+            "        if event in ('opcode', 'line'): signal.raise_signal(signal.SIGALRM)\n"
+            "        return step\n"
+            "raised = sys.modules['raised'] = []\n"
+            "signal.signal(signal.SIGALRM, late)\n"
+            "sys.settrace(step)\n"
+        )
+        after = "sys.settrace(None); result = str(len(sys.modules.pop('raised')))"
+        with Worker(FIXTURE) as worker:
+            ident, lines = worker.start_call({"run": code}), 0
+            while (message := worker.receive()).get("id") != ident:
+                self.assertEqual(message["params"]["message"], "late")
+                lines += 1
+            self.assertEqual(message["result"], UNCHANGED)
+            # The last steps come after the response.
+            ident = worker.start_call({"run": after})
+            while (message := worker.receive()).get("id") != ident:
+                self.assertEqual(message["params"]["message"], "late")
+                lines += 1
+            status, rest, log = worker.end()
+        self.assertEqual((status, rest), (0, b""))
+        # No line is lost: those during the write are on stderr.
+        raised, on_stderr = int(message["result"]["domain"]), log.count("late\n")
+        self.assertEqual(raised, lines + on_stderr)
+        self.assertTrue(lines > 2 and on_stderr > 2, (lines, on_stderr))
+
     def test_a_line_that_cannot_be_formatted_does_not_fail_the_call(self):
         lines, _, log = self.logged(
             "hook.log.warning('%d', 'x'); hook.log.warning('\\udc80' + 'y' * 10_000)"
