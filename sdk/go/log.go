@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -13,24 +14,58 @@ import (
 const maxLogLine = 8 << 10
 
 // A logHandler formats each record as a line, "message key=value", and passes it to write.
+//
+// A handler of the standard library formats the attributes. Meanwhile a value's LogValue or String
+// may log as well, so no lock is held.
 type logHandler struct {
 	level slog.Leveler
 	write func(ctx context.Context, level, line string)
-
-	// A handler of the standard library formats the attributes into the buffer.
-	lock   *sync.Mutex
-	buffer *bytes.Buffer
-	text   slog.Handler
+	text  slog.Handler
+	attrs *formatted
 }
 
 func newLogHandler(level slog.Leveler, write func(ctx context.Context, level, line string)) *logHandler {
 	if level == nil {
 		level = slog.LevelInfo
 	}
-	buffer := new(bytes.Buffer)
+	attrs := &formatted{byTicket: make(map[string]string)}
 	// The level is checked in Enabled.
 	everything := &slog.HandlerOptions{Level: slog.Level(math.MinInt)}
-	return &logHandler{level, write, new(sync.Mutex), buffer, slog.NewTextHandler(buffer, everything)}
+	return &logHandler{level, write, slog.NewTextHandler(attrs, everything), attrs}
+}
+
+// formatted receives the lines of the standard library's handler. That has one writer for all
+// records, so each record has a number in place of its message, its ticket, to find its line by.
+type formatted struct {
+	lock     sync.Mutex
+	last     uint64
+	byTicket map[string]string
+}
+
+func (f *formatted) ticket() string {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	f.last++
+	return strconv.FormatUint(f.last, 10)
+}
+
+// Write takes one line, `level=INFO msg=TICKET key=value`.
+func (f *formatted) Write(line []byte) (int, error) {
+	text := strings.TrimSuffix(strings.TrimPrefix(string(line), "level=INFO msg="), "\n")
+	ticket, _, _ := strings.Cut(text, " ")
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	f.byTicket[ticket] = text[len(ticket):]
+	return len(line), nil
+}
+
+// take returns the attributes of a record, with a space before each.
+func (f *formatted) take(ticket string) string {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	attrs := f.byTicket[ticket]
+	delete(f.byTicket, ticket)
+	return attrs
 }
 
 func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
@@ -38,17 +73,15 @@ func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
-	// Without a time a line begins with level and message, which are cut off below.
-	bare := slog.Record{Level: slog.LevelInfo}
+	ticket := h.attrs.ticket()
+	// Without a time the line begins with the level.
+	bare := slog.Record{Level: slog.LevelInfo, Message: ticket}
 	record.Attrs(func(attr slog.Attr) bool {
 		bare.AddAttrs(attr)
 		return true
 	})
-	h.lock.Lock()
-	h.buffer.Reset()
 	err := h.text.Handle(ctx, bare)
-	attrs := strings.TrimSuffix(strings.TrimPrefix(h.buffer.String(), `level=INFO msg=""`), "\n")
-	h.lock.Unlock()
+	attrs := h.attrs.take(ticket)
 	if err != nil {
 		return err
 	}

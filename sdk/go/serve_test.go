@@ -294,3 +294,71 @@ func TestLogLinesHaveLevelAttributesAndCall(t *testing.T) {
 	shim.expect(`{"jsonrpc":"2.0","id":7,"result":{}}`)
 	shim.end()
 }
+
+// A chatty value logs while it is logged.
+type chatty struct {
+	logger *slog.Logger
+	ctx    context.Context
+}
+
+func (c chatty) LogValue() slog.Value {
+	c.logger.InfoContext(c.ctx, "resolved", "by", "LogValue")
+	return slog.StringValue("value")
+}
+
+func (c chatty) String() string {
+	c.logger.InfoContext(c.ctx, "resolved", "by", "String")
+	return "text"
+}
+
+func TestValuesMayLogWhileTheyAreLogged(t *testing.T) {
+	var shim *shim
+	var worker Worker
+	worker.NodeHook("preVMStart", func(ctx context.Context, _ VMI, _ string) error {
+		logger := slog.New(newLogHandler(nil, shim.server.writeLog))
+		value := chatty{logger, ctx}
+		stringer := struct{ fmt.Stringer }{value}
+		logger.With("a", value).InfoContext(ctx, "with", "b", 1)
+		logger.InfoContext(ctx, "first", "a", value, "b", stringer)
+		return nil
+	})
+	shim = start(t, &worker)
+	shim.send(`{"jsonrpc":"2.0","id":7,"method":"preVMStart","params":{"vmi":{},"nodeName":"a"}}`)
+	for _, line := range []string{
+		"resolved by=LogValue", "with a=value b=1",
+		"resolved by=LogValue", "resolved by=String", "first a=value b=text",
+	} {
+		shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"info","message":"` + line + `","id":7}}`)
+	}
+	shim.expect(`{"jsonrpc":"2.0","id":7,"result":{}}`)
+	shim.end()
+}
+
+func TestLinesThatAreFormattedAtTheSameTimeStayApart(t *testing.T) {
+	var lock sync.Mutex
+	found := make(map[string]int)
+	handler := newLogHandler(nil, func(_ context.Context, _, line string) {
+		lock.Lock()
+		defer lock.Unlock()
+		found[line]++
+	})
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			logger := slog.New(handler).With("n", n)
+			for i := range 100 {
+				logger.Info(fmt.Sprint("m", n, i), "i", i)
+			}
+		}()
+	}
+	all.Wait()
+	for n := range 8 {
+		for i := range 100 {
+			if line := fmt.Sprintf("%s n=%d i=%d", fmt.Sprint("m", n, i), n, i); found[line] != 1 {
+				t.Errorf("%q came %d times", line, found[line])
+			}
+		}
+	}
+}
