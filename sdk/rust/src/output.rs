@@ -112,3 +112,53 @@ impl fmt::Debug for Log {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::Call;
+
+    /// Logs while it is logged.
+    struct Chatty<'a>(&'a Call);
+
+    impl fmt::Display for Chatty<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.log(Level::Debug, "formatted");
+            f.write_str("value")
+        }
+    }
+
+    struct Pipe(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_value_may_log_while_it_is_logged() {
+        let (sender, written) = mpsc::channel();
+        let mut call = Call::new("onDefineDomain", json!({}));
+        call.log = Log::Shim(Arc::new(Output::new(Pipe(sender))), json!(7));
+        let logging = thread::spawn(move || call.log(Level::Info, Chatty(&call)));
+        let limit = Duration::from_secs(60);
+        let lines = [(); 2].map(|()| {
+            let frame = written.recv_timeout(limit).expect("the lock is held while it formats");
+            serde_json::from_slice::<Value>(&frame[4..]).unwrap()["params"]["message"].clone()
+        });
+        logging.join().unwrap();
+        assert_eq!(lines, ["formatted", "value"]);
+    }
+}
