@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sidecar_shim::frame::{FrameError, Item, SendBuffer};
-use sidecar_shim::hook::{HookCall, HookKind, HookName};
+use sidecar_shim::hook::{Checks, HookCall, HookKind, HookName};
 use sidecar_shim::rpc::{
     CallResult, Declared, ErrorObject, Incoming, MessageReader, Outcome, OutgoingCall, read_result,
     send_call, send_cancel, send_initialize,
@@ -299,4 +299,34 @@ fn the_shim_reads_what_the_vector_worker_writes() {
         }
         assert!(!reader.in_message() && expected.next().is_none(), "{name}");
     }
+}
+
+/// Returns the number in a line of the page's table of limits.
+fn limit(page: &str, before: &str, after: &str) -> usize {
+    let (_, rest) = page.split_once(before).unwrap_or_else(|| panic!("no {before:?}"));
+    rest.split_once(after).unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn documents_may_be_nested_as_deeply_as_the_page_says_and_no_deeper() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/protocol.md")).unwrap();
+    let json = limit(&page, "| JSON of a document | objects and arrays nested up to ", " deep");
+    let vmi = |depth: usize| {
+        let vmi = format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        HookCall::on_define_domain(&vmi.into(), "domainXML", "<domain/>".into())
+    };
+    let call = vmi(json).unwrap();
+    let fault = vmi(json + 1).unwrap_err().to_string();
+    assert_eq!(fault, format!("vmi is nested more than {json} deep"));
+
+    let xml = limit(&page, "| elements of a domain | nested up to ", " deep");
+    assert!(page.contains(&format!("At most {xml} elements in each other")));
+    let returns = |depth: usize| {
+        let inner = ["<a>", "</a>"].map(|tag| tag.repeat(depth - 1));
+        call.accept(format!("<domain>{}{}</domain>", inner[0], inner[1]).into(), Checks::WellFormed)
+    };
+    assert!(returns(xml).is_ok());
+    let fault = returns(xml + 1).map(|_| ()).unwrap_err().to_string();
+    assert!(fault.contains(&format!("nested more than {xml} deep")), "{fault}");
 }

@@ -25,7 +25,20 @@ CLOUD_INIT = {
 TEXT = "\t\r\n  \"quoted\" back\\slash sla/sh <&>' \x01\x1f\x7f é ß € \u00a0\ufeff 漢字 😀🏳️‍🌈 \U0010ffff "
 FAULT = "a fault in the hook's code; its log has the trace"
 
+# How deeply JSON may be nested in a document: protocol.md, "Limits".
+DEEPEST = 100
+
 ALL = {}
+
+
+def deep(depth):
+    """JSON text of arrays in each other."""
+    return "[" * depth + "]" * depth
+
+
+def nested(depth):
+    """Arrays in each other."""
+    return [nested(depth - 1)] if depth > 1 else []
 
 
 def compact(value):
@@ -62,6 +75,12 @@ class Session:
         text = message if isinstance(message, str) else compact(message)
         self.input += frame(text.encode()) + b"".join(map(frame, attached))
         self.read += [json.loads(text), *map(shown, attached)]
+        return self
+
+    def long(self, text, about, *attached):
+        """The shim writes JSON text that is too long to show, or that Python cannot read."""
+        self.input += b"".join(frame(it.encode()) for it in (text, *attached))
+        self.read.append({"about": about})
         return self
 
     def bytes(self, data):
@@ -322,6 +341,25 @@ session.says(message, b"<domain>\xff</domain>").error(20, -32602, "domain is not
 message = {**request(21, "onDefineDomain", {"domain": DOMAIN}), "attachments": ["vmi"]}
 session.says(message, b"{").error(21, -32602, "vmi is missing or not an object").step()
 session.define(22).unchanged(22).step()
+
+# ---- documents that a parser may refuse
+
+session = Session("json-deepest", "limits", "JSON that is nested as deeply as the shim lets pass")
+session.start()
+# The VMI is an object, and around it are the message and its params.
+session.define(2, {"do": "append", "text": "<!-- deep -->", "more": nested(DEEPEST - 2)}).domain(2, DOMAIN + "<!-- deep -->").step()
+
+session = Session("json-too-deep", "limits", "JSON beyond every parser's depth is the call's fault, and the worker goes on", shim=False)
+session.start()
+text = compact(request(2, "onDefineDomain", {"domain": DOMAIN, "vmi": "@"})).replace('"@"', '{"more":%s}' % deep(50000))
+session.long(text, "a call of onDefineDomain whose vmi has 50,000 arrays in each other")
+session.error(2, -32602, "vmi is missing or not an object").step()
+message = {**request(3, "preVMStart", {"nodeName": "node-a"}), "attachments": ["vmi"]}
+session.long(compact(message), "a call of preVMStart with such a vmi in an attachment", '{"more":%s}' % deep(50000))
+session.error(3, -32602, "vmi is missing or not an object").step()
+# What no hook reads does no harm.
+session.long(compact({"jsonrpc": "2.0", "method": "$/later", "params": {"more": nested(200)}}), "a notification with 200 arrays in each other").step()
+session.define(4).unchanged(4).step()
 
 # ---- log and standard output
 

@@ -12,6 +12,9 @@ import (
 	"unicode/utf8"
 )
 
+// maxJSONDepth is the depth to which encoding/json decodes nested values.
+const maxJSONDepth = 10000
+
 // A message is a message from the shim. Its objects are decoded into maps: for structs,
 // encoding/json ignores the case of field names, but the protocol does not.
 type message struct {
@@ -32,6 +35,9 @@ func readMessage(input io.Reader) (*message, error) {
 		return nil, errors.New("a message is not UTF-8")
 	}
 	members, err := object(frame)
+	if err != nil {
+		members, err = object(outline(frame))
+	}
 	if err != nil {
 		// Without the decoder's text, which may quote the message.
 		return nil, errors.New("a message is not a JSON object")
@@ -127,6 +133,40 @@ func object(value []byte) (map[string]json.RawMessage, error) {
 		return nil, errors.New("null")
 	}
 	return members, nil
+}
+
+// outline returns the JSON of a message with null in place of each object and array in the members
+// of its params, such as documents. encoding/json rejects a message that is nested too deeply, but
+// this is the fault of one call.
+func outline(frame []byte) []byte {
+	var kept []byte
+	depth, deepest, end := 0, 0, 0
+	quoted, escaped := false, false
+	for at, char := range frame {
+		switch {
+		case escaped:
+			escaped = false
+		case quoted:
+			quoted, escaped = char != '"', char == '\\'
+		case char == '"':
+			quoted = true
+		case char == '{' || char == '[':
+			depth++
+			deepest = max(deepest, depth)
+			if depth == 3 {
+				kept = append(append(kept, frame[end:at]...), "null"...)
+			}
+		case char == '}' || char == ']':
+			if depth == 3 {
+				end = at + 1
+			}
+			depth--
+		}
+	}
+	if deepest <= maxJSONDepth {
+		return frame // it has another fault
+	}
+	return append(kept, frame[end:]...)
 }
 
 // text decodes a JSON string.

@@ -5,6 +5,10 @@ use std::fmt;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+/// Maximum depth of objects and arrays in each other. KubeVirt's types have up to 20. Parsers give
+/// up between 128 (`serde_json`) and 10,000 (Go), and some of them exhaust the stack before that.
+const MAX_JSON_DEPTH: usize = 100;
+
 /// A document (VMI, domain, cloud-init data): UTF-8 text that the shim validates and passes on.
 ///
 /// `Debug` prints only its length, so that no log and no error contains its text by accident.
@@ -54,6 +58,9 @@ impl Document {
         }
         serde_json::from_slice::<&RawValue>(bytes)
             .map_err(|error| bad(format!("is not JSON: {error}")))?;
+        if is_too_deep(bytes) {
+            return Err(bad(format!("is nested more than {MAX_JSON_DEPTH} deep")));
+        }
         Ok(Self(bytes.clone()))
     }
 
@@ -86,6 +93,48 @@ pub(super) fn read_text<'a>(name: &'static str, bytes: &'a [u8]) -> Result<&'a s
     }
 }
 
+/// Whether valid JSON has too many objects and arrays in each other.
+fn is_too_deep(json: &[u8]) -> bool {
+    let (mut depth, mut rest) = (0_usize, json);
+    // Strings are skipped: most bytes are in them.
+    while let Some(at) = memchr::memchr(b'"', rest) {
+        let (before, quoted) = rest.split_at(at + 1);
+        if !nest(&mut depth, before) {
+            return true;
+        }
+        rest = after_string(quoted);
+    }
+    !nest(&mut depth, rest)
+}
+
+/// Follows the brackets of text without strings. Returns whether they are nested as they may be.
+fn nest(depth: &mut usize, text: &[u8]) -> bool {
+    for byte in text {
+        match byte {
+            b'{' | b'[' => *depth += 1,
+            b'}' | b']' => *depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if *depth > MAX_JSON_DEPTH {
+            return false;
+        }
+    }
+    true
+}
+
+/// Returns what follows a string whose opening quote was read.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        let skipped = if rest[at] == b'"' { 1 } else { 2 };
+        let (_, behind) = rest.split_at((at + skipped).min(rest.len()));
+        if skipped == 1 {
+            return behind;
+        }
+        rest = behind;
+    }
+    &[]
+}
+
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Document({} bytes)", self.0.len())
@@ -114,6 +163,31 @@ mod tests {
         assert!(broken.ends_with("at line 1 column 12") && !broken.contains("secret"), "{broken}");
         let bad_text = fault(b"{\"secret\": \"\xff\"}");
         assert!(bad_text.contains("line 1 column") && !bad_text.contains("secret"), "{bad_text}");
+    }
+
+    #[test]
+    fn the_depth_of_json_has_a_maximum() {
+        let check = |json: String| {
+            Document::json_object("vmi", &json.into()).map(|_| ()).map_err(|bad| bad.to_string())
+        };
+        let too_deep = Err("vmi is nested more than 100 deep".to_owned());
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(check(format!("{{\"a\":{},\"b\":{}}}", nested(99), nested(99))), Ok(()));
+        assert_eq!(check(format!("{{\"a\":1,\"b\":{}}}", nested(100))), too_deep);
+        assert_eq!(check(format!("{}{}", "{\"a\":".repeat(99), "{}") + &"}".repeat(99)), Ok(()));
+        assert_eq!(
+            check(format!("{}{}", "{\"a\":".repeat(100), "{}") + &"}".repeat(100)),
+            too_deep
+        );
+        assert_eq!(check(format!("{{\"a\":{}}}", nested(1_000_000))), too_deep);
+        // Brackets in strings do not count, whatever their quotes look like.
+        let brackets = "[{".repeat(100);
+        assert_eq!(
+            check(format!(r#"{{"{brackets}":"\"{brackets}\\","b":"\\\"{brackets}"}}"#)),
+            Ok(())
+        );
+        let behind = nested(100);
+        assert_eq!(check(format!(r#"{{"a\\":"\\\\","b":{behind}}}"#)), too_deep);
     }
 
     #[test]

@@ -144,8 +144,8 @@ impl<R: Read> Session<'_, R> {
     }
 
     fn initialize(&self, message: &Message) -> Result<Answer, Failure> {
-        let offered = message.param("protocolVersions").as_array();
-        if !offered.is_some_and(|versions| versions.contains(&json!(1))) {
+        let offered = message.param("protocolVersions");
+        if !offered.as_array().is_some_and(|versions| versions.contains(&json!(1))) {
             return Err(Failure::NO_COMMON_VERSION);
         }
         let Worker { name, version, concurrency, hooks, .. } = self.worker;
