@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "Element", "XmlError", "parse"]
 
-# Maximum nesting depth of elements: the limit of libxml2, which libvirt uses.
-MAX_DEPTH = 256
+# Maximum nesting depth of elements, which the shim enforces: libxml2, which libvirt uses, has about
+# the same.
+MAX_DEPTH = 255
 
 SPACE = " \t\r\n"
 TEXT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})

@@ -23,8 +23,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is the maximum nesting depth of elements: the limit of libxml2, which libvirt uses.
-const maxDepth = 256
+// maxDepth is the maximum nesting depth of elements, which the shim enforces: libxml2, which
+// libvirt uses, has about the same.
+const maxDepth = 255
 
 // space has the characters that are white space in XML.
 const space = " \t\r\n"

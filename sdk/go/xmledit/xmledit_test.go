@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -152,7 +153,21 @@ func TestAValueIsReadBackAsItWasSet(t *testing.T) {
 }
 
 func TestBrokenDocumentsAreRefusedWithAPosition(t *testing.T) {
-	deep := strings.Repeat("<a>", 257) + strings.Repeat("</a>", 257)
+	page, err := os.ReadFile("../../../protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(page), "| elements of a domain | nested up to ")
+	number, _, _ := strings.Cut(after, " ")
+	depth, err := strconv.Atoi(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deepest := strings.Repeat("<a>", depth) + strings.Repeat("</a>", depth)
+	if _, err := xmledit.Parse([]byte(deepest)); err != nil {
+		t.Errorf("nested %d deep, as protocol.md allows: %v", depth, err)
+	}
+	deep := "<a>" + deepest + "</a>"
 	for document, want := range map[string]string{
 		"":                             "line 1, column 1: the document has no element",
 		"<!-- secret -->":              "the document has no element",
@@ -171,7 +186,7 @@ func TestBrokenDocumentsAreRefusedWithAPosition(t *testing.T) {
 		"<a>\x01</a>":                  "not well-formed",
 		"<a>\xff</a>":                  "not UTF-8",
 		"<?xml encoding='latin1'?><a>": "not well-formed",
-		deep:                           "elements nested deeper than 256",
+		deep:                           "elements nested deeper than " + number,
 	} {
 		_, err := xmledit.Parse([]byte(document))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {

@@ -14,7 +14,7 @@ from support import LIMIT, ROOT, SDK
 
 sys.path.insert(0, str(SDK))
 import kubevirt_xml
-from kubevirt_xml import XmlError, parse
+from kubevirt_xml import MAX_DEPTH, XmlError, parse
 
 # A document in a form that no serializer would write.
 ODD = (
@@ -319,26 +319,28 @@ class Refusals(unittest.TestCase):
                 if refused.exception.__context__:
                     self.assertTrue(refused.exception.__suppress_context__)
 
-    def test_elements_may_lie_256_deep_in_each_other(self):
-        text = "<a>" * 256 + "</a>" * 256
+    def test_elements_may_be_nested_as_deeply_as_the_protocol_says(self):
+        page = (ROOT / "protocol.md").read_text()
+        self.assertIn(f"| elements of a domain | nested up to {MAX_DEPTH} deep |", page)
+        text = "<a>" * MAX_DEPTH + "</a>" * MAX_DEPTH
         document = parse(text)
         element = document.root
-        for _ in range(255):
+        for _ in range(MAX_DEPTH - 1):
             element = element.child("a")
         self.assertEqual(str(document), text)
-        with self.assertRaisesRegex(ValueError, "^elements nested deeper than 256$"):
+        fault = f"elements nested deeper than {MAX_DEPTH}$"
+        with self.assertRaisesRegex(ValueError, "^" + fault):
             element.append("a")
         self.assertEqual(str(document), text)
         with self.assertRaises(XmlError):
-            parse("<a>" * 256 + "<b/>" + "</a>" * 256 + "<!-- -->")
+            parse("<a>" * MAX_DEPTH + "<b/>" + "</a>" * MAX_DEPTH + "<!-- -->")
         # Every search that passes the deep elements fails.
+        column = len("<a><b/>") + len("<a>") * (MAX_DEPTH - 1) + 1
         text = f"\n<a><b/>{text}</a>"
         document = parse(text)
         self.assertIsNotNone(document.root.child("b"))
         for _ in range(2):
-            with self.assertRaisesRegex(
-                XmlError, "^line 2, column 773: elements nested deeper than 256$"
-            ):
+            with self.assertRaisesRegex(XmlError, f"^line 2, column {column}: {fault}"):
                 document.root.child("c")
         self.assertEqual(str(document), text)
 

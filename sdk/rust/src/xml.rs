@@ -32,18 +32,54 @@ pub use roxmltree;
 
 use crate::InvalidParams;
 
-/// Parses a document, which must not have a document type.
+/// Maximum nesting depth of elements, which the shim enforces: libxml2, which libvirt uses, has
+/// about the same.
+const MAX_DEPTH: usize = 255;
+
+/// Parses a document, which must not have a document type, nor elements that are nested more than
+/// 255 deep.
 ///
 /// The error gives the position only; it does not quote the document.
 pub fn parse(xml: &str) -> Result<Document<'_>, InvalidParams> {
-    Document::parse(xml).map_err(|error| {
+    let document = Document::parse(xml).map_err(|error| {
         // The error's own text names elements and entities.
         let at = error.pos();
         InvalidParams::new(format!(
             "the document is not well-formed XML: line {}, column {}",
             at.row, at.col
         ))
-    })
+    })?;
+    if is_too_deep(&document) {
+        let why = format!("the document has elements that are nested more than {MAX_DEPTH} deep");
+        return Err(InvalidParams::new(why));
+    }
+    Ok(document)
+}
+
+/// Walks through all nodes without recursion.
+fn is_too_deep(document: &Document<'_>) -> bool {
+    let (mut node, mut depth) = (document.root(), 0);
+    loop {
+        if let Some(child) = node.first_child() {
+            (node, depth) = (child, depth + 1);
+            // The document itself is a node, and so is the content of the innermost element.
+            if node.is_element() && depth > MAX_DEPTH {
+                return true;
+            }
+            continue;
+        }
+        loop {
+            if let Some(sibling) = node.next_sibling() {
+                node = sibling;
+                break;
+            }
+            let Some(parent) = node.parent() else { return false };
+            (node, depth) = (parent, depth - 1);
+        }
+        if node.is_element() && depth > MAX_DEPTH {
+            return true;
+        }
+    }
 }
 
 /// Finds the first element at a path below another.
@@ -290,6 +326,23 @@ fn attribute(name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_depth_of_elements_has_the_maximum_that_the_protocol_says() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        assert!(page.contains(&format!("| elements of a domain | nested up to {MAX_DEPTH} deep |")));
+        let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        assert!(parse(&nested(MAX_DEPTH)).is_ok());
+        assert!(parse(&nested(MAX_DEPTH).replacen("<a></a>", "<a>text<!-- c --></a>", 1)).is_ok());
+        for deep in
+            [nested(MAX_DEPTH + 1), nested(MAX_DEPTH).replacen("<a></a>", "<a>text<b/></a>", 1)]
+        {
+            let error = parse(&deep).unwrap_err().to_string();
+            assert_eq!(error, "the document has elements that are nested more than 255 deep");
+        }
+        assert!(parse(&nested(100_000)).is_err());
+    }
 
     /// A document with everything that an edit must keep.
     const DOMAIN: &str =
