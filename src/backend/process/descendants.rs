@@ -22,6 +22,7 @@ use super::stat::Stat;
 
 /// Maximum number of files and directories that are opened to find them. Each takes about 10 µs on
 /// the one thread, so a child with hundreds of processes or threads delays other calls by 3 ms.
+/// Of one parent's children, the first 126 are found.
 const MAX_OPENED: usize = 256;
 
 /// Maximum number of bytes read of one list: the ids of about 500 children, more than are held.
@@ -48,17 +49,21 @@ impl Descendants {
         let before = std::mem::take(&mut self.0);
         let mut unread: Vec<Held> = before.into_iter().chain([root]).collect();
         while let Some(parent) = unread.pop() {
+            let mut children = Vec::new();
             for pid in parent.children(&mut opened) {
                 if self.0.iter().chain(&unread).any(|held| held.pid == pid) {
                     continue;
                 }
-                unread.extend(Held::open(pid, &mut opened).and_then(|child| {
-                    let stat = child.stat()?;
-                    // Read after the child: the parent's id was the parent's until here.
-                    parent.stat()?;
-                    (stat.parent == parent.pid)
-                        .then_some(Held { left_group: stat.group != group, ..child })
-                }));
+                let Some(child) = Held::open(pid, &mut opened) else { break };
+                if let Some(stat) = child.stat(&mut opened).filter(|stat| stat.parent == parent.pid)
+                {
+                    children.push(Held { left_group: stat.group != group, ..child });
+                }
+            }
+            // Read after the children: until here the parent's id was the parent's. It is not
+            // counted, or what was opened at the limit would be lost.
+            if !children.is_empty() && parent.stat(&mut 0).is_some() {
+                unread.extend(children);
             }
             if parent.pid != group {
                 self.0.push(parent);
@@ -82,8 +87,8 @@ impl Held {
         Some(Self { pid, directory, left_group: false })
     }
 
-    fn stat(&self) -> Option<Stat> {
-        Stat::read(open(&self.directory, "stat", OFlags::empty(), &mut 0)?.into())
+    fn stat(&self, opened: &mut usize) -> Option<Stat> {
+        Stat::read(open(&self.directory, "stat", OFlags::empty(), opened)?.into())
     }
 
     /// Returns the process ids of its children.
@@ -120,4 +125,70 @@ fn open(
         return None;
     }
     openat(at, path, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::super::{Child as _, CommandLine, Launch, Process};
+    use super::*;
+
+    /// Starts processes, each in a separate session, and returns when they run.
+    async fn with_descendants(count: usize) -> Process {
+        let script = format!(
+            "for i in $(seq {count}); do setsid sh -c 'printf x; exec sleep 60' & done; wait"
+        );
+        let command = &CommandLine::from_words(["sh".into(), "-c".into(), script.into()]).unwrap();
+        let launch = Launch {
+            command,
+            documents: &[],
+            protocol: None,
+            context: None,
+            stdin: false,
+            hook: None,
+            memory: None,
+        };
+        let (process, mut pipes) =
+            Process::spawn(&launch).map_err(|error| error.to_string()).unwrap();
+        pipes.stdout.read_exact(&mut vec![0; count]).await.unwrap();
+        process
+    }
+
+    /// Kills them, and waits until the shell has reaped them.
+    async fn kill_all(descendants: &mut Descendants, child: Pid) {
+        loop {
+            descendants.find(child);
+            descendants.signal(Signal::KILL);
+            descendants.0.retain(|held| held.stat(&mut 0).is_some());
+            if descendants.0.is_empty() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn those_in_other_sessions_are_found_each_once_and_signalled() {
+        let process = with_descendants(3).await;
+        let child = Pid::from_raw(process.pid()).unwrap();
+        let mut descendants = Descendants::default();
+        for _ in 0..2 {
+            descendants.find(child);
+            assert_eq!(descendants.0.len(), 3);
+            assert!(descendants.0.iter().all(|held| held.left_group));
+        }
+        kill_all(&mut descendants, child).await;
+    }
+
+    #[tokio::test]
+    async fn of_many_some_are_found_at_a_time_and_no_more_files_are_opened() {
+        let process = with_descendants(300).await;
+        let child = Pid::from_raw(process.pid()).unwrap();
+        let mut descendants = Descendants::default();
+        descendants.find(child);
+        let found = descendants.0.len();
+        assert!((100..=MAX_OPENED).contains(&found), "{found}");
+        kill_all(&mut descendants, child).await;
+    }
 }

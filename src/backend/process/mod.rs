@@ -34,6 +34,7 @@ mod stderr;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,14 +180,7 @@ impl Process {
     /// Starts a child as the leader of a new process group.
     pub fn spawn(launch: &Launch<'_>) -> Result<(Self, Pipes), SpawnError> {
         let command_line = launch.command;
-        if reaper::killed().is_cancelled() {
-            let what = format!("cannot run {command_line}: the shim is shutting down");
-            return Err(SpawnError::CannotRun(what));
-        }
-        // Looked up once: what is explained if it fails is what was started.
-        let path = command_line.resolve().map_err(|not_found| {
-            SpawnError::CannotRun(format!("cannot run {command_line}: {not_found}"))
-        })?;
+        let path = file_to_start(command_line)?;
         let mut command = Command::new(&path);
         command.arg0(&command_line.program).args(&command_line.args);
         for (flag, document) in launch.documents {
@@ -353,6 +347,16 @@ impl Drop for Process {
             });
         }
     }
+}
+
+/// Looks the program up, once for each start: what is explained if it fails is what was started.
+fn file_to_start(command: &CommandLine) -> Result<PathBuf, SpawnError> {
+    let cannot =
+        |why: &dyn fmt::Display| SpawnError::CannotRun(format!("cannot run {command}: {why}"));
+    if reaper::killed().is_cancelled() {
+        return Err(cannot(&"the shim is shutting down"));
+    }
+    command.resolve().map_err(|not_found| cannot(&not_found))
 }
 
 /// Reads what an exited process left in a pipe, until `into` is full.
