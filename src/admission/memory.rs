@@ -31,8 +31,8 @@ const STALL_TIME: Duration = Duration::from_secs(1);
 /// fit.
 const SMALL_PART: usize = 16;
 
-/// What is left for replies: this part of the budget, and at most so many bytes. If calls that wait
-/// for their turn held everything, no call could finish that needs more for its reply.
+/// What is left for replies: this part of the budget, up to a maximum. If calls that wait for their
+/// turn held everything, no call could finish that needs more for its reply.
 const REPLIES_PART: usize = 8;
 const MAX_REPLIES_BYTES: usize = 512 * 1024;
 
