@@ -42,8 +42,42 @@ pub struct Termination {
     pub how: String,
     /// Describes what a worker has written to stdout in place of a message.
     pub stdout: Option<String>,
-    /// Oldest line first.
-    pub stderr: Vec<String>,
+    pub stderr: LastLines,
+}
+
+/// The last lines of a process's stderr, as far as they may be shown.
+#[derive(Debug, Clone)]
+pub enum LastLines {
+    /// The call's own, oldest first.
+    Own(Vec<String>),
+    /// They may be about other VMs: the process ran several calls at once, or none.
+    Unattributed,
+}
+
+impl LastLines {
+    /// Returns the lines.
+    #[must_use]
+    pub fn into_lines(self) -> Vec<String> {
+        match self {
+            Self::Own(lines) => lines,
+            Self::Unattributed => Vec::new(),
+        }
+    }
+}
+
+/// The clause that ends a sentence.
+impl fmt::Display for LastLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unattributed => {
+                f.write_str("; its stderr is only in the log, because it may be about other VMs")
+            }
+            Self::Own(lines) if lines.is_empty() => f.write_str("; it wrote nothing to its stderr"),
+            Self::Own(lines) => {
+                write!(f, "; the last lines of its stderr:\n{}", lines.join("\n"))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Termination {
@@ -149,7 +183,7 @@ pub type HookResult = Result<HookReply, HookFailure>;
 
 /// Why a hook failed. The text continues the sentence that begins with the hook's name, which
 /// [`of`](Self::of) adds. `program` is the command line, `after` the time that the call had,
-/// `stdout` describes what is there and no message, `stderr` has its last lines, oldest first.
+/// `stdout` describes what is there and no message.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HookFailure {
     /// A document is too long for its transport: names it, its length, the limit and the remedy.
@@ -183,7 +217,7 @@ pub enum HookFailure {
         seconds(*.after),
         written(.stdout.as_deref(), .stderr)
     )]
-    Deadline { program: String, after: Duration, stdout: Option<String>, stderr: Vec<String> },
+    Deadline { program: String, after: Duration, stdout: Option<String>, stderr: LastLines },
     /// The deadline passed while the shim was stopping the hook's worker for another reason.
     #[error(
         "did not answer within {}: {program} was being stopped at the deadline",
@@ -221,11 +255,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-fn written(stdout: Option<&str>, stderr: &[String]) -> String {
+fn written(stdout: Option<&str>, stderr: &LastLines) -> String {
     let stdout = stdout.map(|what| format!("; its stdout ends with {what}"));
-    let stderr = match stderr {
-        [] => "; it wrote nothing to its stderr".to_owned(),
-        lines => format!("; the last lines of its stderr:\n{}", lines.join("\n")),
-    };
-    stdout.unwrap_or_default() + &stderr
+    stdout.unwrap_or_default() + &stderr.to_string()
 }

@@ -155,7 +155,7 @@ impl Run {
             program: self.command.to_string(),
             after: self.deadline - self.started,
             stdout: None,
-            stderr: process.stderr_so_far(),
+            stderr: process.last_lines(None),
         }));
         process.stop(self.settings.kill_grace).await;
     }
@@ -247,7 +247,8 @@ impl Run {
     async fn finish(&self, process: &mut impl Child, exit: Exit, output: Bytes) -> HookResult {
         if !exit.success() {
             process.kill_group();
-            let stderr = process.stderr_at_end().await;
+            process.read_stderr_to_end().await;
+            let stderr = process.last_lines(None);
             return Err(HookFailure::Died {
                 program: self.command.to_string(),
                 termination: Termination { how: exit.to_string(), stdout: None, stderr },

@@ -4,6 +4,7 @@ mod config;
 mod exec;
 #[cfg(test)]
 mod fake;
+mod flood;
 mod job;
 mod pipes;
 mod pool;

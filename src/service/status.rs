@@ -101,17 +101,18 @@ mod tests {
     fn every_error() -> Vec<CallError> {
         use std::time::Duration;
 
-        use crate::error::Termination;
+        use crate::error::{LastLines, Termination};
         use crate::hook::BadDocument;
 
         let text = || "words".to_owned();
         let program = || "worker.py".to_owned();
+        let stderr = LastLines::Unattributed;
         let termination = Termination {
             how: "exited with status 1".to_owned(),
             stdout: None,
-            stderr: Vec::new(),
+            stderr: stderr.clone(),
         };
-        let (after, stderr) = (Duration::from_secs(1), Vec::new());
+        let after = Duration::from_secs(1);
         let of_hooks = [
             HookFailure::TooLarge(text()),
             HookFailure::NotServed(text()),

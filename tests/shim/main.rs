@@ -37,3 +37,4 @@ mod raw;
 mod search;
 mod secrets;
 mod statuses;
+mod stderr;

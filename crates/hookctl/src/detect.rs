@@ -39,7 +39,7 @@ pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
     }
     probe.process.stop(EXIT_TIMEOUT).await;
     // Read to the end, or the rest would be logged later.
-    probe.process.stderr_at_end().await;
+    probe.process.read_stderr_to_end().await;
     stop_orphans(Duration::ZERO).await;
     Ok(detected)
 }

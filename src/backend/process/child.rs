@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::{Exit, KILL_LIMIT, Launch, Process, SpawnError};
+use crate::error::LastLines;
 use crate::hook::HookName;
 
 /// Starts children.
@@ -36,6 +37,17 @@ pub struct Pipes<C: Child = Process> {
     pub stdout: C::Stdout,
 }
 
+/// Whether a call shares its child with other calls. Then lines of stderr cannot be attributed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// The child runs one call at a time.
+    Never,
+    /// It runs several, and this call is alone until the next one is sent.
+    NotYet,
+    /// It has other calls.
+    Now,
+}
+
 /// A child process and its group. Dropped before it was reaped, it is killed and reaped in the
 /// background.
 pub trait Child: Send + Sync + 'static {
@@ -45,10 +57,9 @@ pub trait Child: Send + Sync + 'static {
     /// Returns the process id, which is also its group's.
     fn pid(&self) -> i32;
 
-    /// Attributes lines of stderr to this call from now on. If it is the only call in flight,
-    /// earlier lines are discarded: they belong to another VM's call and must not appear in its
-    /// error. With several calls in flight, lines cannot be attributed.
-    fn set_call(&self, hook: &HookName, id: u64, only: bool);
+    /// Attributes what the child writes to stderr from now on to a call that is about to be sent.
+    /// What it wrote before belongs to another VM's call.
+    fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing);
 
     /// Waits for the exit, and reaps. Cancel safe.
     fn wait(&mut self) -> impl Future<Output = Exit> + Send;
@@ -61,11 +72,12 @@ pub trait Child: Send + Sync + 'static {
     /// signalled again.
     fn kill_group(&mut self);
 
-    /// Returns the last lines of stderr so far.
-    fn stderr_so_far(&self) -> Vec<String>;
+    /// Returns the last lines of stderr so far that may appear in the error of this call. Without
+    /// a call, those of a child that was sent none: a program, or a worker that starts.
+    fn last_lines(&self, call: Option<u64>) -> LastLines;
 
-    /// Returns the last lines of stderr, after reading what is left in the pipe.
-    fn stderr_at_end(&mut self) -> impl Future<Output = Vec<String>> + Send;
+    /// Reads what is left in the stderr of a child that has exited.
+    fn read_stderr_to_end(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Goes on reading stderr in the background, for `grace`.
     fn detach_stderr(&mut self, grace: Duration);

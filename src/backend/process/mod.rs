@@ -4,8 +4,8 @@
 //! Every child leads a process group, so that its own child processes are signalled with it. A
 //! child that has left the group is signalled by its process id, and those of its descendants that
 //! have left it by the [`descendants`] that are known then.
-//! [`Process::spawn`] returns the pipes of stdin and stdout. A task reads stderr: it logs each line
-//! and keeps the last ones for the text of an error.
+//! [`Process::spawn`] returns the pipes of stdin and stdout. A task reads [`stderr`]: it logs each
+//! line and keeps the last ones for the text of an error.
 //!
 //! [`Child::stop`] sends SIGTERM to the group, waits for the kill grace, sends SIGKILL to the
 //! group, and reaps the child. A `Process` that is dropped before it was reaped is killed with its
@@ -29,7 +29,7 @@ pub(super) mod orphans;
 mod program;
 pub(super) mod reaper;
 mod stat;
-mod stderr;
+pub(super) mod stderr;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -41,13 +41,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use child::{Child, Pipes};
-pub(super) use child::{Spawn, Spawner};
+pub(super) use child::{Sharing, Spawn, Spawner};
 pub(super) use explain::max_argument_bytes;
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
@@ -55,7 +54,7 @@ pub(super) use program::{NotFound, find_in_path};
 use self::descendants::Descendants;
 use self::reaper::RegisteredChild;
 use self::stderr::Stderr;
-use crate::error::StartError;
+use crate::error::{LastLines, StartError};
 use crate::hook::HookName;
 
 /// The environment variable that tells a program to speak the worker protocol.
@@ -167,8 +166,7 @@ pub struct Process {
     group_is_gone: bool,
     /// Known since the child was first signalled.
     descendants: Descendants,
-    stderr: Arc<Stderr>,
-    drain: Option<JoinHandle<()>>,
+    stderr: Arc<Stderr<ChildStderr>>,
 }
 
 enum State {
@@ -222,19 +220,13 @@ impl Process {
         let pid = group.as_raw_pid();
         let registered = RegisteredChild::new(pid);
         let pipes = Pipes { stdin: child.stdin.take(), stdout };
-        let shared = Arc::new(Stderr::default());
-        if let Some(hook) = launch.hook {
-            shared.set_call(hook, None);
-        }
-        let drain =
-            tokio::spawn(stderr::drain(pipe, shared.clone(), pid, command_line.to_string()));
+        let stderr = Stderr::start(pipe, pid, command_line.to_string(), launch.hook);
         let process = Self {
             state: State::Unreaped { child, registered },
             group,
             group_is_gone: false,
             descendants: Descendants::default(),
-            stderr: shared,
-            drain: Some(drain),
+            stderr,
         };
         Ok((process, pipes))
     }
@@ -270,11 +262,8 @@ impl Child for Process {
         self.group.as_raw_pid()
     }
 
-    fn set_call(&self, hook: &HookName, id: u64, only: bool) {
-        self.stderr.set_call(hook, only.then_some(id));
-        if only {
-            self.stderr.forget();
-        }
+    fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing) {
+        self.stderr.begin_call(hook, id, sharing);
     }
 
     async fn wait(&mut self) -> Exit {
@@ -306,32 +295,24 @@ impl Child for Process {
         }
     }
 
-    fn stderr_so_far(&self) -> Vec<String> {
-        self.stderr.lines()
+    fn last_lines(&self, call: Option<u64>) -> LastLines {
+        self.stderr.last(call)
     }
 
-    async fn stderr_at_end(&mut self) -> Vec<String> {
-        if let Some(mut drain) = self.drain.take()
-            && timeout(DRAIN_TIMEOUT, &mut drain).await.is_err()
-        {
-            drain.abort();
-        }
-        self.stderr.lines()
+    async fn read_stderr_to_end(&mut self) {
+        // One that is stuck in the kernel holds its pipe.
+        let exited = matches!(self.state, State::Reaped(_));
+        self.stderr.read_to_end(if exited { DRAIN_TIMEOUT } else { Duration::ZERO }).await;
     }
 
     fn detach_stderr(&mut self, grace: Duration) {
-        if let Some(mut drain) = self.drain.take() {
-            tokio::spawn(async move {
-                if timeout(grace, &mut drain).await.is_err() {
-                    drain.abort();
-                }
-            });
-        }
+        self.stderr.close_within(grace);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.stderr.close_within(DRAIN_TIMEOUT);
         if matches!(self.state, State::Reaped(_)) {
             return;
         }
@@ -375,39 +356,7 @@ pub(super) async fn read_rest(
 mod tests {
     use std::os::unix::process::ExitStatusExt;
 
-    use tokio::io::AsyncWriteExt;
-
     use super::*;
-
-    /// An error must not show what the hook wrote about another VM.
-    #[tokio::test]
-    async fn lines_of_earlier_calls_are_discarded_for_a_call_that_is_the_only_one() {
-        let script = "echo first >&2; read line; echo second >&2";
-        let words = ["sh", "-c", script].map(Into::into);
-        for (only, expected) in [(true, vec!["second"]), (false, vec!["first", "second"])] {
-            let (mut process, pipes) = Process::spawn(&Launch {
-                command: &CommandLine::from_words(words.clone()).unwrap(),
-                documents: &[],
-                protocol: None,
-                context: None,
-                stdin: true,
-                hook: None,
-                memory: None,
-            })
-            .map_err(|error| error.to_string())
-            .unwrap();
-            let written = async {
-                while process.stderr_so_far().is_empty() {
-                    tokio::task::yield_now().await;
-                }
-            };
-            timeout(Duration::from_secs(60), written).await.unwrap();
-            process.set_call(&HookName::ON_DEFINE_DOMAIN, 2, only);
-            pipes.stdin.unwrap().write_all(b"\n").await.unwrap();
-            assert!(process.wait().await.success());
-            assert_eq!(process.stderr_at_end().await, expected);
-        }
-    }
 
     #[test]
     fn an_exit_shows_its_status_or_the_name_of_the_signal() {

@@ -28,6 +28,11 @@ enum State {
 }
 
 impl InFlight {
+    /// Returns the id of the request.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Answers the caller, or drops the reply to one that left. The worker has until `due` to
     /// finish.
     pub(super) fn abandon(&mut self, failure: Option<HookFailure>, due: Instant) {

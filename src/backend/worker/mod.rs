@@ -52,7 +52,7 @@ use self::stop::StopReason;
 use super::config::Settings;
 use super::job::Job;
 use super::pipes::{Output, OutputEvent, write_all};
-use super::process::{Child, CommandLine, Exit, Launch, Spawn};
+use super::process::{Child, CommandLine, Exit, Launch, Sharing, Spawn};
 use crate::error::HookFailure;
 use crate::frame::{FrameError, MAX_FRAME_BYTES, SendBuffer};
 use crate::rpc::{self, Declared};
@@ -332,7 +332,7 @@ impl<C: Child> Worker<C> {
             program: self.command.to_string(),
             after: call.job.deadline() - call.job.accepted(),
             stdout: self.output.unfinished(),
-            stderr: self.process.stderr_so_far(),
+            stderr: self.process.last_lines(Some(id)),
         };
         self.abandon_call(id, Some(failure));
         ControlFlow::Continue(())
@@ -368,7 +368,12 @@ impl<C: Child> Worker<C> {
             return;
         }
         self.last_request = id;
-        self.process.set_call(job.hook(), id, self.calls.is_empty());
+        let sharing = match declared.concurrency {
+            1 => Sharing::Never,
+            _ if self.calls.is_empty() => Sharing::NotYet,
+            _ => Sharing::Now,
+        };
+        self.process.begin_call(job.hook(), id, sharing);
         self.output.begin_call();
         self.calls.push(id, job);
     }

@@ -41,7 +41,7 @@ impl<C: Child> Worker<C> {
             // Stopping takes up to the kill grace, and the other calls are not to blame.
             self.report(Report::Stopping).await;
             let how = "was stopped because it did not finish another call in time".to_owned();
-            let termination = Termination { how, stdout, stderr: self.process.stderr_so_far() };
+            let termination = Termination { how, stdout, stderr: self.process.last_lines(None) };
             self.close_calls(calls, &reason, &termination).await;
             let exit = self.stop_and_reap(&reason).await;
             tracing::warn!(
@@ -51,7 +51,7 @@ impl<C: Child> Worker<C> {
             return ExitCause::Call;
         }
         let exit = self.stop_and_reap(&reason).await;
-        let stderr = self.process.stderr_at_end().await;
+        self.process.read_stderr_to_end().await;
         let how = match &reason {
             StopReason::Exited(exit) => exit.to_string(),
             StopReason::Protocol(what) => format!("broke the worker protocol: {what}"),
@@ -61,7 +61,7 @@ impl<C: Child> Worker<C> {
             ),
             StopReason::Requested | StopReason::CallOverdue => format!("was stopped and {exit}"),
         };
-        let termination = Termination { how, stdout, stderr };
+        let termination = Termination { how, stdout, stderr: self.process.last_lines(None) };
         let idle = !calls.iter().any(InFlight::is_open);
         let cause = self.exit_cause(&reason, idle, &termination);
         self.close_calls(calls, &reason, &termination).await;
@@ -129,7 +129,8 @@ impl<C: Child> Worker<C> {
             StopReason::Requested | StopReason::StartTimeout => false,
         };
         for call in calls {
-            let failure = self.failure(reason, termination);
+            let stderr = self.process.last_lines(Some(call.id()));
+            let failure = self.failure(reason, Termination { stderr, ..termination.clone() });
             if let Some(job) = call.close(failure, may_retry) {
                 self.report(Report::Retry(Box::new(job))).await;
             }
@@ -137,14 +138,14 @@ impl<C: Child> Worker<C> {
     }
 
     /// Returns the failure of a call that was in flight when the worker exited.
-    fn failure(&self, reason: &StopReason, termination: &Termination) -> HookFailure {
+    fn failure(&self, reason: &StopReason, termination: Termination) -> HookFailure {
         let program = self.command.to_string();
         match reason {
             StopReason::Protocol(what) => {
                 let seen = format!("{what}{}", termination.written());
                 HookFailure::Protocol { program, seen }
             }
-            _ => HookFailure::Died { program, termination: termination.clone() },
+            _ => HookFailure::Died { program, termination },
         }
     }
 }

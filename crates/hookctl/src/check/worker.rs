@@ -303,11 +303,17 @@ impl WorkerUnderTest {
     }
 
     pub(super) async fn stderr_at_end(&mut self) -> Vec<String> {
-        self.probe.process.stderr_at_end().await
+        self.probe.process.read_stderr_to_end().await;
+        self.stderr_so_far()
+    }
+
+    /// Returns the last lines: what is checked here is about no VM.
+    fn stderr_so_far(&self) -> Vec<String> {
+        self.probe.process.last_lines(None).into_lines()
     }
 
     pub(super) fn fault(&self, seen: impl Display) -> NotPassed {
-        let stderr = self.probe.process.stderr_so_far();
+        let stderr = self.stderr_so_far();
         NotPassed::Failed { seen: seen.to_string(), stderr }
     }
 

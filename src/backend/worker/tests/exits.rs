@@ -38,7 +38,8 @@ async fn calls_in_flight_when_the_worker_dies_are_retried_except_for_node_hooks(
     assert!(domain.try_recv().is_err(), "it is not answered yet");
     assert_eq!(
         failure(result(node).await),
-        "failed: fake-worker exited with status 3; the last lines of its stderr:\nKeyError"
+        "failed: fake-worker exited with status 3; its stderr is only in the log, because it may \
+         be about other VMs"
     );
     assert!(matches!(bench.exited().await.cause, ExitCause::Call));
 }

@@ -7,6 +7,7 @@ mod pipes;
 mod requests;
 mod slots;
 mod start;
+mod stderr;
 mod stop;
 mod stray;
 
@@ -21,8 +22,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::config::Settings;
 use super::super::fake::{
-    DOMAIN, FakeSpawner, FakeWorker, Holder, KILL_GRACE, PIPE_BYTES, SECOND, command, domain,
-    domain_call, domain_call_with, failure, node_call, settings, settle, soon,
+    DOMAIN, FakeSpawner, FakeWorker, Holder, KILL_GRACE, Logged, PIPE_BYTES, SECOND, command,
+    domain, domain_call, domain_call_with, failure, node_call, settings, settle, soon,
 };
 use super::super::job::Job;
 use super::super::process::{DRAIN_TIMEOUT, KILL_LIMIT};

@@ -1,11 +1,14 @@
 //! A child process that is played by a test: it reads and writes through in-memory pipes, and exits
 //! when the test lets it. The tests pause the clock, so none of them takes real time.
 
+mod log;
+mod stderr;
+
 use std::os::unix::process::ExitStatusExt;
 use std::pin::Pin;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,10 +18,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, d
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+pub(super) use self::log::Logged;
+use self::stderr::FakeStderr;
 use super::config::Settings;
-use super::process::{Child, CommandLine, Exit, Launch, Pipes, Spawn, SpawnError};
+use super::process::stderr::Stderr;
+use super::process::{
+    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Sharing, Spawn, SpawnError,
+};
 use crate::admission::{Load, Memory};
-use crate::error::HookResult;
+use crate::error::{HookResult, LastLines};
 use crate::hook::{Checks, HookCall, HookName};
 
 /// Less than Linux's pipes hold, so that little fills them.
@@ -138,18 +146,21 @@ impl Spawn for FakeSpawner {
         // Workers read calls from stdin; argv-style programs have none.
         assert_eq!(launch.protocol, launch.stdin.then_some("1"));
         let pid = self.last_pid.fetch_add(1, Ordering::Relaxed) + 1;
-        let child = FakeChild(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             pid,
             state: watch::Sender::default(),
-            stderr: Mutex::default(),
+            stderr: FakeStderr::default(),
             alive: self.alive.clone(),
-        }));
+        });
+        let name = launch.command.to_string();
+        let stderr = Stderr::start(shared.stderr.clone(), pid, name, launch.hook);
+        let child = FakeChild { shared, stderr };
         self.alive.fetch_add(1, Ordering::Relaxed);
         let (stdin, reads) = launch.stdin.then(|| duplex(PIPE_BYTES)).unzip();
         let (stdout, writes) = duplex(PIPE_BYTES);
-        let stdout = FakeStdout { pipe: stdout, shared: child.0.clone() };
+        let stdout = FakeStdout { pipe: stdout, shared: child.shared.clone() };
         let worker = FakeWorker {
-            shared: child.0.clone(),
+            shared: child.shared.clone(),
             documents: launch.documents.iter().map(|(flag, text)| (*flag, text.to_vec())).collect(),
             stdin: reads,
             stdout: Some(writes),
@@ -164,7 +175,7 @@ impl Spawn for FakeSpawner {
 struct Shared {
     pid: i32,
     state: watch::Sender<State>,
-    stderr: Mutex<Vec<String>>,
+    stderr: FakeStderr,
     alive: Arc<AtomicUsize>,
 }
 
@@ -192,64 +203,75 @@ pub(super) enum Holder {
 }
 
 /// The shim's side of a child.
-pub(super) struct FakeChild(Arc<Shared>);
+pub(super) struct FakeChild {
+    shared: Arc<Shared>,
+    stderr: Arc<Stderr<FakeStderr>>,
+}
 
 impl Child for FakeChild {
     type Stdin = DuplexStream;
     type Stdout = FakeStdout;
 
     fn pid(&self) -> i32 {
-        self.0.pid
+        self.shared.pid
     }
 
-    fn set_call(&self, _hook: &HookName, _id: u64, _only: bool) {
-        assert!(!self.0.state.borrow().panics, "the test asked for this panic");
+    fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing) {
+        assert!(!self.shared.state.borrow().panics, "the test asked for this panic");
+        self.stderr.begin_call(hook, id, sharing);
     }
 
     async fn wait(&mut self) -> Exit {
-        let mut state = self.0.state.subscribe();
+        let mut state = self.shared.state.subscribe();
         let state = state.wait_for(|state| state.exit.is_some()).await.unwrap();
         state.exit.unwrap()
     }
 
     fn terminate(&mut self) {
-        self.0.state.send_modify(|state| {
-            state.terminated = true;
-            if !state.ignores_sigterm {
-                state.exit.get_or_insert(killed_by(15));
-            }
-        });
+        self.shared.state.send_modify(|state| state.terminated = true);
+        if !self.shared.state.borrow().ignores_sigterm {
+            self.shared.exit(killed_by(15));
+        }
     }
 
     fn kill_group(&mut self) {
-        self.0.kill();
+        self.shared.kill();
     }
 
-    fn stderr_so_far(&self) -> Vec<String> {
-        self.0.stderr.lock().unwrap().clone()
+    fn last_lines(&self, call: Option<u64>) -> LastLines {
+        self.stderr.last(call)
     }
 
-    async fn stderr_at_end(&mut self) -> Vec<String> {
-        self.stderr_so_far()
+    async fn read_stderr_to_end(&mut self) {
+        let exited = self.shared.state.borrow().exit.is_some();
+        self.stderr.read_to_end(if exited { DRAIN_TIMEOUT } else { Duration::ZERO }).await;
     }
 
-    fn detach_stderr(&mut self, _grace: Duration) {}
+    fn detach_stderr(&mut self, grace: Duration) {
+        self.stderr.close_within(grace);
+    }
 }
 
 impl Drop for FakeChild {
     fn drop(&mut self) {
-        self.0.kill();
-        self.0.alive.fetch_sub(1, Ordering::Relaxed);
+        self.stderr.close_within(DRAIN_TIMEOUT);
+        self.shared.kill();
+        self.shared.alive.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Shared {
     fn kill(&self) {
+        self.state.send_modify(|state| state.killed = true);
+        if !self.state.borrow().ignores_sigkill {
+            self.exit(killed_by(9));
+        }
+    }
+
+    fn exit(&self, exit: Exit) {
+        self.stderr.close();
         self.state.send_modify(|state| {
-            state.killed = true;
-            if !state.ignores_sigkill {
-                state.exit.get_or_insert(killed_by(9));
-            }
+            state.exit.get_or_insert(exit);
         });
     }
 }
@@ -390,7 +412,12 @@ impl FakeWorker {
     }
 
     pub(super) fn prints_to_stderr(&self, line: &str) {
-        self.shared.stderr.lock().unwrap().push(line.to_owned());
+        self.shared.stderr.write(&format!("{line}\n"));
+    }
+
+    /// Writes half a line.
+    pub(super) fn begins_a_line_on_stderr(&self, text: &str) {
+        self.shared.stderr.write(text);
     }
 
     pub(super) fn closes_stdin(&mut self) {
@@ -450,9 +477,7 @@ impl FakeWorker {
 
     pub(super) fn exit(self, status: i32) {
         let exit = Exit::Status(ExitStatus::from_raw(status << 8));
-        self.shared.state.send_modify(|state| {
-            state.exit.get_or_insert(exit);
-        });
+        self.shared.exit(exit);
     }
 
     /// Exits, while another process holds its stdout.

@@ -1,0 +1,73 @@
+//! The log of a test.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Once;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// A log line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::backend) struct LogLine {
+    pub(in crate::backend) message: String,
+    pub(in crate::backend) call: Option<u64>,
+    pub(in crate::backend) hook: Option<String>,
+}
+
+thread_local! {
+    static LINES: RefCell<Vec<LogLine>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What this thread logs from now on. All tasks of a test run in its thread.
+pub(in crate::backend) struct Logged(());
+
+impl Logged {
+    pub(in crate::backend) fn start() -> Self {
+        static SUBSCRIBER: Once = Once::new();
+        // One for all threads: what tracing caches of it is shared by all.
+        SUBSCRIBER.call_once(|| tracing_subscriber::registry().with(Capture).init());
+        LINES.take();
+        Self(())
+    }
+
+    /// The lines whose message begins so.
+    #[expect(clippy::unused_self, reason = "it shows that the lines are captured")]
+    pub(in crate::backend) fn beginning(&self, text: &str) -> Vec<LogLine> {
+        let is = |line: &&LogLine| line.message.starts_with(text);
+        LINES.with_borrow(|lines| lines.iter().filter(is).cloned().collect())
+    }
+}
+
+struct Capture;
+
+impl<S: Subscriber> Layer<S> for Capture {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = LogLine::default();
+        event.record(&mut line);
+        LINES.with_borrow_mut(|lines| lines.push(line));
+    }
+}
+
+impl Visit for LogLine {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "hook" {
+            self.hook = Some(value.to_owned());
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "call" {
+            self.call = Some(value);
+        }
+    }
+}
