@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 /// Bytes of hooks' lines that are logged per second when a child does not stop writing: some 200
@@ -18,6 +19,23 @@ const LOG_LINE_BYTES: usize = 256;
 
 /// Time after which the log says how many lines were left out.
 pub(super) const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Messages per second that are read of a worker that does not stop to send those that answer no
+/// call. Each takes a few microseconds, so such a worker takes a twentieth of a CPU.
+const MESSAGES_PER_SECOND: u32 = 16 * 1024;
+
+/// Such messages that are read at once: 100 calls with 40 log lines each.
+const MESSAGE_BURST: u32 = 4 * 1024;
+
+/// Bytes of a message that cost as much as one more message.
+const MESSAGE_BYTES: usize = 1024;
+
+/// Such messages after which other tasks have their turn: 0.1 ms.
+const MESSAGES_PER_TURN: u32 = 32;
+
+/// Shortest pause of a worker that sends too many messages. It then waits for space in its pipe,
+/// and takes no CPU either.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A rate with a burst, of any unit.
 struct Rate {
@@ -41,6 +59,12 @@ impl Rate {
             self.paid_at = paid_at;
         }
         fits
+    }
+
+    /// Takes units. Returns until when to wait if there were fewer.
+    fn charge(&mut self, units: usize, now: Instant) -> Option<Instant> {
+        self.paid_at = self.after(units, now);
+        Some(self.paid_at - self.burst).filter(|at| *at > now)
     }
 
     fn after(&self, units: usize, now: Instant) -> Instant {
@@ -107,6 +131,47 @@ impl Drop for LogLimit {
     }
 }
 
+/// Limits how much of what a worker sends without being asked is read: log lines, notifications,
+/// requests.
+pub(super) struct MessageLimit {
+    rate: Rate,
+    /// Messages since other tasks had their turn.
+    in_turn: u32,
+    paused_until: Option<Instant>,
+}
+
+impl MessageLimit {
+    pub(super) fn new() -> Self {
+        let rate = Rate::new(MESSAGES_PER_SECOND, MESSAGE_BURST);
+        Self { rate, in_turn: 0, paused_until: None }
+    }
+
+    /// Counts a message of this length.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.in_turn += 1;
+        let now = Instant::now();
+        let wait = self.rate.charge(1 + bytes / MESSAGE_BYTES, now);
+        self.paused_until = wait.map(|at| at.max(now + PAUSE));
+    }
+
+    /// Until when nothing is read of the worker.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// Lets other tasks have their turn if the worker has had its own.
+    pub(super) async fn end_turn(&mut self) {
+        if self.in_turn >= MESSAGES_PER_TURN {
+            self.in_turn = 0;
+            yield_now().await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +188,8 @@ mod tests {
         // It saves up no more than the burst.
         let much_later = start + Duration::from_secs(1000);
         assert!(!rate.take(21, much_later));
+        assert_eq!(rate.charge(20, much_later), None);
+        assert_eq!(rate.charge(5, much_later), Some(much_later + Duration::from_millis(500)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,12 +51,19 @@ pub struct Output<R = Stdout> {
     receiving: Share,
     /// Taken for the message that was returned last.
     returned: Share,
+    /// Length of the last frame.
+    frame_bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> Output<R> {
     /// Resets the count of stray bytes: the limit is for one call.
     pub fn begin_call(&mut self) {
         self.decoder.reset_stray_count();
+    }
+
+    /// Returns the length of the last frame.
+    pub(super) fn frame_bytes(&self) -> usize {
+        self.frame_bytes
     }
 
     /// What is received is taken from `memory` first.
@@ -72,6 +79,7 @@ impl<R: AsyncRead + Unpin> Output<R> {
             reader: MessageReader::default(),
             stray: Stray::default(),
             reported: 0,
+            frame_bytes: 0,
         }
     }
 
@@ -140,16 +148,19 @@ impl<R: AsyncRead + Unpin> Output<R> {
                     Some(run) => return Ok(OutputEvent::Stray(run)),
                     None => item = self.decoder.decode(&mut self.buffer)?,
                 },
-                Some(Item::Frame(frame)) => match self.reader.take(frame) {
-                    Ok(Some(message)) => {
-                        self.stray = Stray::default();
-                        self.frames = 0;
-                        std::mem::swap(&mut self.returned, &mut self.receiving);
-                        return Ok(OutputEvent::Message(message));
+                Some(Item::Frame(frame)) => {
+                    self.frame_bytes = frame.len();
+                    match self.reader.take(frame) {
+                        Ok(Some(message)) => {
+                            self.stray = Stray::default();
+                            self.frames = 0;
+                            std::mem::swap(&mut self.returned, &mut self.receiving);
+                            return Ok(OutputEvent::Message(message));
+                        }
+                        Ok(None) => item = self.decoder.decode(&mut self.buffer)?,
+                        Err(fault) => return Ok(OutputEvent::Malformed(fault.to_string())),
                     }
-                    Ok(None) => item = self.decoder.decode(&mut self.buffer)?,
-                    Err(fault) => return Ok(OutputEvent::Malformed(fault.to_string())),
-                },
+                }
                 None => {
                     if let Some(run) = self.begin_run() {
                         return Ok(OutputEvent::Stray(run));

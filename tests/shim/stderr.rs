@@ -1,6 +1,7 @@
 //! What hooks write to stderr: whose it is in the log and in statuses, and how much of it is logged.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -79,4 +80,37 @@ async fn with_concurrency_no_status_has_a_line_that_another_call_may_have_writte
     assert!(status.message().ends_with("because it may be about other VMs"), "{status:?}");
     // The worker was stopped, and the call beside it is tried again, alone.
     drop(busy);
+}
+
+#[tokio::test]
+async fn a_worker_that_writes_without_end_delays_no_other_call_and_does_not_fill_the_log() {
+    for to in ["stderr", "log"] {
+        let mut shim = Shim::persistent("").args(["--max-workers", "2"]).start().await;
+        let flood = shim.send(&json!({"do": "keep writing", "to": to})).await;
+        let line = shim.log_line("were left out of the log").await;
+        assert!(line["left_out"].as_u64().unwrap() > 1000, "{line}");
+        assert!(shim.count("flood") < 6000, "{} lines", shim.count("flood"));
+        for _ in 0..20 {
+            shim.still_works().await;
+            // It gets one second, as from virt-launcher.
+            assert!(!shim.dial().await.info().await.versions.is_empty());
+        }
+        assert!(!flood.is_finished());
+        flood.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_logged_when_the_shim_stops_is_logged_then_or_counted() {
+    const LINES: usize = 2000;
+    let mut shim = Shim::persistent("").start().await;
+    shim.define(&writes("one of many", LINES), DOMAIN).await.unwrap();
+    shim.signal(Signal::SIGTERM);
+    // A log reader that is late.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(shim.exited().await.success());
+    let sum = |name: &str| shim.lines.iter().filter_map(|line| line[name].as_u64()).sum::<u64>();
+    let lines = shim.count("one of many") as u64;
+    let counted = lines + sum("dropped_lines") + sum("left_out");
+    assert!(lines > 0 && counted >= LINES as u64, "{lines} of {counted}");
 }

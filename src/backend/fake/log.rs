@@ -16,6 +16,7 @@ pub(in crate::backend) struct LogLine {
     pub(in crate::backend) message: String,
     pub(in crate::backend) call: Option<u64>,
     pub(in crate::backend) hook: Option<String>,
+    pub(in crate::backend) left_out: Option<u64>,
 }
 
 thread_local! {
@@ -39,6 +40,11 @@ impl Logged {
     pub(in crate::backend) fn beginning(&self, text: &str) -> Vec<LogLine> {
         let is = |line: &&LogLine| line.message.starts_with(text);
         LINES.with_borrow(|lines| lines.iter().filter(is).cloned().collect())
+    }
+
+    /// The number of lines that were left out, as far as the log says so.
+    pub(in crate::backend) fn left_out(&self) -> u64 {
+        self.beginning("").iter().filter_map(|line| line.left_out).sum()
     }
 }
 
@@ -66,8 +72,10 @@ impl Visit for LogLine {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "call" {
-            self.call = Some(value);
+        match field.name() {
+            "call" => self.call = Some(value),
+            "left_out" => self.left_out = Some(value),
+            _ => {}
         }
     }
 }

@@ -415,6 +415,11 @@ impl FakeWorker {
         self.shared.stderr.write(&format!("{line}\n"));
     }
 
+    /// Whether a line of some bytes fits into the pipe.
+    pub(super) fn stderr_has_space(&self) -> bool {
+        self.shared.stderr.has_space()
+    }
+
     /// Writes half a line.
     pub(super) fn begins_a_line_on_stderr(&self, text: &str) {
         self.shared.stderr.write(text);

@@ -35,6 +35,11 @@ impl FakeStderr {
         }
     }
 
+    /// Whether a short line fits.
+    pub(super) fn has_space(&self) -> bool {
+        self.len() + 100 < PIPE_BYTES
+    }
+
     pub(super) fn close(&self) {
         let mut state = self.0.lock().unwrap();
         state.is_closed = true;

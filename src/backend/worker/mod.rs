@@ -50,6 +50,7 @@ use tokio::time::{Instant, sleep_until};
 use self::calls::Calls;
 use self::stop::StopReason;
 use super::config::Settings;
+use super::flood::{LogLimit, MessageLimit};
 use super::job::Job;
 use super::pipes::{Output, OutputEvent, write_all};
 use super::process::{Child, CommandLine, Exit, Launch, Sharing, Spawn};
@@ -118,6 +119,7 @@ pub(super) async fn run<S: Spawn>(
     let cause = match Worker::spawn(&spawner, command, settings, id, reports) {
         Ok(mut worker) => {
             let reason = loop {
+                worker.messages.end_turn().await;
                 let event = worker.next_event(&mut jobs).await;
                 if let ControlFlow::Break(reason) = worker.handle(event).await {
                     break reason;
@@ -166,6 +168,10 @@ enum Due {
     UnreadReplies,
     /// The deadline of this call, or the end of the grace period after it.
     Call(u64),
+    /// The worker sent too much, and is read again.
+    Resume,
+    /// The log should say how many lines were left out.
+    LogReport,
 }
 
 /// Error replies to the worker's own requests that may still be in the send buffer.
@@ -186,6 +192,8 @@ struct Worker<C: Child> {
     stdin: Option<C::Stdin>,
     send_buffer: SendBuffer,
     output: Output<C::Stdout>,
+    messages: MessageLimit,
+    log_limit: LogLimit,
     state: State,
     calls: Calls,
     /// A job that was received and waits for the send buffer, or for a slot.
@@ -217,6 +225,7 @@ impl<C: Child> Worker<C> {
         };
         let (process, pipes) = spawner.spawn(&launch).map_err(|error| error.to_string())?;
         tracing::debug!(pid = process.pid(), worker = %command, "worker started");
+        let log_limit = LogLimit::new("log lines", command.to_string(), process.pid());
         let (mut send_buffer, memory) = (SendBuffer::default(), settings.memory.clone());
         let last_request = 1;
         rpc::send_initialize(&mut send_buffer, last_request);
@@ -230,6 +239,8 @@ impl<C: Child> Worker<C> {
             stdin: pipes.stdin,
             send_buffer,
             output: Output::new(pipes.stdout, &memory),
+            messages: MessageLimit::new(),
+            log_limit,
             state,
             calls: Calls::default(),
             next_job: None,
@@ -252,10 +263,11 @@ impl<C: Child> Worker<C> {
         // Also while it starts, and while its slots are taken: the channel closes when the pool
         // stops it.
         let receives = self.next_job.is_none() && !matches!(self.state, State::Draining { .. });
+        let reads = self.messages.paused_until().is_none();
         let Self { output, stdin, send_buffer, process, calls, .. } = self;
         output.set_covered(calls.bytes());
         tokio::select! {
-            output = output.next() => Event::Output(output),
+            output = output.next(), if reads => Event::Output(output),
             written = write_all(stdin.as_mut(), send_buffer) => Event::Written(written),
             exit = process.wait() => Event::Exited(exit),
             id = calls.caller_left() => Event::CallerLeft(id),
@@ -277,7 +289,12 @@ impl<C: Child> Worker<C> {
         // A worker that has a call may read them after it: the call's deadline counts.
         let unread = self.unread.filter(|_| self.calls.is_empty());
         let unread = unread.map(|unread| (unread.due, Due::UnreadReplies));
-        [state, stdin_closed, unread, calls].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let resume = self.messages.paused_until().map(|at| (at, Due::Resume));
+        let report = self.log_limit.report_due().map(|at| (at, Due::LogReport));
+        [state, stdin_closed, unread, calls, resume, report]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     async fn handle(&mut self, event: Event) -> ControlFlow<StopReason> {
@@ -320,6 +337,14 @@ impl<C: Child> Worker<C> {
             Due::StdinClosed => StopReason::Protocol("it closed its stdin".to_owned()),
             Due::UnreadReplies => StopReason::Protocol(REPLIES_NOT_READ.to_owned()),
             Due::Call(id) => return self.on_call_due(id),
+            Due::Resume => {
+                self.messages.resume();
+                return ControlFlow::Continue(());
+            }
+            Due::LogReport => {
+                self.log_limit.report();
+                return ControlFlow::Continue(());
+            }
         })
     }
 

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use tokio::time::{Instant, timeout_at};
+use tracing::Level;
 
 use super::super::pipes::OutputEvent;
 use super::super::process::{Child, DRAIN_TIMEOUT, Exit};
@@ -14,18 +15,22 @@ use super::{
 use crate::frame::{FrameError, Stray};
 use crate::hook::HookName;
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
-use crate::text::hook_line;
+use crate::text::{MAX_LINE_BYTES, hook_line};
 
 impl<C: Child> Worker<C> {
     pub(super) async fn on_output(&mut self, event: OutputEvent) -> ControlFlow<StopReason> {
         let message = match event {
             OutputEvent::Stray(stray) => {
+                self.messages.count(stray.bytes);
                 self.log_stray(&stray);
                 return ControlFlow::Continue(());
             }
             OutputEvent::Malformed(what) => return ControlFlow::Break(StopReason::Protocol(what)),
             OutputEvent::Message(message) => message,
         };
+        if !matches!(message, Incoming::Response { .. }) {
+            self.messages.count(self.output.frame_bytes());
+        }
         match message {
             Incoming::Log(line) => self.log(&line),
             Incoming::Request { id } => return self.reject_request(&id),
@@ -89,7 +94,10 @@ impl<C: Child> Worker<C> {
         let limit = Instant::now() + DRAIN_TIMEOUT;
         loop {
             match timeout_at(limit, self.output.next()).await {
-                Ok(Ok(event)) => self.on_output(event).await?,
+                Ok(Ok(event)) => {
+                    self.on_output(event).await?;
+                    self.messages.end_turn().await;
+                }
                 Ok(Err(error)) => return ControlFlow::Continue(error),
                 Err(_) => return ControlFlow::Continue(FrameError::Ended),
             }
@@ -130,16 +138,34 @@ impl<C: Child> Worker<C> {
         );
     }
 
-    fn log(&self, line: &LogLine) {
+    fn log(&mut self, line: &LogLine) {
+        let level = match line.level.as_str() {
+            "debug" => Level::DEBUG,
+            "warning" => Level::WARN,
+            "error" => Level::ERROR,
+            _ => Level::INFO,
+        };
+        if !is_logged(level) || !self.log_limit.admits(line.message.len().min(MAX_LINE_BYTES)) {
+            return;
+        }
         let text = hook_line(line.message.as_bytes(), 0);
         let hook = line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str);
         let (pid, call) = (self.process.pid(), line.id);
         let worker = self.command.to_string();
-        match line.level.as_str() {
-            "debug" => tracing::debug!(target: "hook", hook, worker, pid, call, "{text}"),
-            "warning" => tracing::warn!(target: "hook", hook, worker, pid, call, "{text}"),
-            "error" => tracing::error!(target: "hook", hook, worker, pid, call, "{text}"),
+        match level {
+            Level::DEBUG => tracing::debug!(target: "hook", hook, worker, pid, call, "{text}"),
+            Level::WARN => tracing::warn!(target: "hook", hook, worker, pid, call, "{text}"),
+            Level::ERROR => tracing::error!(target: "hook", hook, worker, pid, call, "{text}"),
             _ => tracing::info!(target: "hook", hook, worker, pid, call, "{text}"),
         }
+    }
+}
+
+fn is_logged(level: Level) -> bool {
+    match level {
+        Level::DEBUG => tracing::enabled!(target: "hook", Level::DEBUG),
+        Level::WARN => tracing::enabled!(target: "hook", Level::WARN),
+        Level::ERROR => tracing::enabled!(target: "hook", Level::ERROR),
+        _ => tracing::enabled!(target: "hook", Level::INFO),
     }
 }

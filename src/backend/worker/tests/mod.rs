@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod exits;
+mod floods;
 mod memory;
 mod pipes;
 mod requests;
