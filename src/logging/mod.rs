@@ -63,7 +63,7 @@ pub struct Verbosity {
     pub calls: Option<Level>,
 }
 
-/// Writes the lines that are still waiting when it is dropped.
+/// Writes the lines that are still waiting when it is dropped, and says how many were dropped.
 pub struct Log(Stderr);
 
 impl Log {
@@ -77,6 +77,11 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.0.finish();
+        if self.0.dropped() > 0 {
+            // This line names their number.
+            tracing::warn!("these lines were dropped because the log was not read fast enough");
+            self.0.finish();
+        }
     }
 }
 
