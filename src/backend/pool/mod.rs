@@ -32,6 +32,12 @@
 //!     └─────────── failed          over a call: replaced at once
 //! ```
 //!
+//! A worker has started once it has answered `initialize`, whatever it does next. So the shim
+//! starts also if its first worker exits right behind that answer: whether the shim would see the
+//! answer or the exit first is chance. With status 0 that is an idle exit, and the next call gets a
+//! new worker. Any other exit is a failure. The log, and the calls that fail for it, then have the
+//! last lines that the worker wrote to stderr.
+//!
 //! A worker that fails to start, or fails while it is idle, is replaced after a back-off that
 //! doubles. After too many failures the circuit breaker trips: calls that find no worker fail at
 //! once, while the pool goes on starting workers slowly. See [`restart`].

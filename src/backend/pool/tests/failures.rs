@@ -136,14 +136,39 @@ async fn a_worker_that_declares_other_hooks_than_the_first_counts_as_a_failed_st
     answers(&mut worker, call).await;
 }
 
+/// However it exits, and whichever the pool sees first.
 #[tokio::test(start_paused = true)]
 async fn a_first_worker_that_answers_and_exits_has_started() {
-    for _ in 0..20 {
+    for status in [0, 3].repeat(20) {
         let (mut bench, worker) = Bench::start(settings()).await;
-        worker.exit(0);
+        worker.exit(status);
         let call = bench.call().await;
         let mut next = bench.next_worker().await;
         answers(&mut next, call).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_show_why_workers_that_answer_and_exit_do_so() {
+    for lets_the_pool_see_it in [true, false] {
+        let (mut bench, worker) = Bench::start(settings()).await;
+        worker.exit(3);
+        let mut call = bench.call_with(node_call(), 10 * SECOND).await;
+        let result = loop {
+            let mut next = tokio::select! {
+                result = &mut call => break result.unwrap(),
+                next = bench.started.next() => next,
+            };
+            next.prints_to_stderr("no database");
+            next.initialize(json!({})).await;
+            if lets_the_pool_see_it {
+                settle().await;
+            }
+            next.exit(3);
+        };
+        let text = failure(result);
+        let reason = "exited with status 3; the last lines of its stderr:\nno database";
+        assert!(text.ends_with(reason), "{text}");
     }
 }
 
