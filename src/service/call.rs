@@ -55,6 +55,8 @@ pub(super) enum Connection {
     Keep,
     /// Its client was promised space that it did not use, or does not read.
     Close,
+    /// Others need its place now.
+    CloseAtOnce,
 }
 
 impl Calls {
@@ -141,11 +143,10 @@ impl Calls {
                 response::send_status(respond, &failed(path, &error), StatusCode::OK);
                 drop(in_flight);
                 match error {
+                    CallError::Request(RequestFault::TooSlow) => Connection::CloseAtOnce,
                     // It was waited for already.
                     CallError::Request(
-                        RequestFault::TooSlow
-                        | RequestFault::NotReceived { .. }
-                        | RequestFault::ShuttingDown,
+                        RequestFault::NotReceived { .. } | RequestFault::ShuttingDown,
                     ) => connection,
                     _ => self.receive_rest(body).await,
                 }
@@ -217,7 +218,7 @@ impl Calls {
         let waiting = self.shim.memory.reclaimable(self.connection_bytes, WaitsFor::Peer);
         tokio::select! {
             _ = timeout(REST_TIMEOUT, rest) => {}
-            () = waiting.reclaimed() => {}
+            () = waiting.reclaimed() => return Connection::CloseAtOnce,
         }
         close_unless(body.is_end_stream())
     }

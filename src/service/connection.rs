@@ -93,7 +93,7 @@ pub(super) async fn serve(
     let calls = Calls { shim, router, window: Window::default(), connection_bytes };
     let idle = Some((idle, Instant::now() + IDLE_TIMEOUT));
     let open = JoinSet::new();
-    let state = State { http2, share, calls, open, idle, windows: 1, closing: false };
+    let state = State { http2, share, calls, open, idle, windows: 1, closing: None };
     state.run(stop).await
 }
 
@@ -117,8 +117,9 @@ struct State {
     idle: Option<(Reclaimable, Instant)>,
     /// The number of calls whose first bytes its window allows.
     windows: usize,
-    /// Whether it accepts no more calls.
-    closing: bool,
+    /// Once it accepts no more calls: the time for its client to read the last responses. If others
+    /// need its place there is none: what is in the socket by then is there for the client.
+    closing: Option<Duration>,
 }
 
 impl State {
@@ -135,13 +136,20 @@ impl State {
                 }
                 Some(ended) = self.open.join_next() => {
                     // A call that panicked has been logged, and its stream reset.
-                    if matches!(ended, Ok(Connection::Close)) && !self.closing {
-                        self.closing = true;
-                        self.http2.graceful_shutdown();
+                    let close = match ended.unwrap_or(Connection::Keep) {
+                        Connection::Keep => None,
+                        Connection::Close => Some(CLOSE_TIMEOUT),
+                        Connection::CloseAtOnce => Some(Duration::ZERO),
+                    };
+                    if let Some(time) = close {
+                        if self.closing.is_none() {
+                            self.http2.graceful_shutdown();
+                        }
+                        self.closing = Some(self.closing.unwrap_or(time).min(time));
                     }
                     if self.open.is_empty() {
-                        if self.closing {
-                            let _ = timeout(CLOSE_TIMEOUT, closed(&mut self.http2)).await;
+                        if let Some(time) = self.closing {
+                            let _ = timeout(time, closed(&mut self.http2)).await;
                             return Closed::Stalled;
                         }
                         let bytes = self.share.bytes();
