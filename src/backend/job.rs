@@ -9,6 +9,11 @@ use crate::admission::Permit;
 use crate::error::{HookFailure, HookResult};
 use crate::hook::{HookCall, HookName};
 
+/// Number of workers that may leave a call unread. Any healthy worker may exit in the moment in
+/// which it is sent a call. Each further one has just been started for this call alone: if that
+/// happens twice in a row, the worker is to blame, and each try costs a start.
+pub(super) const MAX_UNREAD: u32 = 3;
+
 /// A call, and the channel back to its caller.
 pub(super) struct Job {
     call: HookCall,
@@ -16,6 +21,8 @@ pub(super) struct Job {
     deadline: Instant,
     /// Why the first attempt failed, if this is the second.
     first_failure: Option<HookFailure>,
+    /// Number of workers that left it unread.
+    unread: u32,
     /// Its place in the queue, while it waits there for its first attempt.
     place: Option<Permit>,
     /// `None` once the call was answered or abandoned.
@@ -26,11 +33,16 @@ impl Job {
     /// Wraps a call that has just arrived, and returns where its result will be.
     pub(super) fn new(call: HookCall, deadline: Instant) -> (Self, oneshot::Receiver<HookResult>) {
         let (reply, result) = oneshot::channel();
-        let accepted = Instant::now();
-        (
-            Self { call, accepted, deadline, first_failure: None, place: None, reply: Some(reply) },
-            result,
-        )
+        let job = Self {
+            call,
+            accepted: Instant::now(),
+            deadline,
+            first_failure: None,
+            unread: 0,
+            place: None,
+            reply: Some(reply),
+        };
+        (job, result)
     }
 
     pub(super) fn call(&self) -> &HookCall {
@@ -57,6 +69,11 @@ impl Job {
     /// Returns the number of this attempt, from 1.
     pub(super) fn attempt(&self) -> u32 {
         if self.first_failure.is_some() { 2 } else { 1 }
+    }
+
+    /// Whether it needs an unused worker, and runs alone there: a worker has failed it already.
+    pub(super) fn runs_alone(&self) -> bool {
+        self.first_failure.is_some() || self.unread > 0
     }
 
     /// Whether an answer would reach no caller: it was answered or abandoned, or the caller left.
@@ -105,5 +122,20 @@ impl Job {
         }
         self.first_failure = Some(failure);
         Some(self)
+    }
+
+    /// Returns the job if it may be sent to another worker after one that has read nothing of it:
+    /// no hook has seen the call, so this attempt has not begun. `None` if the caller has left, or
+    /// learns that too many workers did not read the call: `last` says which the last one was, and
+    /// how it stopped.
+    pub(super) fn send_again(mut self, last: &str) -> Option<Self> {
+        self.unread += 1;
+        if self.unread < MAX_UNREAD {
+            return (!self.is_closed()).then_some(self);
+        }
+        self.refuse(HookFailure::Unavailable(format!(
+            "{MAX_UNREAD} workers in a row stopped before they read the call; {last}"
+        )));
+        None
     }
 }

@@ -21,7 +21,9 @@ use tokio::time::Instant;
 pub use config::{Config, HookSource, InPath, Settings};
 // `hookctl` drives a worker by hand.
 pub use pipes::{Output, OutputEvent, write_all};
-pub use process::{Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Stdin};
+pub use process::{
+    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Stdin, StdinPipe,
+};
 
 use crate::error::{CallError, HookFailure, HookResult, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};

@@ -10,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_write_buf;
 
-use super::process::Stdout;
+use super::process::{StdinPipe, Stdout};
 use crate::admission::{Memory, Share};
-use crate::frame::{FrameDecoder, FrameError, Item, Stray};
+use crate::frame::{FrameDecoder, FrameError, Item, SendBuffer, Stray};
 use crate::rpc::{Incoming, MessageReader};
 
 /// Bytes that one system call reads from a pipe or writes to it: a quarter of the pipe's capacity.
@@ -188,6 +188,85 @@ impl<R: AsyncRead + Unpin> Output<R> {
                 }
             }
         }
+    }
+}
+
+/// A worker's stdin, and the messages on their way into it. A position is a number of bytes since
+/// the first message.
+pub(super) struct Input<W> {
+    /// `None` once the shim has closed it, or the worker has.
+    stdin: Option<W>,
+    send_buffer: SendBuffer,
+    end: u64,
+}
+
+/// What happened to a worker's stdin.
+pub(super) enum InputEvent {
+    /// Everything is in the pipe.
+    Flushed,
+    /// No process can read from it any more.
+    Closed,
+}
+
+impl<W: StdinPipe> Input<W> {
+    pub(super) fn new(stdin: Option<W>) -> Self {
+        Self { stdin, send_buffer: SendBuffer::default(), end: 0 }
+    }
+
+    /// Appends a message. Must not be called once it is closed.
+    pub(super) fn push<T>(&mut self, send: impl FnOnce(&mut SendBuffer) -> T) -> T {
+        let before = self.send_buffer.remaining();
+        let result = send(&mut self.send_buffer);
+        self.end += (self.send_buffer.remaining() - before) as u64;
+        result
+    }
+
+    /// Waits until the messages are in the pipe; if they are, until no process can read them. Waits
+    /// forever once it is closed. Cancel safe.
+    pub(super) async fn next(&mut self) -> InputEvent {
+        if self.is_flushed() {
+            self.closed().await;
+            return InputEvent::Closed;
+        }
+        match write_all(self.stdin.as_mut(), &mut self.send_buffer).await {
+            Ok(()) => InputEvent::Flushed,
+            Err(_) => InputEvent::Closed,
+        }
+    }
+
+    /// Waits until no process can read from it. Waits forever once it is closed.
+    pub(super) async fn closed(&self) {
+        match &self.stdin {
+            Some(stdin) => stdin.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.stdin.is_some()
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.send_buffer.has_remaining()
+    }
+
+    /// The position at which the next message begins.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The position up to which the worker has read. The end, once it is closed: what then is in
+    /// the pipe cannot be known.
+    pub(super) fn read(&self) -> u64 {
+        let unread = self.stdin.as_ref().map_or(0, StdinPipe::unread);
+        self.end - unread - self.send_buffer.remaining() as u64
+    }
+
+    /// Closes it. Drops what was not written.
+    pub(super) fn close(&mut self) {
+        self.stdin = None;
+        self.send_buffer = SendBuffer::default();
     }
 }
 

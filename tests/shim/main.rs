@@ -38,3 +38,4 @@ mod search;
 mod secrets;
 mod statuses;
 mod stderr;
+mod unread;

@@ -7,15 +7,17 @@ mod stderr;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::Pin;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
-use tokio::sync::{mpsc, watch};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 pub(super) use self::log::Logged;
@@ -23,7 +25,7 @@ use self::stderr::FakeStderr;
 use super::config::Settings;
 use super::process::stderr::Stderr;
 use super::process::{
-    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Sharing, Spawn, SpawnError,
+    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Sharing, Spawn, SpawnError, StdinPipe,
 };
 use crate::admission::{Load, Memory};
 use crate::error::{HookResult, LastLines};
@@ -41,6 +43,12 @@ pub(super) const KILL_GRACE: Duration = Duration::from_secs(2);
 
 /// The domain that calls send.
 pub(super) const DOMAIN: &str = "<domain>sent</domain>";
+
+/// Puts a message into a frame.
+pub(super) fn frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&length[..], message].concat()
+}
 
 /// Waits for something that must happen.
 pub(super) async fn soon<T>(happens: impl Future<Output = T>) -> T {
@@ -100,12 +108,36 @@ pub(super) fn failure(result: HookResult) -> String {
     result.map(|_| "a reply").expect_err("it should fail").to_string()
 }
 
+/// What the shim has written to the stdin of a child.
+pub(super) struct StdinRecord(Arc<Shared>);
+
+impl StdinRecord {
+    /// Calls a function with all that was written, and with how much of it the child has read.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&[u8], usize) -> T) -> T {
+        let state = self.0.state();
+        look(&state.input, state.read)
+    }
+}
+
 /// Hands every child that is started to the test.
 #[derive(Clone)]
 pub(super) struct FakeSpawner {
     started: mpsc::Sender<FakeWorker>,
     last_pid: Arc<AtomicI32>,
-    alive: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+/// What children there are.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Number of children that the shim has not dropped.
+    pub(super) alive: AtomicUsize,
+    /// The maximum of that number.
+    pub(super) most_alive: AtomicUsize,
+    /// Which of the next starts fail, the last one first.
+    pub(super) failures: Mutex<Vec<bool>>,
+    /// Number of starts that have failed.
+    pub(super) failed: AtomicUsize,
 }
 
 /// Where the test receives the children that were started.
@@ -114,12 +146,11 @@ pub(super) struct Started(mpsc::Receiver<FakeWorker>);
 impl FakeSpawner {
     pub(super) fn new() -> (Self, Started) {
         let (started, workers) = mpsc::channel(1000);
-        (Self { started, last_pid: Arc::default(), alive: Arc::default() }, Started(workers))
+        (Self { started, last_pid: Arc::default(), counts: Arc::default() }, Started(workers))
     }
 
-    /// Returns the number of children that the shim has not dropped.
-    pub(super) fn alive(&self) -> Arc<AtomicUsize> {
-        self.alive.clone()
+    pub(super) fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 }
 
@@ -145,18 +176,26 @@ impl Spawn for FakeSpawner {
     fn spawn(&self, launch: &Launch<'_>) -> Result<(FakeChild, Pipes<FakeChild>), SpawnError> {
         // Workers read calls from stdin; argv-style programs have none.
         assert_eq!(launch.protocol, launch.stdin.then_some("1"));
+        let counts = &self.counts;
+        if counts.failures.lock().unwrap().pop() == Some(true) {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            return Err(SpawnError::CannotRun("cannot run fake-worker".to_owned()));
+        }
         let pid = self.last_pid.fetch_add(1, Ordering::Relaxed) + 1;
         let shared = Arc::new(Shared {
             pid,
-            state: watch::Sender::default(),
+            state: Mutex::default(),
+            changed: Notify::new(),
             stderr: FakeStderr::default(),
-            alive: self.alive.clone(),
+            counts: counts.clone(),
         });
         let name = launch.command.to_string();
         let stderr = Stderr::start(shared.stderr.clone(), pid, name, launch.hook);
         let child = FakeChild { shared, stderr };
-        self.alive.fetch_add(1, Ordering::Relaxed);
+        let alive = counts.alive.fetch_add(1, Ordering::Relaxed) + 1;
+        counts.most_alive.fetch_max(alive, Ordering::Relaxed);
         let (stdin, reads) = launch.stdin.then(|| duplex(PIPE_BYTES)).unzip();
+        let stdin = stdin.map(|pipe| FakeStdin { pipe, shared: child.shared.clone() });
         let (stdout, writes) = duplex(PIPE_BYTES);
         let stdout = FakeStdout { pipe: stdout, shared: child.shared.clone() };
         let worker = FakeWorker {
@@ -174,12 +213,15 @@ impl Spawn for FakeSpawner {
 
 struct Shared {
     pid: i32,
-    state: watch::Sender<State>,
+    state: Mutex<State>,
+    /// Notified when the state has changed. Unlike a `watch`, it wakes those who wait in the order
+    /// in which they came, so that a test's course depends on nothing else.
+    changed: Notify,
     stderr: FakeStderr,
-    alive: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing that can happen to a process")]
 struct State {
     exit: Option<Exit>,
@@ -192,6 +234,19 @@ struct State {
     panics: bool,
     /// Another process holds the pipe.
     stdout_is_held: Option<Holder>,
+    /// All that the shim has written to its stdin.
+    input: Vec<u8>,
+    /// How much of that it has read.
+    read: usize,
+    stdin_is_closed: bool,
+    /// Another process can read from it.
+    stdin_is_held: bool,
+}
+
+impl State {
+    fn has_stdin(&self) -> bool {
+        self.stdin_is_held || !self.stdin_is_closed && self.exit.is_none()
+    }
 }
 
 /// A process that holds the stdout of a child that has exited.
@@ -209,7 +264,7 @@ pub(super) struct FakeChild {
 }
 
 impl Child for FakeChild {
-    type Stdin = DuplexStream;
+    type Stdin = FakeStdin;
     type Stdout = FakeStdout;
 
     fn pid(&self) -> i32 {
@@ -217,19 +272,22 @@ impl Child for FakeChild {
     }
 
     fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing) {
-        assert!(!self.shared.state.borrow().panics, "the test asked for this panic");
+        let panics = self.shared.state().panics;
+        assert!(!panics, "the test asked for this panic");
         self.stderr.begin_call(hook, id, sharing);
     }
 
     async fn wait(&mut self) -> Exit {
-        let mut state = self.shared.state.subscribe();
-        let state = state.wait_for(|state| state.exit.is_some()).await.unwrap();
-        state.exit.unwrap()
+        self.shared.until(|state| state.exit.is_some()).await;
+        self.shared.state().exit.unwrap()
     }
 
     fn terminate(&mut self) {
-        self.shared.state.send_modify(|state| state.terminated = true);
-        if !self.shared.state.borrow().ignores_sigterm {
+        let ignores = self.shared.change(|state| {
+            state.terminated = true;
+            state.ignores_sigterm
+        });
+        if !ignores {
             self.shared.exit(killed_by(15));
         }
     }
@@ -243,7 +301,7 @@ impl Child for FakeChild {
     }
 
     async fn read_stderr_to_end(&mut self) {
-        let exited = self.shared.state.borrow().exit.is_some();
+        let exited = self.shared.state().exit.is_some();
         self.stderr.read_to_end(if exited { DRAIN_TIMEOUT } else { Duration::ZERO }).await;
     }
 
@@ -256,21 +314,46 @@ impl Drop for FakeChild {
     fn drop(&mut self) {
         self.stderr.close_within(DRAIN_TIMEOUT);
         self.shared.kill();
-        self.shared.alive.fetch_sub(1, Ordering::Relaxed);
+        self.shared.counts.alive.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.changed.notify_waiters();
+        result
+    }
+
+    /// Waits until the state is like this. Cancel safe.
+    async fn until(&self, is: impl Fn(&State) -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if is(&self.state()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn kill(&self) {
-        self.state.send_modify(|state| state.killed = true);
-        if !self.state.borrow().ignores_sigkill {
+        let ignores = self.change(|state| {
+            state.killed = true;
+            state.ignores_sigkill
+        });
+        if !ignores {
             self.exit(killed_by(9));
         }
     }
 
     fn exit(&self, exit: Exit) {
         self.stderr.close();
-        self.state.send_modify(|state| {
+        self.change(|state| {
             state.exit.get_or_insert(exit);
         });
     }
@@ -293,7 +376,7 @@ impl AsyncRead for FakeStdout {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let read = Pin::new(&mut self.pipe).poll_read(context, buffer);
-        let state = *self.shared.state.borrow();
+        let state = self.shared.state();
         let is_held = match state.stdout_is_held {
             Some(Holder::InGroup) => !state.killed,
             Some(Holder::OutsideGroup) => true,
@@ -303,6 +386,47 @@ impl AsyncRead for FakeStdout {
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(ready!(read))
+    }
+}
+
+/// The pipe that the shim writes to. As in a real one, what was not read stays there when the
+/// reader is gone.
+pub(super) struct FakeStdin {
+    pipe: DuplexStream,
+    shared: Arc<Shared>,
+}
+
+impl StdinPipe for FakeStdin {
+    fn unread(&self) -> u64 {
+        let state = self.shared.state();
+        (state.input.len() - state.read) as u64
+    }
+
+    async fn closed(&self) {
+        self.shared.until(|state| !state.has_stdin()).await;
+    }
+}
+
+impl AsyncWrite for FakeStdin {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if !self.shared.state().has_stdin() {
+            return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = ready!(Pin::new(&mut self.pipe).poll_write(context, bytes))?;
+        self.shared.change(|state| state.input.extend_from_slice(&bytes[..written]));
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -337,6 +461,12 @@ pub(super) struct FakeWorker {
     unread: BytesMut,
 }
 
+impl Drop for FakeWorker {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.stdin_is_closed = true);
+    }
+}
+
 impl FakeWorker {
     /// Reads a frame, or EOF. Cancel safe.
     pub(super) async fn try_frame(&mut self) -> Option<BytesMut> {
@@ -347,13 +477,32 @@ impl FakeWorker {
                     return Some(self.unread.split_to(end).split_off(4));
                 }
             }
-            let Some(stdin) = &mut self.stdin else { return std::future::pending().await };
-            if stdin.read_buf(&mut self.unread).await.unwrap() == 0 {
+            let mut step = [0; PIPE_BYTES];
+            let count = self.read(&mut step).await;
+            self.unread.extend_from_slice(&step[..count]);
+            if count == 0 {
                 let whole = self.unread.is_empty() || self.has_exited();
                 assert!(whole, "the shim leaves half a frame only to a dead child");
                 return None;
             }
         }
+    }
+
+    /// Reads what is in the pipe, up to the length of `into`. Returns 0 at EOF, and once it has
+    /// exited. Waits forever if it has closed its stdin. Cancel safe.
+    pub(super) async fn read(&mut self, into: &mut [u8]) -> usize {
+        let Some(stdin) = &mut self.stdin else { return std::future::pending().await };
+        if self.shared.state().exit.is_some() {
+            return 0;
+        }
+        let count = stdin.read(into).await.unwrap();
+        // It may have been killed meanwhile; then it has read nothing.
+        let mut state = self.shared.state();
+        if state.exit.is_some() {
+            return 0;
+        }
+        state.read += count;
+        count
     }
 
     pub(super) async fn frame(&mut self) -> BytesMut {
@@ -376,8 +525,12 @@ impl FakeWorker {
     pub(super) async fn initialize_with(&mut self, hooks: &[&str], capabilities: Value) {
         let request = self.request().await;
         assert_eq!(request.method, "initialize");
+        self.answer_initialize(request.id, hooks, capabilities).await;
+    }
+
+    pub(super) async fn answer_initialize(&mut self, id: u64, hooks: &[&str], capabilities: Value) {
         let result = json!({"protocolVersion": 1, "hooks": hooks, "capabilities": capabilities});
-        self.send(json!({"id": request.id, "result": result})).await;
+        self.send(json!({"id": id, "result": result})).await;
     }
 
     /// Asserts that the shim closes stdin, with nothing before it.
@@ -387,15 +540,27 @@ impl FakeWorker {
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) {
-        let written = soon(self.stdout.as_mut().unwrap().write_all(bytes)).await;
+        let Some(stdout) = &mut self.stdout else { return };
+        let written = soon(stdout.write_all(bytes)).await;
         assert!(written.is_ok() || self.has_exited(), "the shim does not read");
     }
 
     pub(super) async fn send(&mut self, mut message: Value) {
         message["jsonrpc"] = json!("2.0");
-        let message = message.to_string();
-        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-        self.write(&[&length[..], message.as_bytes()].concat()).await;
+        self.write(&frame(message.to_string().as_bytes())).await;
+    }
+
+    /// Sends requests, which it may not, and reads no replies, until the last one does not fit into
+    /// the pipe.
+    pub(super) async fn asks_until_the_pipe_is_full(&mut self) {
+        let request = json!({"id": "q".repeat(60), "method": "shim/ask"});
+        self.send(request.clone()).await;
+        let reply = 4 + self.frame().await.len();
+        for _ in 0..=PIPE_BYTES / reply {
+            settle().await;
+            self.send(request.clone()).await;
+        }
+        settle().await;
     }
 
     /// Answers a call with a domain that says so.
@@ -427,6 +592,12 @@ impl FakeWorker {
 
     pub(super) fn closes_stdin(&mut self) {
         self.stdin = None;
+        self.shared.change(|state| state.stdin_is_closed = true);
+    }
+
+    /// Another process has inherited its stdin.
+    pub(super) fn shares_stdin(&self) {
+        self.shared.change(|state| state.stdin_is_held = true);
     }
 
     pub(super) fn closes_stdout(&mut self) {
@@ -434,17 +605,17 @@ impl FakeWorker {
     }
 
     pub(super) fn ignores_sigterm(&self) {
-        self.shared.state.send_modify(|state| state.ignores_sigterm = true);
+        self.shared.change(|state| state.ignores_sigterm = true);
     }
 
     pub(super) fn ignores_sigkill(&self) {
-        self.shared.state.send_modify(|state| {
+        self.shared.change(|state| {
             (state.ignores_sigterm, state.ignores_sigkill) = (true, true);
         });
     }
 
     pub(super) fn panics_with_the_next_call(&self) {
-        self.shared.state.send_modify(|state| state.panics = true);
+        self.shared.change(|state| state.panics = true);
     }
 
     /// Waits for SIGTERM.
@@ -459,35 +630,53 @@ impl FakeWorker {
 
     /// Waits for the exit.
     pub(super) fn gone(&self) -> impl Future<Output = ()> + use<> {
-        let mut state = self.shared.state.subscribe();
-        async move {
-            state.wait_for(|state| state.exit.is_some()).await.unwrap();
-        }
+        let shared = self.shared.clone();
+        async move { shared.until(|state| state.exit.is_some()).await }
     }
 
     async fn wait_for(&self, is: impl Fn(&State) -> bool) {
-        let mut state = self.shared.state.subscribe();
-        soon(state.wait_for(|state| is(state))).await.unwrap();
+        soon(self.shared.until(is)).await;
     }
 
     /// Whether the shim has sent SIGTERM or SIGKILL.
     pub(super) fn was_signalled(&self) -> bool {
-        let state = self.shared.state.borrow();
+        let state = self.shared.state();
         state.terminated || state.killed
     }
 
     pub(super) fn has_exited(&self) -> bool {
-        self.shared.state.borrow().exit.is_some()
+        self.shared.state().exit.is_some()
+    }
+
+    /// Waits until the shim has written what it has not read.
+    pub(super) fn arrived(&self) -> impl Future<Output = ()> + use<> {
+        let shared = self.shared.clone();
+        async move { shared.until(|state| state.input.len() > state.read).await }
+    }
+
+    /// Returns a view of its stdin.
+    pub(super) fn stdin_record(&self) -> StdinRecord {
+        StdinRecord(self.shared.clone())
+    }
+
+    /// Something else than the shim kills it.
+    pub(super) fn is_killed(&self) {
+        self.shared.exit(killed_by(9));
     }
 
     pub(super) fn exit(self, status: i32) {
+        self.exits(status);
+    }
+
+    /// Exits. Its pipes close when it is dropped.
+    pub(super) fn exits(&self, status: i32) {
         let exit = Exit::Status(ExitStatus::from_raw(status << 8));
         self.shared.exit(exit);
     }
 
     /// Exits, while another process holds its stdout.
     pub(super) fn exit_with_stdout_held(mut self, status: i32, holder: Holder) -> DuplexStream {
-        self.shared.state.send_modify(|state| state.stdout_is_held = Some(holder));
+        self.shared.change(|state| state.stdout_is_held = Some(holder));
         let held = self.stdout.take().unwrap();
         self.exit(status);
         held

@@ -21,7 +21,8 @@ use crate::hook::HookName;
 use crate::rpc::{Declared, MAX_CONCURRENCY};
 
 /// Delay before a worker that exited by itself without a single call is replaced only for
-/// `--min-workers`. A worker that always does so would keep a CPU busy.
+/// `--min-workers`. A worker that always does so would keep a CPU busy. If it was up for less than
+/// that, its exit delays also starts for calls.
 const REFILL_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct Actor<S> {
@@ -99,6 +100,11 @@ impl<S: Spawn> Actor<S> {
         self.hooks.as_deref().unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> watch::Receiver<crate::admission::Load> {
+        self.queue.held()
+    }
+
     /// Runs the pool until it is stopped and every worker has been reaped.
     pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
         loop {
@@ -109,12 +115,16 @@ impl<S: Spawn> Actor<S> {
             self.grow(now);
             self.publish_health();
             let wake = self.next_wake(now);
+            // New calls come last: however many there are, what serves them goes on. Each report
+            // and each exit follows from a call or a start that came before. The order is fixed so
+            // that the same events always have the same effect, which the simulation needs.
             tokio::select! {
-                Some(job) = jobs.recv() => self.enqueue(job),
-                Some((id, report)) = self.reports.recv() => self.on_report(id, report),
-                Some(exited) = self.workers.join_next_with_id() => self.on_worker_exit(exited),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                biased;
                 () = stop.cancelled() => break,
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                Some(exited) = self.workers.join_next_with_id() => self.on_worker_exit(exited),
+                Some((id, report)) = self.reports.recv() => self.on_report(id, report),
+                Some(job) = jobs.recv() => self.enqueue(job),
             }
         }
         self.shut_down(jobs).await;
@@ -130,6 +140,7 @@ impl<S: Spawn> Actor<S> {
         loop {
             self.queue.take_all().for_each(|job| job.refuse(HookFailure::shutting_down()));
             tokio::select! {
+                biased;
                 Some((id, report)) = self.reports.recv() => self.on_report(id, report),
                 exited = self.workers.join_next_with_id() => match exited {
                     Some(exited) => self.on_worker_exit(exited),
@@ -161,6 +172,7 @@ impl<S: Spawn> Actor<S> {
             Report::CallWritten => member.on_call_written(),
             Report::Retry(job) => self.queue.push_retry(*job),
             Report::Stopping => member.retire(),
+            Report::CallSkipped => member.on_call_skipped(),
             Report::CallFinished => {
                 self.restart.call_finished();
                 member.on_call_finished();
@@ -177,8 +189,11 @@ impl<S: Spawn> Actor<S> {
         let Some(member) = self.members.get_mut(id) else { return };
         if self.hooks.get_or_insert_with(|| declared.hooks.clone()) != &declared.hooks {
             member.retire();
+            let round = member.round();
             let fault = format!("{} declared other hooks than the first worker did", self.command);
-            return self.on_failed_worker(fault);
+            let now = Instant::now();
+            self.restart.failed_to_start(now, round);
+            return self.on_failed_worker(now, fault);
         }
         member.on_ready(declared);
         self.concurrency = declared.concurrency;
@@ -205,24 +220,51 @@ impl<S: Spawn> Actor<S> {
             }
         };
         let member = self.members.remove(id);
-        self.queue.put_back(unsent.into_iter());
+        for job in unsent {
+            let exited = format!("{} exited", self.command);
+            let last = if let ExitCause::Failed(fault) = &cause { fault } else { &exited };
+            if let Some(job) = job.send_again(last) {
+                self.queue.push_retry(job);
+            }
+        }
+        let now = Instant::now();
         match cause {
             ExitCause::Requested => {}
             ExitCause::Idle => {
-                if member.is_some_and(|member| member.is_unused()) {
-                    self.refill_at = Instant::now() + REFILL_DELAY;
+                let unused = member.as_ref().filter(|member| member.is_unused());
+                if let Some(came_up) = unused.and_then(Member::came_up) {
+                    self.on_unused_exit(now, now - came_up);
                 }
             }
             // The next call should find a worker that is ready.
             ExitCause::Call => self.replace |= self.members.running() == 0,
-            ExitCause::Failed(fault) => self.on_failed_worker(fault),
+            ExitCause::Failed(fault) => {
+                if let Some(came_up) = member.as_ref().and_then(Member::came_up) {
+                    self.restart.lost_idle(now, now - came_up);
+                } else if let Some(member) = member {
+                    self.restart.failed_to_start(now, member.round());
+                }
+                self.on_failed_worker(now, fault);
+            }
+        }
+    }
+
+    /// A worker exited by itself without having been sent a call, which idle ones may do. One that
+    /// does so at once does not help the calls that wait.
+    fn on_unused_exit(&mut self, now: Instant, was_up: Duration) {
+        self.refill_at = now + REFILL_DELAY;
+        if was_up < REFILL_DELAY {
+            self.restart.lost_idle(now, was_up);
+            let fault = format!("{} exited as soon as it had answered initialize", self.command);
+            self.last_fault = Some(fault);
         }
     }
 
     /// A worker did not start, or failed while it was idle. The next one is started after a
     /// back-off.
-    fn on_failed_worker(&mut self, fault: String) {
-        let wait = humantime::format_duration(self.restart.failed(Instant::now()));
+    fn on_failed_worker(&mut self, now: Instant, fault: String) {
+        let wait = self.restart.until(now).map_or(Duration::ZERO, |until| until - now);
+        let wait = humantime::format_duration(wait);
         if self.restart.tripped() {
             tracing::error!(
                 worker = %self.command,
@@ -345,7 +387,11 @@ impl<S: Spawn> Actor<S> {
         } else {
             0
         };
-        let remaining = self.settings.max_workers.saturating_sub(self.members.len());
+        let mut remaining = self.settings.max_workers.saturating_sub(self.members.len());
+        if self.restart.last_start_failed() {
+            // One tries whether workers come up again, however many calls wait for them.
+            remaining = remaining.min(1_usize.saturating_sub(self.members.starting()));
+        }
         for _ in 0..for_calls.max(for_minimum).min(remaining) {
             self.start_worker();
         }
@@ -360,7 +406,8 @@ impl<S: Spawn> Actor<S> {
         let (spawner, reporter) = (self.spawner.clone(), self.reporter.clone());
         let worker = worker::run(id, spawner, command, settings, incoming, reporter);
         let task = self.workers.spawn(async move { (id, worker.await) });
-        self.members.insert(id, Member::starting(task.id(), jobs));
+        let round = self.restart.round();
+        self.members.insert(id, Member::starting(task.id(), round, jobs));
     }
 
     /// Returns the earliest time at which something is due without another event.

@@ -19,6 +19,12 @@ const WRITE_STALL_TIMEOUT: Duration = Duration::from_millis(20);
 pub(super) struct Member {
     /// The task that owns it.
     task: task::Id,
+    /// How often workers had failed to come up when it was started.
+    round: u64,
+    /// Number of calls that it has been sent so far.
+    sent: u32,
+    /// When it answered `initialize`.
+    came_up: Option<Instant>,
     state: State,
 }
 
@@ -35,18 +41,25 @@ struct Ready {
     /// Maximum number of calls in flight.
     concurrency: usize,
     in_flight: usize,
-    /// Number of calls sent to it so far.
-    sent: u32,
     /// When the write of a call into its pipe began. The next call would wait behind it.
     write_began: Option<Instant>,
-    /// Whether it runs a second attempt, which runs alone.
+    /// Whether it runs a call alone.
     exclusive: bool,
     idle_since: Instant,
 }
 
 impl Member {
-    pub(super) fn starting(task: task::Id, jobs: mpsc::Sender<Job>) -> Self {
-        Self { task, state: State::Starting(jobs) }
+    pub(super) fn starting(task: task::Id, round: u64, jobs: mpsc::Sender<Job>) -> Self {
+        Self { task, round, sent: 0, came_up: None, state: State::Starting(jobs) }
+    }
+
+    pub(super) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// When it answered `initialize`.
+    pub(super) fn came_up(&self) -> Option<Instant> {
+        self.came_up
     }
 
     fn ready(&self) -> Option<&Ready> {
@@ -60,15 +73,16 @@ impl Member {
     }
 
     pub(super) fn on_ready(&mut self, declared: &Declared) {
+        let now = Instant::now();
+        self.came_up = Some(now);
         if let State::Starting(jobs) = &self.state {
             self.state = State::Ready(Ready {
                 jobs: jobs.clone(),
                 concurrency: declared.concurrency,
                 in_flight: 0,
-                sent: 0,
                 write_began: None,
                 exclusive: false,
-                idle_since: Instant::now(),
+                idle_since: now,
             });
         }
     }
@@ -79,18 +93,18 @@ impl Member {
             ready.in_flight < ready.concurrency
                 && ready.write_began.is_none()
                 && !ready.exclusive
-                && max.is_none_or(|max| ready.sent < max)
+                && max.is_none_or(|max| self.sent < max)
         })
     }
 
     /// Whether it has not been sent any call.
     pub(super) fn is_unused(&self) -> bool {
-        self.ready().is_some_and(|ready| ready.sent == 0)
+        self.came_up.is_some() && self.sent == 0
     }
 
     /// Whether it has received `max` calls, and all of them have finished.
     pub(super) fn reached_max_requests(&self, max: Option<u32>) -> bool {
-        self.ready().is_some_and(|ready| ready.in_flight == 0 && Some(ready.sent) == max)
+        Some(self.sent) == max && self.ready().is_some_and(|ready| ready.in_flight == 0)
     }
 
     /// When it has been idle for `time`.
@@ -112,15 +126,15 @@ impl Member {
     /// Sends it a call. Returns the call if the worker has exited, which it will report.
     pub(super) fn send(&mut self, job: Job) -> Option<Job> {
         let State::Ready(ready) = &mut self.state else { return Some(job) };
-        let exclusive = job.attempt() > 1;
+        let exclusive = job.runs_alone();
         if let Err(unsent) = ready.jobs.try_send(job) {
             self.state = State::Stopping;
             return Some(unsent.into_inner());
         }
         ready.in_flight += 1;
-        ready.sent = ready.sent.saturating_add(1);
         ready.write_began = (ready.concurrency > 1).then(Instant::now);
         ready.exclusive = exclusive;
+        self.sent = self.sent.saturating_add(1);
         None
     }
 
@@ -139,6 +153,12 @@ impl Member {
                 ready.idle_since = Instant::now();
             }
         }
+    }
+
+    /// A call that was on its way to it was abandoned first.
+    pub(super) fn on_call_skipped(&mut self) {
+        self.sent = self.sent.saturating_sub(1);
+        self.on_call_finished();
     }
 
     /// Stops it, once its calls have finished.

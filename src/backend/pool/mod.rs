@@ -11,18 +11,18 @@
 //! workers that the load does not need stay idle, and are stopped after `--idle-timeout`.
 //!
 //! ```text
-//!                  ┌────────────── unsent (worker exited first) ─────────────┐
-//!                  ▼                                                         │
 //!  call ──▶ queue: pending ──oldest free worker──▶ in flight ──reply──▶ caller
 //!             │    retries ──unused worker, alone─▶    │
-//!             │      ▲                                 │ worker died, or a retryable error:
-//!             │      └──────── first attempt ──────────┤
+//!             │      ▲                                 │ worker exited and has not read it
+//!             │      ├─────── up to twice ─────────────┤
+//!             │      │                                 │ worker died, or a retryable error:
+//!             │      └─────── first attempt ───────────┤
 //!             ▼ deadline, queue limit, circuit open    ▼ second attempt
 //!           caller gets an error                     caller gets an error
 //! ```
 //!
-//! A second attempt runs alone on a worker that has had no call before. If the pool is full, a
-//! worker is retired to make space.
+//! A second attempt, and a call that its worker has not read, run alone on a worker that has had no
+//! call before. If the pool is full, a worker is retired to make space.
 //!
 //! ```text
 //!                 initialize              --idle-timeout, --max-requests, evicted, shutdown
@@ -39,8 +39,9 @@
 //! last lines that the worker wrote to stderr.
 //!
 //! A worker that fails to start, or fails while it is idle, is replaced after a back-off that
-//! doubles. After too many failures the circuit breaker trips: calls that find no worker fail at
-//! once, while the pool goes on starting workers slowly. See [`restart`].
+//! doubles. While the last start failed, one worker is started at a time. After too many failed
+//! starts the circuit breaker trips: calls that find no worker fail at once, while the pool goes on
+//! starting workers slowly. See [`restart`].
 
 mod actor;
 mod members;
@@ -79,6 +80,9 @@ pub(super) struct Pool {
     hooks: Vec<HookName>,
     stop: CancellationToken,
     actor: TaskTracker,
+    /// What the queue holds.
+    #[cfg(test)]
+    waiting: watch::Receiver<crate::admission::Load>,
 }
 
 impl Pool {
@@ -93,10 +97,20 @@ impl Pool {
         let actor = Actor::start(spawner, command, settings, pools_down.clone()).await?;
         let hooks = actor.hooks().to_vec();
         let (jobs, incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        #[cfg(test)]
+        let waiting = actor.waiting();
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         tracker.spawn(actor.run(incoming, stop.clone()));
         tracker.close();
-        Ok(Self { command: command.clone(), jobs, hooks, stop, actor: tracker })
+        Ok(Self {
+            command: command.clone(),
+            jobs,
+            hooks,
+            stop,
+            actor: tracker,
+            #[cfg(test)]
+            waiting,
+        })
     }
 
     /// Returns the hooks that the first worker declared.

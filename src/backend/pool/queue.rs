@@ -8,7 +8,7 @@ use super::super::config::queue_full;
 use super::super::job::Job;
 use crate::admission::{Budget, Load};
 
-/// One FIFO of calls that wait for their first attempt, and one for second attempts.
+/// One FIFO of calls that wait for any worker, and one of those that need an unused one.
 pub(super) struct Queue {
     pending: VecDeque<Job>,
     retries: VecDeque<Job>,
@@ -19,6 +19,11 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(limit: Load) -> Self {
         Self { pending: VecDeque::new(), retries: VecDeque::new(), budget: Budget::new(limit) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> tokio::sync::watch::Receiver<Load> {
+        self.budget.held()
     }
 
     /// Adds a call that has just arrived, or refuses it. The first `exempt` calls of the queue have
@@ -33,10 +38,10 @@ impl Queue {
         }
     }
 
-    /// Puts calls back that a worker received and did not start, the oldest first.
+    /// Puts calls back that could not be sent, the oldest first.
     pub(super) fn put_back(&mut self, jobs: impl DoubleEndedIterator<Item = Job>) {
         for mut job in jobs.rev() {
-            if job.attempt() > 1 {
+            if job.runs_alone() {
                 self.retries.push_front(job);
             } else {
                 job.set_place(Some(self.budget.count(job.call().bytes())));
@@ -54,17 +59,17 @@ impl Queue {
         next_open(&mut self.pending)
     }
 
-    /// Returns the oldest second attempt. Skips calls whose caller has left.
+    /// Returns the oldest call that needs an unused worker. Skips calls whose caller has left.
     pub(super) fn next_retry(&mut self) -> Option<Job> {
         next_open(&mut self.retries)
     }
 
-    /// Number of calls that wait for their first attempt.
+    /// Number of calls that wait for any worker.
     pub(super) fn len(&self) -> usize {
         self.pending.len()
     }
 
-    /// Number of calls that wait for their second attempt.
+    /// Number of calls that wait for an unused worker.
     pub(super) fn retry_len(&self) -> usize {
         self.retries.len()
     }

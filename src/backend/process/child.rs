@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::time::timeout;
 
-use super::{Exit, KILL_LIMIT, Launch, Process, SpawnError};
+use super::{Exit, KILL_LIMIT, Launch, Process, SpawnError, StdinPipe};
 use crate::error::LastLines;
 use crate::hook::HookName;
 
@@ -51,7 +51,7 @@ pub enum Sharing {
 /// A child process and its group. Dropped before it was reaped, it is killed and reaped in the
 /// background.
 pub trait Child: Send + Sync + 'static {
-    type Stdin: AsyncWrite + Unpin + Send + Sync;
+    type Stdin: StdinPipe;
     type Stdout: AsyncRead + Unpin + Send + Sync;
 
     /// Returns the process id, which is also its group's.

@@ -30,6 +30,7 @@ mod program;
 pub(super) mod reaper;
 mod stat;
 pub(super) mod stderr;
+mod stdin;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -41,7 +42,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -50,6 +51,7 @@ pub(super) use child::{Sharing, Spawn, Spawner};
 pub(super) use explain::max_argument_bytes;
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
+pub use stdin::StdinPipe;
 
 use self::descendants::Descendants;
 use self::reaper::RegisteredChild;
@@ -108,7 +110,7 @@ pub struct Launch<'a> {
 }
 
 /// The shim's end of a child's stdin.
-pub type Stdin = ChildStdin;
+pub type Stdin = tokio::net::unix::pipe::Sender;
 
 /// The shim's end of a child's stdout.
 pub(super) type Stdout = ChildStdout;
@@ -217,9 +219,12 @@ impl Process {
             let what = format!("cannot run {command_line} with --worker-memory: {error}");
             return Err(SpawnError::CannotRun(what));
         }
+        let stdin = child.stdin.take().map(stdin::sender).transpose().map_err(|error| {
+            SpawnError::CannotRun(format!("cannot run {command_line}: its stdin: {error}"))
+        })?;
         let pid = group.as_raw_pid();
         let registered = RegisteredChild::new(pid);
-        let pipes = Pipes { stdin: child.stdin.take(), stdout };
+        let pipes = Pipes { stdin, stdout };
         let stderr = Stderr::start(pipe, pid, command_line.to_string(), launch.hook);
         let process = Self {
             state: State::Unreaped { child, registered },

@@ -13,6 +13,8 @@ use crate::hook::HookName;
 /// A call that occupies one of the worker's slots.
 pub(super) struct InFlight {
     id: u64,
+    /// Where its message begins in the worker's input.
+    begins: u64,
     pub(super) job: Job,
     /// The deadline; for an abandoned call, the end of the grace period.
     due: Instant,
@@ -53,6 +55,12 @@ impl InFlight {
         matches!(self.state, State::Open)
     }
 
+    /// Whether a worker that has read up to this position has read nothing of it. An answer counts,
+    /// even to a call that was not read.
+    fn is_unread(&self, read: u64) -> bool {
+        self.is_open() && self.begins >= read
+    }
+
     /// Returns the job for a second attempt, if the worker's answer asks for one.
     pub(super) fn into_retry(self) -> Option<Job> {
         match self.state {
@@ -78,10 +86,10 @@ impl InFlight {
 pub(super) struct Calls(Vec<InFlight>);
 
 impl Calls {
-    /// Adds a call that was sent as request `id`.
-    pub(super) fn push(&mut self, id: u64, job: Job) {
+    /// Adds a call that is sent as request `id`, in a message that begins at this position.
+    pub(super) fn push(&mut self, id: u64, begins: u64, job: Job) {
         let due = job.deadline();
-        self.0.push(InFlight { id, job, due, state: State::Open });
+        self.0.push(InFlight { id, begins, job, due, state: State::Open });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -117,6 +125,21 @@ impl Calls {
     /// Removes the calls that the worker has answered.
     pub(super) fn take_answered(&mut self) -> impl Iterator<Item = InFlight> {
         self.0.extract_if(.., |call| !call.is_open())
+    }
+
+    /// Whether the worker, which has read up to this position, has not begun to read one of them.
+    pub(super) fn has_unread(&self, read: u64) -> bool {
+        self.0.iter().any(|call| call.is_unread(read))
+    }
+
+    /// Removes the calls that it has not begun to read.
+    pub(super) fn take_unread(&mut self, read: u64) -> Vec<InFlight> {
+        self.0.extract_if(.., |call| call.is_unread(read)).collect()
+    }
+
+    /// Removes the other calls.
+    pub(super) fn take_begun(&mut self, read: u64) -> Vec<InFlight> {
+        self.0.extract_if(.., |call| !call.is_unread(read)).collect()
     }
 
     pub(super) fn take_all(&mut self) -> Vec<InFlight> {

@@ -30,7 +30,8 @@
 //!  StopReason::CallOverdue
 //! ```
 //!
-//! When the task ends, the child has been reaped. Jobs that were never sent go back to the pool.
+//! When the task ends, the child has been reaped.
+//! Calls that the worker has not read are sent to another one: see [`unread`].
 
 pub(super) mod answer;
 mod calls;
@@ -38,12 +39,12 @@ mod output;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -52,10 +53,10 @@ use self::stop::StopReason;
 use super::config::Settings;
 use super::flood::{LogLimit, MessageLimit};
 use super::job::Job;
-use super::pipes::{Output, OutputEvent, write_all};
+use super::pipes::{Input, InputEvent, Output, OutputEvent};
 use super::process::{Child, CommandLine, Exit, Launch, Sharing, Spawn};
 use crate::error::HookFailure;
-use crate::frame::{FrameError, MAX_FRAME_BYTES, SendBuffer};
+use crate::frame::{FrameError, MAX_FRAME_BYTES};
 use crate::rpc::{self, Declared};
 
 /// Time for a worker that closed its stdin or stdout to exit. Mostly it is exiting already.
@@ -79,17 +80,19 @@ pub(super) enum Report {
     CallWritten,
     /// One of its calls finished, and the slot is free.
     CallFinished,
-    /// A call failed and has a second attempt. Sent before the report that frees its slot, or
-    /// before the worker's exit.
+    /// A call finished without having been sent to it, and the slot is free.
+    CallSkipped,
+    /// A call needs another worker: it failed and has a second attempt, or this one has not read
+    /// it. Sent before the report that frees its slot, or before the worker's exit.
     Retry(Box<Job>),
-    /// It is being stopped, which takes up to the kill grace, and accepts no more calls.
+    /// It is exiting or being stopped, which takes up to the kill grace, and accepts no more calls.
     Stopping,
 }
 
 /// How a worker exited. Its process was reaped.
 pub(super) struct WorkerExit {
     pub(super) cause: ExitCause,
-    /// Jobs that it received and did not start.
+    /// Jobs that were on their way to it.
     pub(super) unsent: Vec<Job>,
 }
 
@@ -148,7 +151,7 @@ enum State {
 /// What a worker's task waits for.
 enum Event {
     Output(Result<OutputEvent, FrameError>),
-    Written(std::io::Result<()>),
+    Input(InputEvent),
     Job(Option<Job>),
     CallerLeft(u64),
     Due(Due),
@@ -188,9 +191,7 @@ struct Worker<C: Child> {
     id: WorkerId,
     reports: mpsc::Sender<(WorkerId, Report)>,
     process: C,
-    /// `None` once the shim or the worker closed it.
-    stdin: Option<C::Stdin>,
-    send_buffer: SendBuffer,
+    input: Input<C::Stdin>,
     output: Output<C::Stdout>,
     messages: MessageLimit,
     log_limit: LogLimit,
@@ -199,7 +200,9 @@ struct Worker<C: Child> {
     /// A job that was received and waits for the send buffer, or for a slot.
     next_job: Option<Job>,
     unread: Option<UnreadReplies>,
-    /// When a worker that closed its stdin is killed.
+    /// Whether the worker closed its stdin.
+    stdin_closed: bool,
+    /// When a worker that closed its stdin, and has no call that a caller waits for, is killed.
     stdin_closed_deadline: Option<Instant>,
     /// Whether to notify the pool once the send buffer has been flushed.
     write_pending: bool,
@@ -226,9 +229,9 @@ impl<C: Child> Worker<C> {
         let (process, pipes) = spawner.spawn(&launch).map_err(|error| error.to_string())?;
         tracing::debug!(pid = process.pid(), worker = %command, "worker started");
         let log_limit = LogLimit::new("log lines", command.to_string(), process.pid());
-        let (mut send_buffer, memory) = (SendBuffer::default(), settings.memory.clone());
+        let (mut input, memory) = (Input::new(pipes.stdin), settings.memory.clone());
         let last_request = 1;
-        rpc::send_initialize(&mut send_buffer, last_request);
+        input.push(|send_buffer| rpc::send_initialize(send_buffer, last_request));
         let state = State::Starting { due: Instant::now() + settings.start_timeout };
         Ok(Self {
             command,
@@ -236,8 +239,7 @@ impl<C: Child> Worker<C> {
             id,
             reports,
             process,
-            stdin: pipes.stdin,
-            send_buffer,
+            input,
             output: Output::new(pipes.stdout, &memory),
             messages: MessageLimit::new(),
             log_limit,
@@ -245,6 +247,7 @@ impl<C: Child> Worker<C> {
             calls: Calls::default(),
             next_job: None,
             unread: None,
+            stdin_closed: false,
             stdin_closed_deadline: None,
             write_pending: false,
             last_request,
@@ -256,23 +259,26 @@ impl<C: Child> Worker<C> {
         let _ = self.reports.send((self.id, report)).await;
     }
 
-    /// Waits for the next event. No branch loses anything when another one is first. They are
-    /// polled in random order: a worker that never stops writing must not starve the clock.
+    /// Waits for the next event. No branch loses anything when another one is first. A worker that
+    /// never stops writing must not starve the others, so its output comes last: before it stands
+    /// only what ends by itself, as each of these events uses up what caused it. The order is fixed
+    /// so that the same events always have the same effect, which the simulation needs.
     async fn next_event(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Event {
         let next_due = self.next_due();
         // Also while it starts, and while its slots are taken: the channel closes when the pool
         // stops it.
         let receives = self.next_job.is_none() && !matches!(self.state, State::Draining { .. });
         let reads = self.messages.paused_until().is_none();
-        let Self { output, stdin, send_buffer, process, calls, .. } = self;
+        let Self { output, input, process, calls, .. } = self;
         output.set_covered(calls.bytes());
         tokio::select! {
-            output = output.next(), if reads => Event::Output(output),
-            written = write_all(stdin.as_mut(), send_buffer) => Event::Written(written),
+            biased;
+            due = sleep_until_due(next_due) => Event::Due(due),
             exit = process.wait() => Event::Exited(exit),
+            input = input.next() => Event::Input(input),
             id = calls.caller_left() => Event::CallerLeft(id),
             job = jobs.recv(), if receives => Event::Job(job),
-            due = sleep_until_due(next_due) => Event::Due(due),
+            output = output.next(), if reads => Event::Output(output),
         }
     }
 
@@ -303,14 +309,8 @@ impl<C: Child> Worker<C> {
             Event::Output(Err(error)) => {
                 return ControlFlow::Break(self.on_output_end(&error).await);
             }
-            Event::Written(Ok(())) => {}
-            Event::Written(Err(_)) => {
-                // It closed its stdin, or it is exiting. It accepts no more calls, but what it
-                // still writes is read.
-                self.stdin = None;
-                self.send_buffer = SendBuffer::default();
-                self.stdin_closed_deadline = Some(Instant::now() + CLOSED_PIPE_TIMEOUT);
-            }
+            Event::Input(InputEvent::Flushed) => {}
+            Event::Input(InputEvent::Closed) => self.on_stdin_closed().await,
             Event::Job(Some(job)) => self.next_job = Some(job),
             Event::Job(None) => self.drain(),
             Event::CallerLeft(id) => {
@@ -326,7 +326,7 @@ impl<C: Child> Worker<C> {
         }
         self.free_slots().await;
         self.start_next_job().await;
-        self.close_when_drained();
+        self.close_when_done();
         ControlFlow::Continue(())
     }
 
@@ -366,9 +366,13 @@ impl<C: Child> Worker<C> {
     /// Sends the next call to the worker, if there is one and the worker can accept it.
     async fn start_next_job(&mut self) {
         let State::Serving(declared) = &self.state else { return };
-        let accepts = self.stdin.is_some()
-            && self.calls.len() < declared.concurrency
-            && !self.send_buffer.has_remaining();
+        if self.stdin_closed {
+            if let Some(job) = self.next_job.take() {
+                self.send_elsewhere(job, "closed its stdin").await;
+            }
+            return;
+        }
+        let accepts = self.calls.len() < declared.concurrency && self.input.is_flushed();
         let Some(mut job) = self.next_job.take_if(|_| accepts) else { return };
         self.write_pending = declared.concurrency > 1;
         if job.is_closed() {
@@ -384,7 +388,9 @@ impl<C: Child> Worker<C> {
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             attempt: job.attempt(),
         };
-        if let Err(bytes) = rpc::send_call(&mut self.send_buffer, &outgoing) {
+        let begins = self.input.end();
+        let sent = self.input.push(|send_buffer| rpc::send_call(send_buffer, &outgoing));
+        if let Err(bytes) = sent {
             job.answer(Err(HookFailure::TooLarge(format!(
                 "the call would be {bytes} bytes long and a frame of the worker protocol holds \
                  at most {MAX_FRAME_BYTES} bytes"
@@ -400,15 +406,15 @@ impl<C: Child> Worker<C> {
         };
         self.process.begin_call(job.hook(), id, sharing);
         self.output.begin_call();
-        self.calls.push(id, job);
+        self.calls.push(id, begins, job);
     }
 
-    /// Reports that the call which the pool sent last finished without being started.
+    /// Reports that the call which the pool sent last finished without being sent to the worker.
     async fn skip_call(&mut self) {
         if std::mem::take(&mut self.write_pending) {
             self.report(Report::CallWritten).await;
         }
-        self.report(Report::CallFinished).await;
+        self.report(Report::CallSkipped).await;
     }
 
     /// Answers the caller, if it is still there. The worker has the kill grace to finish the call.
@@ -421,15 +427,15 @@ impl<C: Child> Worker<C> {
             State::Draining { cancel, .. } => *cancel,
             State::Starting { .. } => false,
         };
-        if can_cancel && call.is_open() && self.stdin.is_some() {
-            rpc::send_cancel(&mut self.send_buffer, id);
+        if can_cancel && call.is_open() && self.input.is_open() {
+            self.input.push(|send_buffer| rpc::send_cancel(send_buffer, id));
         }
     }
 
     /// Frees the slots of calls that the worker has answered, once the send buffer is flushed: a
     /// call that it answered without reading all of it keeps its slot until then.
     async fn free_slots(&mut self) {
-        if self.send_buffer.has_remaining() {
+        if !self.input.is_flushed() {
             return;
         }
         self.unread = None;
@@ -450,16 +456,20 @@ impl<C: Child> Worker<C> {
         self.state = State::Draining { cancel, due: None };
     }
 
-    /// Closes the stdin of a draining worker whose calls no caller waits for, once the send buffer
-    /// is empty. Its exit deadline starts with the last answer, even if it has not read all that it
-    /// was sent.
-    fn close_when_drained(&mut self) {
+    /// Acts on a worker that gets no more calls. The stdin of a draining one whose calls no caller
+    /// waits for is closed once the send buffer is empty. Its exit deadline starts with the last
+    /// answer, even if it has not read all that it was sent.
+    fn close_when_done(&mut self) {
+        if self.stdin_closed && !self.calls.has_waiting() {
+            let due = Instant::now() + CLOSED_PIPE_TIMEOUT;
+            self.stdin_closed_deadline.get_or_insert(due);
+        }
         if let State::Draining { due, .. } = &mut self.state
             && !self.calls.has_waiting()
         {
             due.get_or_insert(Instant::now() + stop::time_at_eof(self.settings.kill_grace));
-            if !self.send_buffer.has_remaining() {
-                self.stdin = None;
+            if self.input.is_flushed() {
+                self.input.close();
             }
         }
     }

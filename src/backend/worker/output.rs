@@ -42,6 +42,9 @@ impl<C: Child> Worker<C> {
                     Ok(declared) => {
                         self.state = State::Serving(declared.clone());
                         self.report(Report::Ready(declared)).await;
+                        if self.stdin_closed {
+                            self.report(Report::Stopping).await;
+                        }
                     }
                     Err(fault) => {
                         return ControlFlow::Break(StopReason::Protocol(fault.to_string()));
@@ -63,8 +66,8 @@ impl<C: Child> Worker<C> {
         if unread.count > MAX_UNREAD_REPLIES {
             return ControlFlow::Break(StopReason::Protocol(REPLIES_NOT_READ.to_owned()));
         }
-        if self.stdin.is_some() {
-            rpc::send_method_not_found(&mut self.send_buffer, id);
+        if self.input.is_open() {
+            self.input.push(|send_buffer| rpc::send_method_not_found(send_buffer, id));
         }
         ControlFlow::Continue(())
     }
@@ -116,7 +119,9 @@ impl<C: Child> Worker<C> {
     pub(super) fn stop_reason(&self, exit: Exit, output: &FrameError) -> StopReason {
         match output {
             FrameError::Ended
-                if matches!(self.state, State::Draining { .. }) && !self.calls.has_waiting() =>
+                if matches!(self.state, State::Draining { .. })
+                    && !self.stdin_closed
+                    && !self.calls.has_waiting() =>
             {
                 StopReason::Requested
             }

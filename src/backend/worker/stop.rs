@@ -1,5 +1,5 @@
-//! Stopping a worker: its process is stopped and reaped, and every call that it had is answered or
-//! retried.
+//! Stopping a worker: its process is stopped and reaped, and every call that it had is answered,
+//! retried, or sent to another worker if this one has not read it.
 //!
 //! A worker that the pool stops has one kill grace from EOF to SIGKILL, with SIGTERM in its middle.
 //! So a shim that stops takes one grace as well, from the moment when no caller waits any more.
@@ -34,16 +34,23 @@ pub(super) enum StopReason {
 impl<C: Child> Worker<C> {
     /// Stops and reaps the process, and closes the calls that it still had.
     pub(super) async fn finish(mut self, reason: StopReason) -> ExitCause {
-        self.stdin = None;
-        let calls = self.calls.take_all();
         let stdout = self.unfinished_output(&reason);
+        let read = self.input.read();
+        if !self.calls.has_unread(read) {
+            self.input.close();
+        }
         if matches!(reason, StopReason::CallOverdue) {
+            let calls = self.calls.take_begun(read);
             // Stopping takes up to the kill grace, and the other calls are not to blame.
             self.report(Report::Stopping).await;
             let how = "was stopped because it did not finish another call in time".to_owned();
             let termination = Termination { how, stdout, stderr: self.process.last_lines(None) };
             self.close_calls(calls, &reason, &termination).await;
             let exit = self.stop_and_reap(&reason).await;
+            self.return_unread(&termination.how).await;
+            // It has begun these while it was being stopped.
+            let calls = self.calls.take_all();
+            self.close_calls(calls, &reason, &termination).await;
             tracing::warn!(
                 pid = self.process.pid(), worker = %self.command,
                 "worker lost: it was stopped because it did not finish a call in time, and {exit}"
@@ -62,6 +69,8 @@ impl<C: Child> Worker<C> {
             StopReason::Requested | StopReason::CallOverdue => format!("was stopped and {exit}"),
         };
         let termination = Termination { how, stdout, stderr: self.process.last_lines(None) };
+        self.return_unread(&termination.how).await;
+        let calls = self.calls.take_all();
         let idle = !calls.iter().any(InFlight::is_open);
         let cause = self.exit_cause(&reason, idle, &termination);
         self.close_calls(calls, &reason, &termination).await;

@@ -1,10 +1,10 @@
 //! A pool, its workers' tasks, and fake children.
 
-mod chaos;
 mod failures;
 mod retries;
 mod shutdown;
 mod sizing;
+mod unread;
 mod waiting;
 
 use std::sync::Arc;

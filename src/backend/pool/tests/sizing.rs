@@ -178,3 +178,19 @@ async fn a_call_waits_for_a_worker_that_is_reading_the_call_before_it() {
     sleep(SECOND).await;
     bench.starts_none().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_abandoned_on_its_way_to_a_worker_does_not_count_for_max_requests() {
+    let settings = Settings { max_workers: 1, max_requests: Some(2), ..settings() };
+    let (bench, mut worker) = Bench::start(settings).await;
+    worker.asks_until_the_pipe_is_full().await;
+    let abandoned = bench.call().await;
+    abandoned.abort();
+    settle().await;
+    while tokio::time::timeout(SECOND, worker.try_frame()).await.is_ok() {}
+    for id in [2, 3] {
+        let call = bench.call().await;
+        assert_eq!(answers(&mut worker, call).await.id, id);
+    }
+    worker.stdin_closes().await;
+}

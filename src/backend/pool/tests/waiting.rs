@@ -55,6 +55,7 @@ async fn a_call_that_waits_fails_at_its_deadline() {
 async fn a_call_that_waits_for_a_worker_that_starts_fails_at_its_deadline() {
     let settings = Settings { max_workers: 1, ..settings() };
     let (mut bench, worker) = Bench::start(settings).await;
+    sleep(SECOND).await;
     worker.exit(0);
     settle().await;
     let call = bench.call_with(domain_call(), SECOND).await;

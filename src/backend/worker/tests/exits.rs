@@ -123,7 +123,7 @@ async fn jobs_that_were_not_started_go_back_to_the_pool() {
 #[tokio::test(start_paused = true)]
 async fn a_job_waits_for_the_send_buffer_and_goes_back_to_the_pool_from_there() {
     let (bench, mut worker) = Bench::start(json!({})).await;
-    ask_until_the_pipe_is_full(&mut worker).await;
+    worker.asks_until_the_pipe_is_full().await;
     let mut waiting = bench.call(node_call(), LONG);
     settle().await;
     worker.exit(3);
@@ -136,7 +136,7 @@ async fn a_call_whose_worker_asked_for_a_retry_and_died_is_retried() {
     let (mut bench, mut worker) = Bench::start(json!({})).await;
     let mut reply = bench.call(node_call(), LONG);
     let request = worker.request().await;
-    ask_until_the_pipe_is_full(&mut worker).await;
+    worker.asks_until_the_pipe_is_full().await;
     worker.fail_retryably(request.id).await;
     settle().await;
     assert!(bench.no_report(), "its slot is not free");

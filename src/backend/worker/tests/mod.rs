@@ -11,6 +11,7 @@ mod start;
 mod stderr;
 mod stop;
 mod stray;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +79,19 @@ impl Bench {
         assert!(matches!(report, Report::CallFinished), "{}", name(&report));
     }
 
-    /// The next report, which must ask for a second attempt.
+    /// The next report, which must be that a call was not sent.
+    async fn skipped(&mut self) {
+        let report = self.report().await;
+        assert!(matches!(report, Report::CallSkipped), "{}", name(&report));
+    }
+
+    /// The next report, which must be that the worker gets no more calls.
+    async fn stopping(&mut self) {
+        let report = self.report().await;
+        assert!(matches!(report, Report::Stopping), "{}", name(&report));
+    }
+
+    /// The next report, which must be a call that is to be sent to another worker.
     async fn retried(&mut self) -> Job {
         match self.report().await {
             Report::Retry(job) => *job,
@@ -118,6 +131,7 @@ fn name(report: &Report) -> &'static str {
         Report::Ready(_) => "Ready",
         Report::CallWritten => "CallWritten",
         Report::CallFinished => "CallFinished",
+        Report::CallSkipped => "CallSkipped",
         Report::Retry(_) => "Retry",
         Report::Stopping => "Stopping",
     }
@@ -125,16 +139,4 @@ fn name(report: &Report) -> &'static str {
 
 async fn result(reply: Reply) -> HookResult {
     soon(reply).await.expect("the call was lost")
-}
-
-/// Asks, and reads no replies, until the last one does not fit into the pipe.
-async fn ask_until_the_pipe_is_full(worker: &mut FakeWorker) {
-    let request = json!({"id": "q".repeat(60), "method": "shim/ask"});
-    worker.send(request.clone()).await;
-    let reply = 4 + worker.frame().await.len();
-    for _ in 0..=PIPE_BYTES / reply {
-        settle().await;
-        worker.send(request.clone()).await;
-    }
-    settle().await;
 }

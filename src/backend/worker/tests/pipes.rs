@@ -3,36 +3,59 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_closes_its_stdin_is_killed_before_the_deadline() {
-    let (bench, mut worker) = Bench::start(json!({})).await;
-    worker.closes_stdin();
+async fn an_idle_worker_that_closes_its_stdin_gets_no_calls_and_is_killed() {
+    let (mut bench, mut worker) = Bench::start(json!({})).await;
     let start = Instant::now();
-    let reply = bench.call(domain_call(), LONG);
-    let failure = failure(result(reply).await);
-    assert!(failure.contains("broke the worker protocol: it closed its stdin"), "{failure}");
-    assert_eq!(start.elapsed(), CLOSED_PIPE_TIMEOUT);
+    worker.closes_stdin();
+    bench.stopping().await;
+    // It was on its way.
+    let mut reply = bench.call(node_call(), LONG);
+    assert_eq!(bench.retried().await.attempt(), 1);
+    assert!(reply.try_recv().is_err(), "it is not answered yet");
     worker.killed().await;
-    assert!(matches!(bench.exited().await.cause, ExitCause::Call));
+    assert_eq!(start.elapsed(), CLOSED_PIPE_TIMEOUT);
+    let fault = bench.failed().await;
+    assert_eq!(
+        fault,
+        "fake-worker broke the worker protocol: it closed its stdin; it wrote nothing to its stderr"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_a_worker_that_has_closed_its_stdin_counts() {
+async fn a_worker_that_closes_its_stdin_may_answer_the_calls_that_it_has_read() {
     let (mut bench, mut worker) = Bench::start(json!({"cancel": true})).await;
-    let reply = bench.call(domain_call(), LONG);
+    let reply = bench.call(node_call(), LONG);
     let request = worker.request().await;
     worker.closes_stdin();
-    worker.reply(request.id, "the last one").await;
-    assert_eq!(domain(result(reply).await), "<domain>the last one</domain>");
+    bench.stopping().await;
+    sleep(10 * CLOSED_PIPE_TIMEOUT).await;
+    assert!(!worker.was_signalled(), "it has a call");
+    worker.send(json!({"id": request.id, "result": {}})).await;
+    assert!(result(reply).await.is_ok());
     bench.finished().await;
-    // The shim finds out with the next call. What is written within the time is still read.
-    let reply = bench.call(domain_call(), LONG);
-    settle().await;
-    sleep(CLOSED_PIPE_TIMEOUT / 2).await;
-    worker.reply(request.id + 1, "blind").await;
-    assert_eq!(domain(result(reply).await), "<domain>blind</domain>");
-    bench.finished().await;
-    worker.exit(0);
-    assert!(matches!(bench.exited().await.cause, ExitCause::Idle));
+    let start = Instant::now();
+    worker.killed().await;
+    assert_eq!(start.elapsed(), CLOSED_PIPE_TIMEOUT);
+    bench.failed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_closes_its_stdin_before_it_answers_initialize_fails_or_stops() {
+    for answers in [false, true] {
+        let (mut bench, mut worker) = Bench::start_with(settings()).await;
+        let request = worker.request().await;
+        worker.closes_stdin();
+        settle().await;
+        if answers {
+            let result = json!({"protocolVersion": 1, "hooks": ["onDefineDomain"]});
+            worker.send(json!({"id": request.id, "result": result})).await;
+            assert!(matches!(bench.report().await, Report::Ready(_)));
+            bench.stopping().await;
+        }
+        worker.killed().await;
+        let fault = bench.failed().await;
+        assert!(fault.contains("broke the worker protocol: it closed its stdin"), "{fault}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ async fn a_request_of_the_worker_gets_an_error() {
 async fn an_idle_worker_that_does_not_read_the_replies_is_killed_after_the_grace() {
     let (bench, mut worker) = Bench::start(json!({})).await;
     let start = Instant::now();
-    ask_until_the_pipe_is_full(&mut worker).await;
+    worker.asks_until_the_pipe_is_full().await;
     worker.killed().await;
     assert_eq!(start.elapsed(), KILL_GRACE);
     let fault = bench.failed().await;
@@ -26,7 +26,7 @@ async fn a_busy_worker_has_until_the_deadline_to_read_the_replies() {
     let (mut bench, mut worker) = Bench::start(json!({})).await;
     let reply = bench.call(domain_call(), LONG);
     let request = worker.request().await;
-    ask_until_the_pipe_is_full(&mut worker).await;
+    worker.asks_until_the_pipe_is_full().await;
     sleep(10 * KILL_GRACE).await;
     assert!(!worker.was_signalled());
     worker.reply(request.id, "done").await;
@@ -43,7 +43,7 @@ async fn too_many_unread_replies_break_the_protocol() {
     let (bench, mut worker) = Bench::start(json!({})).await;
     let reply = bench.call(domain_call(), LONG);
     worker.request().await;
-    ask_until_the_pipe_is_full(&mut worker).await;
+    worker.asks_until_the_pipe_is_full().await;
     // One does not fit into the pipe already.
     for number in 1..MAX_UNREAD_REPLIES {
         worker.send(json!({"id": number, "method": "shim/ask"})).await;
