@@ -3,6 +3,7 @@
 mod failures;
 mod retries;
 mod shutdown;
+mod simulation;
 mod sizing;
 mod unread;
 mod waiting;
