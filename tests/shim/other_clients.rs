@@ -60,3 +60,23 @@ async fn grpcio_makes_every_call_in_persistent_mode() {
         every_call(Shim::persistent("--attachments").start().await, "v1alpha3").await;
     }
 }
+
+#[tokio::test]
+async fn grpcio_in_its_default_options_is_refused_and_the_log_says_what_to_set() {
+    if !has_grpcio() {
+        return;
+    }
+    let mut shim = Shim::persistent("").start().await;
+    let call = async |authority: &[&str]| {
+        let mut client = tokio::process::Command::new(python());
+        client.arg(file("tests/fixtures/grpcio_default.py")).arg(shim.socket()).args(authority);
+        let output = client.kill_on_drop(true).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (refused, answered) = (call(&[]).await, call(&["localhost"]).await);
+    assert!(["INTERNAL\n", "UNAVAILABLE\n"].contains(&&*refused), "{refused}");
+    assert_eq!(answered, "OK\n");
+    let line = shim.log_line("refused a request of which the client sees PROTOCOL_ERROR").await;
+    assert!(line["msg"].as_str().unwrap().contains("grpc.default_authority"), "{line}");
+}
