@@ -201,7 +201,13 @@ impl History {
             assert!(right || begun.contains(&0), "call {number}: attempts {begun:?}");
             let sent = record.inputs.iter().filter(|input| input.was_sent(number)).count();
             let unread = sent - begun.len();
-            assert!(unread <= MAX_UNREAD as usize, "call {number} was left unread {unread} times");
+            // While another process holds the pipe, the worker may have read the call: it counts as
+            // an attempt.
+            let attempts = if self.plan.has(Fault::Survives) { 2 - begun.len().min(2) } else { 0 };
+            assert!(
+                unread <= MAX_UNREAD as usize + attempts,
+                "call {number} was left unread {unread} times"
+            );
             if unread > 0 && !begun.is_empty() {
                 reached.insert(if call.node { "unread node hook again" } else { "unread again" });
             }
