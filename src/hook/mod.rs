@@ -170,10 +170,10 @@ impl HookCall {
     /// a JSON object. A valid one is passed on byte for byte. A node hook replies through its exit
     /// status; its output is ignored.
     pub fn check(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
-        let document = match self.subject {
+        let document = match &self.subject {
             Subject::Domain(_) if checks == Checks::None => Document::unchecked(output),
-            Subject::Domain(_) => {
-                xml::check_domain(document::read_text(DOMAIN, &output)?)
+            Subject::Domain(sent) => {
+                xml::check_domain(document::read_text(DOMAIN, &output)?, || sent.as_str())
                     .map_err(|fault| BadDocument::new(DOMAIN, fault.to_string()))?;
                 Document::unchecked(output)
             }

@@ -228,3 +228,43 @@ async fn a_shutdown_removes_both_sockets() {
     assert_eq!(shim.exited().await.code(), Some(0));
     assert!(!legacy.exists() && !plugin.exists());
 }
+
+/// A domain as the pipeline of plugins has it: KubeVirt declares no prefix of QEMU's.
+const PLUGINS_DOMAIN: &str = "<domain type=\"kvm\">\n  <name>ns_vm1</name>\n  <devices></devices>\n\
+                              </domain>\n";
+
+/// A hook for QEMU arguments that declares the prefix only if the root has the quotes of a hook
+/// sidecar's domain.
+const ARGUMENTS: &str = "#!/bin/sh\n\
+    printf '%s\\n' \"$4\" | sed -e \"s#<domain type='kvm'>#<domain type='kvm' \
+    xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>#\" \
+    -e 's#</domain>#<qemu:commandline><qemu:arg value=\"-s\"/></qemu:commandline></domain>#'\n";
+
+#[tokio::test]
+async fn arguments_that_libvirt_would_ignore_are_refused_with_the_declaration_that_they_need() {
+    let shim = exec(&[("onDefineDomain", ARGUMENTS)]).start().await;
+    let plugin = shim.dial_plugin().await;
+    let status =
+        plugin.mutate("libvirt", &json!({}), PLUGINS_DOMAIN, Some("Boot")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+    assert_eq!(
+        status.message(),
+        "hook onDefineDomain returned an invalid document: domain is not a well-formed domain: \
+         prefix \"qemu\" is not declared at line 4: add \
+         xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\" to <domain>"
+    );
+    let declared = PLUGINS_DOMAIN.replace('"', "'");
+    let answer = plugin.mutate("libvirt", &json!({}), &declared, Some("Boot")).await.unwrap();
+    assert!(answer.contains("xmlns:qemu=") && answer.contains("<qemu:arg "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_prefix_that_the_request_does_not_declare_either_is_passed_on() {
+    let rename = "#!/bin/sh\nprintf '%s\\n' \"$4\" | sed 's#ns_vm1#renamed#'\n";
+    let shim = exec(&[("onDefineDomain", rename)]).start().await;
+    let plugin = shim.dial_plugin().await;
+    let kept = "<metadata><app:x app:y=\"1\"/></metadata></domain>";
+    let domain = PLUGINS_DOMAIN.replace("</domain>", kept);
+    let answer = plugin.mutate("libvirt", &json!({}), &domain, Some("Boot")).await.unwrap();
+    assert_eq!(answer.trim(), domain.replace("ns_vm1", "renamed").trim());
+}
