@@ -1,9 +1,11 @@
-//! Properties of frames and messages that hold for any bytes.
+//! Properties of frames, messages and domains that hold for any bytes.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "common/frames.rs"]
 mod frames;
+#[path = "common/xml.rs"]
+mod xml;
 
 use bytes::{Buf, Bytes};
 use proptest::collection::vec;
@@ -357,5 +359,104 @@ proptest! {
                 Ok(_) => {}
             }
         }
+    }
+}
+
+/// Domains as libvirt and KubeVirt write them, and one with what is rare.
+const DOMAINS: [&str; 3] = [
+    include_str!("fixtures/domains/libvirt.xml"),
+    "<domain type=\"kvm\">\n  <commandline xmlns=\"http://libvirt.org/schemas/domain/qemu/1.0\">\n    \
+     <arg value=\"-s\"></arg>\n  </commandline>\n</domain>\n",
+    "<?xml version='1.0'?><!--a--><domain xmlns:a='urn:a' xmlns:b='urn:a'><a:x a:y='&lt;&#65;'\n\
+     c='>'/><?p x?><![CDATA[<]]>\u{e9}]&amp;<b:\u{e9}></b:\u{e9} ></domain>",
+];
+
+/// Pieces that documents consist of, whole and broken.
+const PIECES: [&str; 58] = [
+    "<domain>",
+    "</domain>",
+    "<domain/>",
+    "<a>",
+    "</a>",
+    "<a/>",
+    "<a ",
+    "<",
+    "</",
+    ">",
+    "/>",
+    "/",
+    "x='1'",
+    " x='1'",
+    " y=\"2\"",
+    " x",
+    "=",
+    "'",
+    "\"",
+    " ",
+    "\n",
+    "text",
+    "&amp;",
+    "&#65;",
+    "&",
+    ";",
+    "]]>",
+    "]",
+    "<!-- c -->",
+    "<!--",
+    "--",
+    "<![CDATA[x]]>",
+    "<![CDATA[",
+    "<?p x?>",
+    "<?p",
+    "?>",
+    "<?xml version='1.0'?>",
+    ":",
+    "<a:b:c/>",
+    "<p:a/>",
+    "<:a/>",
+    " p:x='1'",
+    " xmlns='urn:a'",
+    " xmlns:p='urn:a'",
+    " q:x=''",
+    " xmlns:q='urn:a'",
+    " xmlns:p=''",
+    " xml:a=''",
+    "\u{e9}",
+    "\u{a0}",
+    "\u{b7}",
+    "\u{ff0c}",
+    "\u{ffff}",
+    "\u{b}",
+    "\t\r",
+    "\u{feff}",
+    "-",
+    "1",
+];
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_document_of_any_pieces_is_judged_as_by_another_parser(
+        pieces in vec(prop::sample::select(&PIECES[..]), 0..12),
+    ) {
+        let text = pieces.concat();
+        for text in [format!("<domain>{text}</domain>"), format!("<domain{text}/>"), text] {
+            let _ = xml::compare(&text);
+        }
+    }
+
+    #[test]
+    fn a_broken_domain_is_judged_as_by_another_parser(
+        which in prop::sample::select(&DOMAINS[..]),
+        at in any::<prop::sample::Index>(),
+        piece in prop::sample::select(&PIECES[..]),
+        cut in 0..5_usize,
+    ) {
+        prop_assert_eq!(xml::compare(which), Ok(()));
+        let places: Vec<_> = which.char_indices().map(|(at, _)| at).collect();
+        let (before, after) = which.split_at(places[at.index(places.len())]);
+        let after: String = after.chars().skip(cut).collect();
+        let _ = xml::compare(&format!("{before}{piece}{after}"));
     }
 }
