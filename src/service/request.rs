@@ -30,9 +30,10 @@ const CALL_BYTES: usize = 64 * 1024;
 /// connection, for its reply, and for others. A message that does not leave it is refused at once.
 const SPARE_BYTES: usize = 1 << 20;
 
-/// A message may need this many times its length: as received, and for a reply of the same length or
-/// for the frame to the worker, in which each quote of a document is escaped. tests/shim/hostile.rs
-/// measures the peak of the resident memory, and holds it to the budget and 24 MiB.
+/// A message may need this many times its length: as received, and for a reply of the same length
+/// or for the frame to the worker, in which each quote of a document is escaped.
+/// tests/shim/hostile.rs measures the peak of the resident memory, and holds it to the budget and
+/// 24 MiB.
 const COPIES: usize = 2;
 
 /// The limit for the length of a message.
