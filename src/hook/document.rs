@@ -57,7 +57,7 @@ impl Document {
             }
         }
         serde_json::from_slice::<&RawValue>(bytes)
-            .map_err(|error| bad(format!("is not JSON: {error}")))?;
+            .map_err(|error| bad(json_fault(bytes, &error)))?;
         if is_too_deep(bytes) {
             return Err(bad(format!("is nested more than {MAX_JSON_DEPTH} deep")));
         }
@@ -91,6 +91,29 @@ pub(super) fn read_text<'a>(name: &'static str, bytes: &'a [u8]) -> Result<&'a s
         Some(at) => Err(BadDocument::new(name, format!("contains a NUL character at offset {at}"))),
         None => Ok(text),
     }
+}
+
+/// Returns why bytes cannot be parsed. The parser's own text does not name the cause for bytes that
+/// are not UTF-8, and for half of a surrogate pair (`"\ud800"`, which is JSON by its grammar).
+pub(crate) fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
+    /// The beginnings of the parser's texts for halves of surrogate pairs.
+    const HALVES: [&str; 3] =
+        ["lone leading surrogate", "unexpected end of hex escape", "invalid unicode code point"];
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return format!("is not JSON in UTF-8: bad byte at offset {}", error.valid_up_to());
+    }
+    let text = error.to_string();
+    // The same texts are for an escape that is cut short, which the grammar rejects.
+    if HALVES.iter().any(|half| text.starts_with(half))
+        && serde_json::from_slice::<&RawValue>(bytes).is_ok()
+    {
+        let (line, column) = (error.line(), error.column());
+        return format!(
+            "is not JSON in Unicode: it has half of a surrogate pair in a string, at line {line} \
+             column {column}"
+        );
+    }
+    format!("is not JSON: {error}")
 }
 
 /// Whether valid JSON has too many objects and arrays in each other.
@@ -161,8 +184,12 @@ mod tests {
         assert_eq!(fault(b"\xff"), "vmi is not a JSON object: it begins with byte 0xff");
         let broken = fault(b"{\"secret\": secret}");
         assert!(broken.ends_with("at line 1 column 12") && !broken.contains("secret"), "{broken}");
-        let bad_text = fault(b"{\"secret\": \"\xff\"}");
-        assert!(bad_text.contains("line 1 column") && !bad_text.contains("secret"), "{bad_text}");
+        assert_eq!(
+            fault(b"{\"secret\": \"\xff\"}"),
+            "vmi is not JSON in UTF-8: bad byte at offset 12"
+        );
+        let cut_short = fault(b"{\"secret\": \"\\ud8\"}");
+        assert!(cut_short.starts_with("vmi is not JSON: "), "{cut_short}");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! A hook call between the services and the backend: the hook, its documents and its reply. It
 //! knows neither gRPC nor processes, and does no I/O.
 
+mod cloud_init;
 mod document;
 mod name;
 mod xml;
 
 use bytes::Bytes;
 
+pub use cloud_init::CloudInitTexts;
+pub(crate) use document::json_fault;
 pub use document::{BadDocument, Document};
 pub use name::{HookKind, HookName};
 
@@ -39,8 +42,8 @@ pub enum Subject {
     Node(String),
 }
 
-/// The validation of a domain that a hook returns. Cloud-init data must always be a JSON object,
-/// because the shim parses them itself.
+/// The validation of a domain that a hook returns. Cloud-init data is always validated, because the
+/// shim parses it itself: it must be a JSON object that KubeVirt can decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checks {
     /// None: the domain is passed on as it is.
@@ -157,18 +160,22 @@ impl HookCall {
         }
     }
 
-    /// Turns a hook's output into its reply. A domain that is returned as it was sent is KubeVirt's
-    /// own, so it is not validated.
+    /// Turns a hook's output into its reply. A document that is returned as it was sent is
+    /// KubeVirt's own, so it is not validated.
     pub fn accept(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
         match &self.subject {
             Subject::Domain(sent) if output == sent.bytes() => Ok(HookReply::Unchanged),
+            // The older form of the data is still filled from it.
+            Subject::CloudInitData(sent) if output == sent.bytes() => {
+                Ok(HookReply::Changed(sent.clone()))
+            }
             _ => self.check(output, checks),
         }
     }
 
     /// Validates a hook's output: it must be a well-formed XML document whose root is `domain`, or
-    /// a JSON object. A valid one is passed on byte for byte. A node hook replies through its exit
-    /// status; its output is ignored.
+    /// a JSON object that KubeVirt can decode. A valid one is passed on byte for byte. A node hook
+    /// replies through its exit status; its output is ignored.
     pub fn check(&self, output: Bytes, checks: Checks) -> Result<HookReply, BadDocument> {
         let document = match &self.subject {
             Subject::Domain(_) if checks == Checks::None => Document::unchecked(output),
@@ -177,7 +184,9 @@ impl HookCall {
                     .map_err(|fault| BadDocument::new(DOMAIN, fault.to_string()))?;
                 Document::unchecked(output)
             }
-            Subject::CloudInitData(_) => Document::json_object(CLOUD_INIT_DATA, &output)?,
+            Subject::CloudInitData(sent) => {
+                return cloud_init::check(sent, Document::json_object(CLOUD_INIT_DATA, &output)?);
+            }
             Subject::Node(_) => return Ok(HookReply::Done),
         };
         Ok(HookReply::Changed(document))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
-use crate::hook::{CLOUD_INIT_DATA, DOMAIN, HookCall, Subject};
+use crate::hook::{CLOUD_INIT_DATA, DOMAIN, HookCall, Subject, json_fault};
 use crate::text::clip;
 
 /// Values that may be sent in separate frames.
@@ -184,7 +184,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Resul
         Malformed(if error.is_data() {
             format!("{what} is JSON, but has the wrong fields or types ({place})")
         } else {
-            format!("{what} is not JSON: {error}")
+            format!("{what} {}", json_fault(json, &error))
         })
     })?;
     // serde also accepts an array as a structure's fields in order.

@@ -4,11 +4,9 @@
 //! KubeVirt parses `cloudInitNoCloudSource` instead, where empty bytes fail the VM's start. So the
 //! older form is always filled from the newer one.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use bytes::Bytes;
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+
+use crate::hook::CloudInitTexts;
 
 /// One cloud-init source in both forms.
 pub(super) struct Forms {
@@ -31,61 +29,13 @@ impl Forms {
 }
 
 fn no_cloud_source(data: &[u8]) -> Result<Bytes, String> {
-    let mut json = serde_json::Deserializer::from_slice(data);
-    // The parser's own text may quote a value, so only its position is shown.
-    let fields = json.deserialize_map(Fields).map_err(|error| {
-        if error.is_data() {
-            let (line, column) = (error.line(), error.column());
-            format!(
-                "has a field UserData or NetworkData that is not a string (at line {line}, \
-                 column {column})"
-            )
-        } else {
-            format!("cannot be read as KubeVirt reads it: {error}")
-        }
-    })?;
+    let CloudInitTexts { user_data, network_data, .. } = CloudInitTexts::read(data)?;
     let mut source = serde_json::Map::new();
-    source.insert("userData".to_owned(), fields.user_data.into());
-    if !fields.network_data.is_empty() {
-        source.insert("networkData".to_owned(), fields.network_data.into());
+    source.insert("userData".to_owned(), user_data.unwrap_or_default().into());
+    if let Some(text) = network_data.filter(|text| !text.is_empty()) {
+        source.insert("networkData".to_owned(), text.into());
     }
     Ok(Bytes::from(serde_json::Value::Object(source).to_string()))
-}
-
-/// The fields that both forms have. KubeVirt reads them as Go does: the case of the key is ignored,
-/// the last one wins, `null` changes nothing.
-#[derive(Default)]
-struct Found {
-    user_data: String,
-    network_data: String,
-}
-
-struct Fields;
-
-impl<'de> Visitor<'de> for Fields {
-    type Value = Found;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        let mut found = Found::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let field = if key.eq_ignore_ascii_case("UserData") {
-                &mut found.user_data
-            } else if key.eq_ignore_ascii_case("NetworkData") {
-                &mut found.network_data
-            } else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            if let Some(text) = map.next_value::<Option<String>>()? {
-                *field = text;
-            }
-        }
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,11 @@ async fn invalid_documents_are_refused_in_both_modes() {
                 "vmi is not JSON: expected value at line 1 column 6",
             ),
             (b"{} {}", DOMAIN.as_bytes(), "vmi is not JSON: trailing characters"),
-            (b"{\"a\":\"\xff\"}", DOMAIN.as_bytes(), "vmi is not JSON"),
+            (
+                b"{\"a\":\"\xff\"}",
+                DOMAIN.as_bytes(),
+                "vmi is not JSON in UTF-8: bad byte at offset 6",
+            ),
             (b"{}", b"<domain>\xe9</domain>", "domainXML is not UTF-8: bad byte at offset 8"),
             (b"{}", b"<domain>\0</domain>", "domainXML contains a NUL character at offset 8"),
         ] {
@@ -79,7 +83,7 @@ async fn cloud_init_data_is_checked_both_ways() {
         (json!("secret"), "cloudInitData is not a JSON object"),
         (
             json!({"UserData": {"password": "secret"}}),
-            "cloudInitData has a field UserData or NetworkData that is not a string",
+            "cloudInitData has an object in UserData, where KubeVirt reads a string",
         ),
     ] {
         let status = call(json!({"do": "answer", "value": value}), "{}").await;

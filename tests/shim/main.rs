@@ -12,6 +12,7 @@ mod support;
 
 mod bad_input;
 mod chaos;
+mod cloud_init;
 mod connections;
 mod contract;
 mod escapes;

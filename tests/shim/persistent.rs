@@ -325,7 +325,7 @@ async fn a_log_line_or_message_that_cannot_be_decoded_fails_nothing_else() {
     let status = shim.fails(&json!({"do": "raw", "hex": frame(log) + &frame(error)})).await;
     assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
     assert!(status.message().ends_with("(a message that cannot be read)"), "{status:?}");
-    let line = shim.log_line("a log line is not JSON").await;
+    let line = shim.log_line("a log line is not JSON in Unicode: it has half of a surrogate").await;
     assert_eq!(line["level"], "warning");
     shim.assert_not_logged("secret");
 }
