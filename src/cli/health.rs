@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{parse_time, usage};
+use super::values::{parse_time, socket_parser, usage};
 use crate::commands::health::HealthConfig;
 use crate::error::StartError;
 
 #[derive(Args)]
 pub(super) struct HealthArgs {
     /// Socket of the shim (default: --plugin-socket)
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = socket_parser())]
     socket: Option<PathBuf>,
 
     /// Timeout for connecting and the response

@@ -11,7 +11,7 @@ use tracing::Level;
 use super::TERMINATION_LOG;
 use super::values::{
     List, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids, saturating,
-    usage,
+    socket_parser, usage,
 };
 use crate::admission::{Load, Memory};
 use crate::backend::{self, CommandLine, HookSource, InPath, Settings};
@@ -35,7 +35,7 @@ pub(super) struct ServeOptions {
     socket_dir: PathBuf,
 
     /// Socket for the Plugins API
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = socket_parser())]
     pub(super) plugin_socket: Option<PathBuf>,
 
     /// Permissions of the sockets, octal (default: umask)

@@ -1,6 +1,11 @@
 //! Values of options: times, sizes, permissions, names of hooks.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::error::StartError;
 use crate::hook::HookName;
@@ -47,6 +52,55 @@ pub(super) fn parse_socket_mode(text: &str) -> Result<SocketMode, String> {
         .ok_or_else(|| "not permissions: those are octal digits, such as 0660".to_owned())
 }
 
+/// Returns the parser for the path of a Unix socket. gRPC clients write it as `unix:PATH` or
+/// `unix:///PATH`, and so may the shim's options.
+#[must_use]
+pub fn socket_parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text: OsString| parse_socket(&text))
+}
+
+fn parse_socket(text: &OsStr) -> Result<PathBuf, String> {
+    const UNIX: &str = "unix";
+    let bytes = text.as_bytes();
+    let (scheme, rest) = match scheme_of(bytes) {
+        Some(scheme) => (Some(scheme), bytes.get(scheme.len() + 1..).unwrap_or_default()),
+        None => (None, bytes),
+    };
+    let path = match scheme {
+        None => rest,
+        Some(unix) if unix.eq_ignore_ascii_case(UNIX) => match rest.strip_prefix(b"//") {
+            Some(path) if path.starts_with(b"/") => path,
+            Some(_) => {
+                return Err("has a host name: write unix:///PATH, or unix:PATH".to_owned());
+            }
+            None => rest,
+        },
+        Some(other) => {
+            return Err(format!(
+                "the scheme {other:?} is not supported: write PATH, unix:PATH or unix:///PATH (for \
+                 a file of that name, ./{other}:…)"
+            ));
+        }
+    };
+    match path.first() {
+        None => Err("is empty: it must be a path".to_owned()),
+        Some(b'@') => Err("abstract sockets (@name) are not supported, because KubeVirt connects \
+                           to files: write a path (for a file of that name, ./@name)"
+            .to_owned()),
+        Some(_) => Ok(PathBuf::from(OsStr::from_bytes(path))),
+    }
+}
+
+/// Returns the scheme of a URI, which begins with a letter. A path with a colon behind its first
+/// slash has none.
+fn scheme_of(text: &[u8]) -> Option<&str> {
+    let colon = memchr::memchr(b':', text)?;
+    let scheme = std::str::from_utf8(text.get(..colon)?).ok()?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
+    is_scheme.then_some(scheme)
+}
+
 /// Values separated by commas. As with every option the last one wins; an empty one undoes an
 /// earlier one.
 #[derive(Clone, Default)]
@@ -73,4 +127,43 @@ pub(super) fn parse_uids(text: &str) -> Result<List<u32>, String> {
     parse_list(text, |word| {
         word.parse().map_err(|_| format!("{word:?} is not a user id, such as 107"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_a_path_or_a_uri_of_the_scheme_unix() {
+        let parse = |text: &'static [u8]| parse_socket(OsStr::from_bytes(text));
+        for (text, path) in [
+            (&b"a.sock"[..], &b"a.sock"[..]),
+            (b"/run/a:b.sock", b"/run/a:b.sock"),
+            (b"./tcp:a", b"./tcp:a"),
+            (b"./@a", b"./@a"),
+            (b"8:a", b"8:a"),
+            (b"/\xff", b"/\xff"),
+            (b"unix:a.sock", b"a.sock"),
+            (b"unix:/run/a.sock", b"/run/a.sock"),
+            (b"unix:///run/a.sock", b"/run/a.sock"),
+            (b"UNIX:///run/\xff", b"/run/\xff"),
+        ] {
+            assert_eq!(parse(text).unwrap().as_os_str().as_bytes(), path);
+        }
+        for (text, expected) in [
+            (&b"@name"[..], "abstract sockets (@name) are not supported"),
+            (b"unix:@name", "abstract sockets (@name) are not supported"),
+            (b"unix-abstract:name", "the scheme \"unix-abstract\" is not supported"),
+            (b"tcp:127.0.0.1:80", "the scheme \"tcp\" is not supported"),
+            (b"http://[::1]/", "the scheme \"http\" is not supported"),
+            (b"vsock:2:1", "./vsock:…"),
+            (b"unix://run/a.sock", "has a host name: write unix:///PATH"),
+            (b"unix://", "has a host name: write unix:///PATH"),
+            (b"unix:", "is empty"),
+            (b"", "is empty"),
+        ] {
+            let fault = parse(text).unwrap_err();
+            assert!(fault.contains(expected), "{fault}");
+        }
+    }
 }

@@ -44,6 +44,29 @@ async fn it_appears_with_its_directory_once_the_shim_is_ready() {
 }
 
 #[tokio::test]
+async fn its_path_is_written_as_grpc_clients_write_it_too() {
+    for prefix in ["unix:", "unix://"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hook.sock");
+        let uri = format!("{prefix}{}", path.display());
+        let shim = at(Path::new(&uri)).start().await;
+        assert!(path.exists(), "{uri}");
+        let mut health = tokio::process::Command::new(crate::support::binary());
+        let asked = health.args(["health", "--timeout", "60s", "--socket", &uri]).output().await;
+        assert!(asked.unwrap().status.success(), "{uri}");
+        drop(shim);
+    }
+    for refused in ["@hook", "unix-abstract:hook", "tcp:127.0.0.1:1"] {
+        let mut shim = at(Path::new(refused)).spawn();
+        let name = refused.split(':').next().unwrap();
+        shim.log_line(&format!("error: invalid value '{refused}' for '--plugin-socket")).await;
+        assert_eq!(shim.exited().await.code(), Some(2));
+        shim.assert_logged("not supported");
+        shim.assert_logged(name);
+    }
+}
+
+#[tokio::test]
 async fn the_socket_of_a_dead_shim_is_replaced_and_that_of_a_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hook.sock");

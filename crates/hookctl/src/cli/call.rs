@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ColorChoice};
 use sidecar_shim::admission::Memory;
 use sidecar_shim::backend::HookSource;
-use sidecar_shim::cli::values::{parse_time, usage};
+use sidecar_shim::cli::values::{parse_time, socket_parser, usage};
 use sidecar_shim::cli::{HookOptions, LogOptions, Mode};
 use sidecar_shim::error::StartError;
 use sidecar_shim::hook::{HookKind, HookName};
@@ -25,7 +25,7 @@ pub(super) struct CallArgs {
     hook: String,
 
     /// Socket of a running shim, to call it instead
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = socket_parser())]
     socket: Option<PathBuf>,
 
     // As `help`, so that it has no backticks.

@@ -156,10 +156,17 @@ async fn a_running_shim_can_be_called() {
     std::fs::write(&domain, DOMAIN).unwrap();
     let socket = shim.socket();
     let (socket, domain) = (socket.to_str().unwrap(), domain.to_str().unwrap());
-    let output = call(&["onDefineDomain", "--socket", socket, "--domain", domain], |_| {}).await;
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), DOMAIN);
+    for socket in [socket, &format!("unix:{socket}"), &format!("unix://{socket}")] {
+        let args = ["onDefineDomain", "--socket", socket, "--domain", domain];
+        let output = call(&args, |_| {}).await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), DOMAIN);
+    }
     assert!(Path::new(socket).exists(), "it goes on running");
+    let output = call(&["onDefineDomain", "--socket", "@shim"], |_| {}).await;
+    assert_eq!(output.status.code(), Some(2));
+    let why = text(&output.stderr);
+    assert!(why.contains("'@shim' for '--socket <PATH>': abstract sockets (@name)"), "{why}");
 }
 
 #[tokio::test]
