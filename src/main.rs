@@ -13,10 +13,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(status) => return status,
     };
-    let termination_log = config.termination_log.take();
+    let (log_format, termination_log) = (config.log_format, config.termination_log.take());
     match run(config) {
         Ok(code) => code,
-        Err(error) => commands::fail_to_start(error, termination_log.as_deref()),
+        Err(error) => commands::fail_to_start(error, log_format, termination_log.as_deref()),
     }
 }
 

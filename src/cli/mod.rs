@@ -167,28 +167,29 @@ impl Cli {
     fn resolve(self) -> Result<Config, ExitCode> {
         let Self { serve, hooks, log, command, words, .. } = self;
         let (no_new_privs, level) = (hooks.no_new_privs, log.level());
-        let (default_format, verbosity, termination_log, action) = match command {
+        let (log_format, verbosity, termination_log, action) = match command {
             None => {
+                let log_format = log.format(Format::Json);
                 let level = level.unwrap_or(Level::INFO);
                 let verbosity = Verbosity { shim: level, hooks: level, calls: Some(level) };
                 let termination_log = Some(serve.termination_log.clone());
-                let config = serve
-                    .resolve(&hooks, words)
-                    .map_err(|error| fail_to_start(error, termination_log.as_deref()))?;
-                (Format::Json, verbosity, termination_log, Action::Serve(Box::new(config)))
+                let config = serve.resolve(&hooks, words).map_err(|error| {
+                    fail_to_start(error, log_format, termination_log.as_deref())
+                })?;
+                (log_format, verbosity, termination_log, Action::Serve(Box::new(config)))
             }
             Some(Command::Health(args)) => {
+                let log_format = log.format(Format::Text);
                 let shown = level.unwrap_or(Level::WARN);
                 let verbosity = Verbosity { shim: shown, hooks: shown, calls: level };
                 let config = args
                     .resolve(serve.plugin_socket)
-                    .map_err(|error| fail_to_start(error, None))?;
-                (Format::Text, verbosity, None, Action::Health(config))
+                    .map_err(|error| fail_to_start(error, log_format, None))?;
+                (log_format, verbosity, None, Action::Health(config))
             }
             Some(Command::Call(_)) => return Err(moved("call")),
             Some(Command::Check(_)) => return Err(moved("check")),
         };
-        let log_format = log.format(default_format);
         Ok(Config { log_format, verbosity, no_new_privs, termination_log, action })
     }
 }

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::logging::Format;
 use crate::text::{escape, fit};
 use crate::{logging, stdio};
 
@@ -28,12 +29,23 @@ fn print_line(line: &str) {
     let _ = stdio::write_all(std::io::stdout(), &mut text.as_bytes());
 }
 
-/// Reports why nothing is served: to the user, and in the pod's status.
-pub fn fail_to_start(error: impl Display, termination_log: Option<&Path>) -> ExitCode {
+/// Reports why nothing is served: to the user, and with the same text in the pod's status. In a log
+/// of JSON it is a line of JSON like the others.
+#[track_caller]
+pub fn fail_to_start(
+    error: impl Display,
+    log_format: Format,
+    termination_log: Option<&Path>,
+) -> ExitCode {
+    let text = format!("sidecar-shim: {error}");
     if let Some(path) = termination_log {
-        write_termination_message(path, &format!("sidecar-shim: {error}"));
+        write_termination_message(path, &text);
     }
-    print_error(error);
+    match log_format {
+        Format::Json => logging::print_error(log_format, text),
+        // Without the time and level of a log line, for the person who typed the command.
+        Format::Text => print_error(error),
+    }
     ExitCode::FAILURE
 }
 

@@ -104,6 +104,18 @@ pub fn start(format: Format, verbosity: Verbosity) -> Log {
     log
 }
 
+/// Writes an error as one line of the log. It needs no running log, so that a program whose start
+/// fails reports it in the form of its other lines.
+#[track_caller]
+pub fn print_error(format: Format, message: String) {
+    let here = Location::caller();
+    let mut fields = Fields { message, others: Vec::new() };
+    fields.make_harmless(format);
+    let (file, row) = (here.file(), here.line());
+    let origin = Origin { level: Level::ERROR, file, row, is_hooks: false };
+    print(&line_of(format, &origin, &fields));
+}
+
 /// Writes a text to stderr as the log is written: it waits for a stalled reader for a second.
 pub fn print(text: &[u8]) {
     let stderr = Stderr::default();
@@ -162,11 +174,15 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         if dropped > 0 {
             fields.others.push(("dropped_lines", dropped.into()));
         }
-        let line = match self.format {
-            Format::Json => json_line(&origin, &fields),
-            Format::Text => text_line(&origin, &fields).into_bytes(),
-        };
+        let line = line_of(self.format, &origin, &fields);
         self.stderr.write(&line, dropped, origin.level <= Level::WARN);
+    }
+}
+
+fn line_of(format: Format, origin: &Origin<'_>, fields: &Fields) -> Vec<u8> {
+    match format {
+        Format::Json => json_line(origin, fields),
+        Format::Text => text_line(origin, fields).into_bytes(),
     }
 }
 

@@ -7,6 +7,7 @@ mod cgroup;
 mod memory;
 mod socket;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use socket::{Socket, SocketMode, check_path};
 use crate::admission::{Budget, Load, Memory};
 use crate::backend::{self, Backend};
 use crate::error::StartError;
+use crate::hook::HookName;
 use crate::service::{self, Api, Shim};
 
 /// Time for callers to read their reply, or that their call was dropped, while the shim shuts down.
@@ -105,7 +107,7 @@ impl Server {
             serving.spawn(service::serve(shim.clone(), *api, incoming, shutdown.graceful.clone()));
             let peers = config.peers.clone();
             accepting.spawn(accept::accept(listener, peers, places.clone(), connections));
-            tracing::info!(socket = %socket.path().display(), version = %api, "serving");
+            log_start(socket.path(), *api, &backend);
         }
         // The tasks hold it now, and with the last of them the count of calls closes.
         drop(shim);
@@ -113,6 +115,8 @@ impl Server {
             _ = accepting.join_next() => {}
             () = shutdown.graceful.cancelled() => {}
         }
+        // The Go shim logs the same.
+        tracing::info!("Exiting");
         // Unlinked before the shim stops serving, so that no client connects to a dead socket.
         for (socket, _) in &mut sockets {
             socket.remove();
@@ -134,6 +138,20 @@ impl Server {
         serving.shutdown().await;
         backend.drain().await;
         tracing::info!("stopped");
+    }
+}
+
+/// Logs that a socket is served, and which hooks. The line of hook sidecars has the words of the Go
+/// shim's.
+fn log_start(socket: &Path, api: Api, backend: &Backend) {
+    let hooks: Vec<_> = backend.hooks().iter().map(HookName::as_str).collect();
+    let (socket, hooks) = (socket.display(), hooks.join(", "));
+    match api {
+        Api::Legacy(_) => tracing::info!(
+            %socket, version = %api, hooks,
+            "serving: shim is now exposing its services on socket {socket}"
+        ),
+        Api::Plugins => tracing::info!(%socket, version = %api, hooks, "serving"),
     }
 }
 

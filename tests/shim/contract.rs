@@ -95,6 +95,49 @@ async fn log_lines_have_kubevirts_form() {
     shim.log_line("Hook's Shutdown callback method has been called").await;
 }
 
+/// What the Go shim logs when it starts and when it stops.
+#[tokio::test]
+async fn start_and_stop_are_logged_as_by_the_go_shim() {
+    let mut shim = Shim::builder().program("onDefineDomain", ECHO).spawn();
+    let line = shim.log_line("shim is now exposing its services on socket /").await;
+    let socket = shim.socket();
+    assert!(line["msg"].as_str().unwrap().ends_with(socket.to_str().unwrap()), "{line}");
+    assert_eq!(line["socket"].as_str(), socket.to_str());
+    assert_eq!((&line["hooks"], &line["version"]), (&json!("onDefineDomain"), &json!("v1alpha3")));
+    shim.dial().await.shutdown().await.unwrap();
+    shim.log_line("Exiting").await;
+    shim.log_line("stopped").await;
+    assert_eq!(shim.exited().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_failed_start_is_a_log_line_in_the_form_of_the_others() {
+    let nowhere = ["--socket-dir", "/nowhere"];
+    for (builder, why) in [
+        // Before logging starts, before a worker starts, and after.
+        (Shim::builder().version("v1alpha9"), "unknown hook API version \"v1alpha9\""),
+        (Shim::builder().no_version(), "no hook API version"),
+        (Shim::builder().args(nowhere), "the socket directory /nowhere does not exist"),
+        (Shim::persistent("--start exit"), "cannot start hook worker: /"),
+    ] {
+        // Levels that leave out most lines do not leave out this one.
+        let mut shim = builder.args(["--log-level", "error"]).spawn();
+        let line = shim.log_line(why).await;
+        assert_eq!(line["msg"].as_str().unwrap().find(why), Some("sidecar-shim: ".len()), "{line}");
+        assert_eq!((&line["component"], &line["level"]), (&json!("shim-sidecar"), &json!("error")));
+        let (file, number) = line["pos"].as_str().unwrap().rsplit_once(':').unwrap();
+        assert!(file.ends_with(".rs") && number.parse::<u32>().is_ok(), "{line}");
+        assert_eq!(line["timestamp"].as_str().unwrap().len(), 27, "{line}");
+        assert_eq!(shim.exited().await.code(), Some(1));
+        assert!(shim.lines.iter().all(serde_json::Value::is_object), "{:?}", shim.lines);
+    }
+    let text = Shim::builder().args(nowhere).args(["--log-format", "text"]);
+    let mut shim = text.spawn();
+    let line = shim.log_line("sidecar-shim: the socket directory /nowhere").await;
+    assert!(line.is_string(), "{line}");
+    assert_eq!(shim.exited().await.code(), Some(1));
+}
+
 #[tokio::test]
 async fn after_a_signal_it_exits_with_status_0_and_removes_its_socket() {
     for (signal, name) in [

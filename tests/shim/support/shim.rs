@@ -211,7 +211,7 @@ impl Shim {
     /// `None` at the end of the log.
     async fn next_line(&mut self) -> Option<Value> {
         let line = self.log.as_mut()?.next_line().await.unwrap()?;
-        // A failed start also prints text that is not JSON, for the user.
+        // What clap rejects, and a log of text, is not JSON.
         let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
         self.lines.push(line.clone());
         Some(line)
