@@ -61,17 +61,6 @@ class Policy:
         return pod
 
 
-def selects(condition, vmi):
-    """Whether a Plugin's condition, an expression about the variable `vmi`, holds for a VM."""
-    expression = cel.NewEnv(variables={"vmi": cel.Type.DYN}).compile(condition)
-    if expression.return_type() != cel.Type.BOOL:
-        raise PolicyError(f"the condition is not a yes or no: {condition}")
-    value = expression.eval(data={"vmi": vmi})
-    if value.type() == cel.Type.ERROR:
-        raise PolicyError(f"{value.value()}: {condition}")
-    return value.plain_value()
-
-
 class PodTypes:
     """The types that an expression about a pod may use.
 
