@@ -106,7 +106,8 @@ pub enum CallError {
     /// The caller names a hook point that no hook can have.
     #[error(
         "hook point {point:?} is not served here: that of a node hook is a word of letters and \
-         digits, at most 63, and none of OnDefineDomain, PreCloudInitIso and Initialize"
+         digits, at most 63, and none of OnDefineDomain, PreCloudInitIso, Initialize, PreBoot and \
+         LauncherPreMigrationSource"
     )]
     NoSuchHook {
         /// The name, or its beginning.
@@ -129,6 +130,14 @@ pub enum RequestFault {
     NotGrpc { method: String, content_type: String },
     #[error("{method} is not served here: this socket serves {served}")]
     UnknownMethod { method: String, served: String },
+    /// A method of the Plugins API, which a later version of KubeVirt may have. Both name a method
+    /// without the package: `Service/Method`.
+    #[error(
+        "this sidecar-shim {} does not know {method}; it serves {served}: take this hook point out \
+         of the Plugin, or use a later version",
+        env!("CARGO_PKG_VERSION")
+    )]
+    UnknownPluginMethod { method: String, served: String },
     /// A health check names a service that this socket does not have.
     #[error("the service {0:?} is not served here")]
     UnknownService(String),

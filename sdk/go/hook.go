@@ -110,8 +110,8 @@ func (w *Worker) PreCloudInitIso(hook CloudInitFunc) {
 }
 
 // NodeHook registers a function for a hook point of nodes: "preVMStart", "postVMStart",
-// "preVMStop", "postVMStop", "preMigrationSource", "preMigrationTarget", "postMigrationTarget", or
-// one that a later KubeVirt adds.
+// "preVMStop" (or "onVMStop", its name in KubeVirt 1.10), "postVMStop", "preMigrationSource",
+// "preMigrationTarget", "postMigrationTarget", or one that a later KubeVirt adds.
 func (w *Worker) NodeHook(name string, hook NodeFunc) {
 	if !hookName.MatchString(name) || slices.Contains([]string{onDefineDomain, preCloudInitIso, "initialize"}, name) {
 		panic(fmt.Sprintf("hook: invalid name of a node hook: %q", name))

@@ -188,9 +188,18 @@ impl Backend {
         self.pools_down.subscribe()
     }
 
+    /// Returns the name under which a hook is called: its own, or the name in another version of
+    /// KubeVirt if only that is served.
+    #[must_use]
+    pub fn served_name(&self, hook: &HookName) -> HookName {
+        let other = hook.other_name().filter(|other| self.hooks.contains(other));
+        other.filter(|_| !self.hooks.contains(hook)).unwrap_or_else(|| hook.clone())
+    }
+
     /// Calls a hook. Returns by the deadline, whatever the hook does.
     pub async fn call(&self, call: HookCall, deadline: Instant) -> Result<HookReply, CallError> {
-        let hook = call.hook().clone();
+        let hook = self.served_name(call.hook());
+        let call = call.with_name(hook.clone());
         self.run(call, deadline).await.map_err(|failure| failure.of(&hook))
     }
 

@@ -117,6 +117,13 @@ impl HookCall {
         Ok(self)
     }
 
+    /// Gives a node hook another name.
+    #[must_use]
+    pub fn with_name(mut self, hook: HookName) -> Self {
+        self.hook = hook;
+        self
+    }
+
     #[must_use]
     pub fn hook(&self) -> &HookName {
         &self.hook

@@ -34,16 +34,28 @@ impl HookName {
     /// The hooks that change a document. Any other is a node hook.
     pub const WITH_DOCUMENT: [Self; 2] = [Self::ON_DEFINE_DOMAIN, Self::PRE_CLOUD_INIT_ISO];
 
-    /// The node hooks of KubeVirt 1.9. Workers may declare others, which later versions may have.
-    pub const NODE_HOOKS: [Self; 7] = [
+    /// The node hooks of KubeVirt 1.9 and 1.10. Workers may declare others, which later versions
+    /// may have.
+    pub const NODE_HOOKS: [Self; 8] = [
         Self(Cow::Borrowed("preVMStart")),
         Self(Cow::Borrowed("postVMStart")),
-        Self(Cow::Borrowed("preVMStop")),
+        Self::PRE_VM_STOP,
+        Self::ON_VM_STOP,
         Self(Cow::Borrowed("postVMStop")),
         Self(Cow::Borrowed("preMigrationSource")),
         Self(Cow::Borrowed("preMigrationTarget")),
         Self(Cow::Borrowed("postMigrationTarget")),
     ];
+
+    /// The hook before a VM is stopped, as KubeVirt 1.9 names it.
+    const PRE_VM_STOP: Self = Self(Cow::Borrowed("preVMStop"));
+    /// The same hook, as KubeVirt 1.10 names it.
+    const ON_VM_STOP: Self = Self(Cow::Borrowed("onVMStop"));
+
+    /// Names that no node hook may have, and the hook points of virt-launcher in KubeVirt 1.10 that
+    /// they are for. The second has a prefix because a node hook is named `preMigrationSource`.
+    const RESERVED: [(&str, &str); 2] =
+        [("preBoot", "PreBoot"), ("launcherPreMigrationSource", "PreMigrationSource")];
 
     /// Validates a name. Returns `None` if it cannot be a hook's.
     #[must_use]
@@ -58,12 +70,13 @@ impl HookName {
 
     /// Returns the node hook for a hook point: `preVMStart` for `PreVMStart`. Returns `None` if the
     /// name cannot be a node hook's. The hooks that change a document are excluded: they must not
-    /// be called without one.
+    /// be called without one. So are names that are reserved.
     #[must_use]
     pub fn of_node_hook_point(point: &str) -> Option<Self> {
         let first = point.chars().next()?.to_ascii_lowercase();
         let rest = point.get(first.len_utf8()..)?;
-        Self::parse(&format!("{first}{rest}")).filter(Self::is_node_hook)
+        Self::parse(&format!("{first}{rest}"))
+            .filter(|hook| hook.is_node_hook() && hook.reserved_for().is_none())
     }
 
     /// Returns the kind of the hook: a name that is not among [`Self::WITH_DOCUMENT`] is a node
@@ -83,6 +96,24 @@ impl HookName {
     #[must_use]
     pub fn is_node_hook(&self) -> bool {
         self.kind() == HookKind::Node
+    }
+
+    /// Returns the hook's name in another version of KubeVirt.
+    #[must_use]
+    pub fn other_name(&self) -> Option<Self> {
+        if *self == Self::PRE_VM_STOP {
+            Some(Self::ON_VM_STOP)
+        } else if *self == Self::ON_VM_STOP {
+            Some(Self::PRE_VM_STOP)
+        } else {
+            None
+        }
+    }
+
+    /// Returns the hook point for which this name is reserved. It is not served yet.
+    #[must_use]
+    pub fn reserved_for(&self) -> Option<&'static str> {
+        Self::RESERVED.into_iter().find(|(name, _)| *name == self.as_str()).map(|(_, point)| point)
     }
 
     /// Returns KubeVirt's name of the hook: `OnDefineDomain` for `onDefineDomain`.
@@ -142,8 +173,18 @@ mod tests {
         assert_eq!(HookName::of_node_hook_point("Kill").unwrap().as_str(), "kill");
         let bad =
             ["", "OnDefineDomain", "PreCloudInitIso", "Initialize", "../../bin/sh", "É", "A-b"];
-        for bad in bad {
+        for bad in bad.into_iter().chain(["PreBoot", "LauncherPreMigrationSource"]) {
             assert_eq!(HookName::of_node_hook_point(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_the_hook_before_a_stop_has_two_names() {
+        let hooks = HookName::NODE_HOOKS.into_iter().chain(HookName::WITH_DOCUMENT);
+        let pairs: Vec<_> = hooks
+            .filter_map(|hook| Some((hook.to_string(), hook.other_name()?.to_string())))
+            .collect();
+        let (old, new) = ("preVMStop".to_owned(), "onVMStop".to_owned());
+        assert_eq!(pairs, [(old.clone(), new.clone()), (new, old)]);
     }
 }

@@ -67,6 +67,13 @@ impl Declared {
                         .to_owned(),
                 )
             })?;
+            if let Some(point) = hook.reserved_for() {
+                return Err(Malformed(format!(
+                    "it declares {hook}, a name that is reserved for the hook point {point} of \
+                     KubeVirt 1.10's virt-launcher, which this version of sidecar-shim does not \
+                     serve: do not declare it"
+                )));
+            }
             hooks.push(hook);
         }
         hooks.sort();

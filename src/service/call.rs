@@ -18,7 +18,7 @@ use super::request::{MaxBytes, Message, Receiver, Window};
 use super::response::{self, Held, Unread};
 use super::router::{CallTime, Kind, Method, Router};
 use super::shim::Shim;
-use super::{MAX_REQUEST_BYTES, deadline, status};
+use super::{MAX_REQUEST_BYTES, MAX_SHOWN_BYTES, deadline, status};
 use crate::admission::WaitsFor;
 use crate::error::{CallError, RequestFault};
 use crate::text::clip;
@@ -35,9 +35,6 @@ const MAX_SMALL_BYTES: usize = 4 * 1024;
 /// What a request needs beside its documents in exec mode: their tags and lengths, and the type
 /// of the domain, the reason for the call or the node's name.
 const MAX_FIELDS_BYTES: usize = 1024;
-
-/// Maximum number of bytes shown of a header.
-const MAX_SHOWN_BYTES: usize = 80;
 
 /// What the calls of a connection share.
 #[derive(Clone)]
@@ -71,12 +68,8 @@ impl Calls {
         let time = deadline::of(&head.headers, self.shim.call_timeout);
         let time = CallTime { started, deadline: started + time };
         let path = head.uri.path();
-        let found = check(&head).and_then(|()| {
-            self.router.find(path).ok_or_else(|| RequestFault::UnknownMethod {
-                method: clip(path, MAX_SHOWN_BYTES).escape_debug().to_string(),
-                served: self.router.services().join(", "),
-            })
-        });
+        let found = check(&head)
+            .and_then(|()| self.router.find(path).ok_or_else(|| self.router.unknown(path)));
         let path = clip(path, MAX_SHOWN_BYTES).escape_debug().to_string();
         drop(head.headers);
         match found {

@@ -68,6 +68,9 @@ const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 /// further down then names the one that is too long.
 const MAX_REQUEST_BYTES: usize = 2 * MAX_FRAME_BYTES + 64 * 1024;
 
+/// Maximum number of bytes shown of a header or a path.
+const MAX_SHOWN_BYTES: usize = 80;
+
 /// A connection that was accepted.
 pub struct Accepted {
     pub stream: UnixStream,

@@ -1,5 +1,6 @@
 //! `kubevirt.hooks.plugins.v1alpha1`: `DomainHookService`, the counterpart of `OnDefineDomain`, and
-//! `NodeHookService`, for hooks that run on the node of a VM.
+//! `NodeHookService`, for hooks that run on the node of a VM. KubeVirt 1.10 calls
+//! `LauncherHookService` in place of the first.
 
 use std::sync::Arc;
 
@@ -19,10 +20,27 @@ const LIBVIRT: &str = "libvirt";
 /// Maximum number of bytes shown of an invalid hook point.
 const MAX_SHOWN_POINT_BYTES: usize = 80;
 
+const MUTATE_DOMAIN: &str = "/kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain";
+
+/// The method of KubeVirt 1.10 with the task of `MutateDomain`. It has the same messages here: the
+/// names of their fields are known to be the same. That the numbers are the same too is an
+/// assumption, because KubeVirt 1.10 is not released.
+const GUEST_DEFINITION: &str =
+    "/kubevirt.hooks.plugins.v1alpha1.LauncherHookService/GuestDefinition";
+
+const EXECUTE_NODE_HOOK: &str = "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook";
+
 pub(super) fn add(router: Router, shim: &Arc<Shim>) -> Router {
-    let domain = "/kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain";
-    let node = "/kubevirt.hooks.plugins.v1alpha1.NodeHookService/ExecuteNodeHook";
-    router.unary(domain, 2, shim, mutate_domain).unary(node, 2, shim, execute_node_hook)
+    router
+        .unary(MUTATE_DOMAIN, 2, shim, |shim, request, time| {
+            tracing::info!("MutateDomain method has been called");
+            mutate_domain(shim, request, time)
+        })
+        .unary(GUEST_DEFINITION, 2, shim, |shim, request, time| {
+            tracing::info!("GuestDefinition method has been called");
+            mutate_domain(shim, request, time)
+        })
+        .unary(EXECUTE_NODE_HOOK, 2, shim, execute_node_hook)
 }
 
 async fn mutate_domain(
@@ -30,7 +48,6 @@ async fn mutate_domain(
     request: MutateDomainRequest,
     time: CallTime,
 ) -> Result<MutateDomainResponse, CallError> {
-    tracing::info!("MutateDomain method has been called");
     let hook = HookName::ON_DEFINE_DOMAIN;
     let MutateDomainRequest { domain_type, domain, vmi, sidecar_context } = request;
     if domain_type != LIBVIRT {

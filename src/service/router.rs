@@ -9,10 +9,15 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::MAX_SHOWN_BYTES;
 use super::health::Watch;
 use super::request::PREFIX_BYTES;
 use super::shim::Shim;
 use crate::error::{CallError, RequestFault};
+use crate::text::clip;
+
+/// The beginning of the paths of the Plugins API's methods.
+const PLUGINS: &str = "/kubevirt.hooks.plugins.v1alpha1.";
 
 /// What a method knows of its call.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +90,23 @@ impl Router {
 
     pub(super) fn find(&self, path: &str) -> Option<&Method> {
         self.0.iter().find(|method| method.path == path)
+    }
+
+    /// Returns the error for a path without a method.
+    pub(super) fn unknown(&self, path: &str) -> RequestFault {
+        let show = |text| clip(text, MAX_SHOWN_BYTES).escape_debug().to_string();
+        let of_plugins = |path| str::strip_prefix(path, PLUGINS);
+        let served: Vec<_> = self.0.iter().filter_map(|method| of_plugins(method.path)).collect();
+        match of_plugins(path) {
+            Some(method) if !served.is_empty() => RequestFault::UnknownPluginMethod {
+                method: show(method),
+                served: served.join(", "),
+            },
+            _ => RequestFault::UnknownMethod {
+                method: show(path),
+                served: self.services().join(", "),
+            },
+        }
     }
 
     /// Returns the full names of the services.

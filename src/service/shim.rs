@@ -37,7 +37,7 @@ impl Shim {
         call: Result<HookCall, BadDocument>,
     ) -> Result<HookReply, CallError> {
         let call = call?;
-        let hook = call.hook().clone();
+        let hook = self.backend.served_name(call.hook());
         let reply = tokio::select! {
             reply = self.backend.call(call, time.deadline) => reply?,
             () = self.give_up.cancelled() => return Err(HookFailure::Unavailable(

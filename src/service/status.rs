@@ -29,7 +29,9 @@ fn code_of_request(fault: &RequestFault) -> Code {
         | RequestFault::SecondMessage
         | RequestFault::Torn { .. }
         | RequestFault::NotDecoded(_) => Code::InvalidArgument,
-        RequestFault::UnknownMethod { .. } | RequestFault::Compressed => Code::Unimplemented,
+        RequestFault::UnknownMethod { .. }
+        | RequestFault::UnknownPluginMethod { .. }
+        | RequestFault::Compressed => Code::Unimplemented,
         RequestFault::UnknownService(_) => Code::NotFound,
         RequestFault::TooLarge { .. }
         | RequestFault::TooLargeForArguments { .. }
@@ -137,6 +139,7 @@ mod tests {
         let of_requests = [
             RequestFault::NotGrpc { method: text(), content_type: text() },
             RequestFault::UnknownMethod { method: text(), served: text() },
+            RequestFault::UnknownPluginMethod { method: text(), served: text() },
             RequestFault::UnknownService(text()),
             RequestFault::Compressed,
             RequestFault::BadPrefix { byte: 80 },

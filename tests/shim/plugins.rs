@@ -23,6 +23,7 @@ async fn every_hook() -> [Shim; 2] {
     let text = read("tests/fixtures/every_hook.py").replace("/usr/bin/env python3", &PYTHON);
     let in_path = Shim::builder().both_apis().program("onDefineDomain", &text);
     let in_path = in_path.program("preCloudInitIso", &text).program("preVMStart", &text);
+    let in_path = in_path.program("preVMStop", &text);
     let worker = Shim::builder().both_apis().program("every_hook", &text).worker("every_hook");
     [in_path.start().await, worker.start().await]
 }
@@ -43,6 +44,10 @@ async fn one_hook_file_serves_both_apis_in_both_modes() {
         }
         let answer = plugin.mutate("libvirt", &vmi, DOMAIN, None).await.unwrap();
         assert_eq!(answer, with("None"));
+        // The same by the name that KubeVirt 1.10 gives it.
+        let answer = plugin.guest_definition(&vmi, DOMAIN, "Boot").await.unwrap();
+        assert_eq!(answer, with("Boot"));
+        shim.log_line("GuestDefinition method has been called").await;
         plugin.node_hook("PreVMStart", &vmi).await.unwrap();
         shim.log_line("ExecuteNodeHook method has been called").await;
         shim.log_line("preVMStart for None").await;
@@ -51,6 +56,61 @@ async fn one_hook_file_serves_both_apis_in_both_modes() {
         let offered: Vec<_> = offered.iter().map(|point| point.name.as_str()).collect();
         assert_eq!(offered, ["OnDefineDomain", "PreCloudInitIso", "Shutdown"]);
         crate::other_clients::call_plugin(&shim).await;
+    }
+}
+
+#[tokio::test]
+async fn the_hook_before_a_stop_is_found_by_both_of_its_names() {
+    let show = "#!/bin/sh\necho \"$0\" >&2\n";
+    for hook in ["preVMStop", "onVMStop"] {
+        let worker = Shim::persistent(&format!("--hooks onDefineDomain,{hook}")).plugin().start();
+        for mut shim in [exec(&[(hook, show)]).start().await, worker.await] {
+            let plugin = shim.dial_plugin().await;
+            for point in ["PreVMStop", "OnVMStop"] {
+                plugin.node_hook(point, &json!({"do": "show"})).await.unwrap();
+                assert_eq!(shim.log_line(hook).await["hook"], hook, "{point}");
+                assert_eq!(shim.log_line("hook answered").await["hook"], hook, "{point}");
+            }
+            let status = plugin.node_hook("PostVMStop", &json!({})).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+        }
+    }
+    // A hook of the name that KubeVirt uses comes first.
+    let both = [("preVMStop", "#!/bin/sh\nexit 8\n"), ("onVMStop", "#!/bin/sh\nexit 9\n")];
+    let plugin = exec(&both).start().await;
+    let plugin = plugin.dial_plugin().await;
+    for (point, expected) in [
+        ("PreVMStop", "hook preVMStop failed: preVMStop exited with status 8"),
+        ("OnVMStop", "hook onVMStop failed: onVMStop exited with status 9"),
+    ] {
+        let status = plugin.node_hook(point, &json!({})).await.unwrap_err();
+        assert!(status.message().starts_with(expected), "{status:?}");
+    }
+    // The status names the hook as KubeVirt does if there is neither.
+    let shim = exec(&[("preVMStart", show)]).start().await;
+    let status = shim.dial_plugin().await.node_hook("OnVMStop", &json!({})).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    assert!(status.message().starts_with("hook onVMStop is not served here"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_worker_must_not_declare_a_name_that_is_reserved_for_virt_launcher() {
+    for (hook, point) in
+        [("preBoot", "PreBoot"), ("launcherPreMigrationSource", "PreMigrationSource")]
+    {
+        let mut shim = Shim::persistent(&format!("--hooks preVMStart,{hook}")).plugin().spawn();
+        let text = format!(
+            "it declares {hook}, a name that is reserved for the hook point {point} of KubeVirt \
+             1.10's virt-launcher, which this version of sidecar-shim does not serve"
+        );
+        shim.log_line(&text).await;
+        assert!(!shim.exited().await.success());
+        // Exec mode never runs such a program.
+        let shim = exec(&[(hook, MARK)]).start().await;
+        let point = hook[..1].to_uppercase() + &hook[1..];
+        let status = shim.dial_plugin().await.node_hook(&point, &json!({})).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+        assert!(!shim.dir.path().join("mark").exists());
     }
 }
 
@@ -73,7 +133,8 @@ async fn a_name_that_is_not_a_served_node_hook_is_unimplemented_and_runs_nothing
             assert!(status.message().len() < 300, "{status:?}");
             // Some words are never node hooks, and the caller sees why.
             if point == "OnDefineDomain" {
-                let why = "and none of OnDefineDomain, PreCloudInitIso and Initialize";
+                let why = "and none of OnDefineDomain, PreCloudInitIso, Initialize, PreBoot and \
+                           LauncherPreMigrationSource";
                 assert!(status.message().ends_with(why), "{status:?}");
             }
         }

@@ -26,7 +26,15 @@ async fn a_request_that_is_no_call_gets_a_status_that_says_why() {
     let gzip = Bytes::from_static(b"\x01\0\0\0\0");
     let text = Bytes::from_static(b"hello world");
     let huge = prefix(40_000_000);
-    let cases: [Case; 12] = [
+    let plugins = "/kubevirt.hooks.plugins.v1alpha1.LauncherHookService/PreBoot";
+    let later = concat!(
+        "this sidecar-shim ",
+        env!("CARGO_PKG_VERSION"),
+        " does not know LauncherHookService/PreBoot; it serves DomainHookService/MutateDomain, \
+         LauncherHookService/GuestDefinition, NodeHookService/ExecuteNodeHook: take this hook \
+         point out of the Plugin, or use a later version"
+    );
+    let cases: [Case; 14] = [
         (ON_DEFINE_DOMAIN, &[], Bytes::new(), ("3", "the request has no message")),
         (
             ON_DEFINE_DOMAIN,
@@ -42,12 +50,15 @@ async fn a_request_that_is_no_call_gets_a_status_that_says_why() {
         (ON_DEFINE_DOMAIN, &[], huge, ("8", "the request is 40000000 bytes long; this method")),
         (ON_DEFINE_DOMAIN, &[("content-type", "text/html")], whole, ("3", "is not gRPC")),
         ("/kubevirt.hooks.info.Info/Nope", &[], prefix(0), ("12", "Info/Nope is not served here")),
+        (plugins, &[], prefix(0), ("12", later)),
+        ("/kubevirt.hooks.plugins.v1alpha1x/Y", &[], prefix(0), ("12", "x/Y is not served here")),
         ("/kubevirt.hooks.info.Info/Info", &[], prefix(5000), ("8", "accepts at most 4096 bytes")),
         (HEALTH, &[], unknown, ("5", "the service \"xyz\" is not served here")),
     ];
     for (path, headers, body, expected) in cases {
         let (code, text) = expected;
-        let socket = if path == HEALTH { shim.plugin_socket() } else { shim.socket() };
+        let socket =
+            if [HEALTH, plugins].contains(&path) { shim.plugin_socket() } else { shim.socket() };
         let answer = RawClient::dial(&socket).await.call(path, headers, body).await;
         assert_eq!(answer.code, code, "{text}: {answer:?}");
         assert!(answer.message.replace("%22", "\"").contains(text), "{text}: {answer:?}");

@@ -53,8 +53,8 @@ pub enum ClientError {
     /// The server does not know the method.
     #[error(
         "{socket} does not serve {method}: is it a socket of the other API? Hook sidecars serve \
-         Info and Callbacks; plugins serve DomainHookService (`hookctl call --context`), NodeHookService and \
-         Health"
+         Info and Callbacks; plugins serve DomainHookService (`hookctl call --context`), LauncherHookService, \
+         NodeHookService and Health"
     )]
     OtherApi { socket: String, method: String },
     /// `Info` offers no version that this client knows.

@@ -116,6 +116,24 @@ impl Client {
         Ok(String::from_utf8(response.domain.to_vec()).unwrap())
     }
 
+    /// Calls `GuestDefinition`, the name of `MutateDomain` in KubeVirt 1.10.
+    pub async fn guest_definition(
+        &self,
+        vmi: &Value,
+        domain: &str,
+        context: &str,
+    ) -> Result<String, Status> {
+        let request = MutateDomainRequest {
+            domain_type: "libvirt".to_owned(),
+            domain: domain.to_owned().into(),
+            vmi: vmi.to_string().into(),
+            sidecar_context: Some(SidecarContext { invocation_context: context.to_owned() }),
+        };
+        let path = "/kubevirt.hooks.plugins.v1alpha1.LauncherHookService/GuestDefinition";
+        let response: MutateDomainResponse = self.unary(path, request, LIMIT).await?;
+        Ok(String::from_utf8(response.domain.to_vec()).unwrap())
+    }
+
     /// Watches the health of the whole server.
     pub async fn watch_health(&self) -> Streaming<HealthCheckResponse> {
         let mut grpc = Grpc::new(self.0.clone());

@@ -289,6 +289,12 @@ async fn node_hooks_and_contexts_can_be_tried() {
     assert!(output.status.success() && output.stdout.is_empty(), "{report}");
     assert!(report.contains("--node node07"), "{report}");
     assert!(report.ends_with("preVMStart succeeded\n"), "{report}");
+    // The hook before a stop has two names.
+    for hook in ["onVMStop", "preVMStop"] {
+        let output = call(&[&[hook], &args[..]].concat(), |_| {}).await;
+        let report = text(&output.stderr);
+        assert!(report.ends_with(&format!("{hook} succeeded\n")), "{report}");
+    }
     // A new node hook must be named, so that a misspelt one does not run.
     let named = ["preVMSnapshot", "--node-hooks", "preVMSnapshot"];
     let output = call(&[&named, &args[..]].concat(), |_| {}).await;
