@@ -155,6 +155,7 @@ class Environment:
                     self._fill(there.add(), field.type[0], each)
 
 
-# The evaluator of each kind of hook.
+# The evaluator of each kind of hook. `launcherHooks` is the name of `domainHooks` in KubeVirt 1.10, which is
+# assumed to evaluate their conditions in the same way.
 DOMAIN, NODE = Environment("go"), Environment("json")
-HOOKS = {"domainHooks": DOMAIN, "nodeHooks": NODE}
+HOOKS = {"domainHooks": DOMAIN, "launcherHooks": DOMAIN, "nodeHooks": NODE}

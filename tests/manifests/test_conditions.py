@@ -29,7 +29,7 @@ VM = {
 
 def test_there_is_a_plugin_for_each_kind_of_hook():
     hooks = {hook for plugin in PLUGINS.values() for hook in plugin["spec"]}
-    assert {"domainHooks", "nodeHooks"} <= hooks
+    assert {"domainHooks", "launcherHooks", "nodeHooks"} <= hooks
 
 
 @pytest.mark.parametrize("name", PLUGINS)

@@ -70,6 +70,15 @@ def test_the_sidecars_socket_is_where_kubevirt_lets_it_be():
     assert f'subPath: "{plugin["metadata"]["name"]}"' in expression
 
 
+def test_the_plugin_for_kubevirt_1_10_is_the_same_one():
+    old, new = (api.the(file, "Plugin") for file in ("plugin-domain", "plugin-domain-1.10"))
+    (hook,) = new["spec"]["launcherHooks"]
+    # The only point of virt-launcher that the shim serves.
+    assert hook["sidecar"].pop("permittedHooks") == ["GuestDefinition"]
+    new["spec"]["domainHooks"] = new["spec"].pop("launcherHooks")
+    assert new == old
+
+
 def kinds(file):
     """The kinds of a file's documents, in its order."""
     return [each.split("/")[1] for each in DOCUMENTS if each.startswith(f"{file}/")]

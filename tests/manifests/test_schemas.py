@@ -32,9 +32,9 @@ def at(document, path):
     return document
 
 
-def refused(document):
+def refused(document, kubevirt="1.9"):
     try:
-        api.validate(document, api.VERSIONS[0])
+        api.validate(document, api.VERSIONS[0], kubevirt)
     # A kind or version that there is no schema of
     except (jsonschema.ValidationError, kubernetes_validate.SchemaNotFoundError):
         return True
@@ -43,13 +43,13 @@ def refused(document):
 
 def test_the_manifests_are_found():
     files = {name.partition("/")[0] for name in DOCUMENTS}
-    assert files == {"legacy-configmap", "legacy-image", "plugin-domain", "plugin-node"}
+    assert files == {"legacy-configmap", "legacy-image", "plugin-domain", "plugin-domain-1.10", "plugin-node"}
 
 
 @pytest.mark.parametrize("version", api.VERSIONS)
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_fits_its_schema(name, version):
-    api.validate(DOCUMENTS[name], version)
+    api.validate(DOCUMENTS[name], version, api.kubevirt(name))
 
 
 @pytest.mark.parametrize("version", ["1.34", "1.35"])
@@ -71,7 +71,7 @@ def test_a_misspelt_field_is_refused_wherever_it_stands(name):
             changed = copy.deepcopy(document)
             target = at(changed, path)
             target[f"{key}x"] = target.pop(key)
-            assert refused(changed), f"{key}x passes in {'.'.join(map(str, path)) or 'the document'}"
+            assert refused(changed, api.kubevirt(name)), f"{key}x passes in {'.'.join(map(str, path)) or 'the document'}"
             tried += 1
     assert tried >= len(document)
 
@@ -85,7 +85,8 @@ def test_a_field_of_another_type_is_refused_wherever_it_stands(name):
                 continue
             changed = copy.deepcopy(document)
             at(changed, path)[key] = "text" if isinstance(value, (dict, list)) else [value]
-            assert refused(changed), f"another type passes as {key} in {'.'.join(map(str, path))}"
+            where = f"{key} in {'.'.join(map(str, path))}"
+            assert refused(changed, api.kubevirt(name)), f"another type passes as {where}"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,46 @@ def test_what_kubevirt_refuses_is_refused(file, kind, change):
     document = copy.deepcopy(api.the(file, kind))
     change(document)
     assert refused(document)
+
+
+def test_a_domain_hook_is_for_one_version_of_kubevirt():
+    assert refused(api.the("plugin-domain", "Plugin"), "1.10")
+    assert refused(api.the("plugin-domain-1.10", "Plugin"), "1.9")
+
+
+@pytest.mark.parametrize("kubevirt, point", [("1.9", "PreVMStop"), ("1.10", "OnVMStop")])
+def test_a_node_hook_is_for_both_if_it_is_not_called_at_the_stop(kubevirt, point):
+    plugin = copy.deepcopy(api.the("plugin-node", "Plugin"))
+    assert not refused(plugin, kubevirt)
+    plugin["spec"]["nodeHooks"][0]["permittedHooks"].append(point)
+    assert {each for each in api.KUBEVIRT if not refused(plugin, each)} == {kubevirt}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda hook: hook["sidecar"].pop("permittedHooks"),
+        lambda hook: hook["sidecar"].update(permittedHooks=[]),
+        lambda hook: hook["sidecar"].update(permittedHooks=["MutateDomain"]),
+        lambda hook: hook["sidecar"].update(socketPath="/run/hook.sock"),
+        lambda hook: hook.update(cel={"hookPoint": "GuestDefinition", "expression": "x"}),
+        lambda hook: hook.update(timeout="0s"),
+        lambda hook: hook.pop("sidecar"),
+    ],
+)
+def test_what_kubevirt_1_10_refuses_is_refused(change):
+    document = copy.deepcopy(api.the("plugin-domain-1.10", "Plugin"))
+    change(document["spec"]["launcherHooks"][0])
+    assert refused(document, "1.10")
+    document = copy.deepcopy(api.the("plugin-domain-1.10", "Plugin"))
+    document["spec"]["launcherHooks"] *= 33
+    assert refused(document, "1.10")
+
+
+def test_what_is_for_kubevirt_1_10_says_that_it_is_provisional():
+    files = [path for path in api.MANIFESTS.rglob("*-1.10.*") if path.is_file()]
+    assert len(files) == 2
+    assert all("PROVISIONAL" in path.read_text() for path in files)
 
 
 def test_a_key_that_is_there_twice_is_refused():
