@@ -16,6 +16,7 @@ mod inputs;
 mod normalize;
 mod output;
 mod probe;
+mod rewrite;
 
 use std::error::Error;
 use std::fmt::Display;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::detect::{Detected, detect};
 use crate::inputs::{Documents, Inputs, Unreadable};
-use crate::{output, say};
+use crate::{output, rewrite, say};
 
 /// Time for connections to close after the last call. The calls themselves have a deadline.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
@@ -89,7 +89,10 @@ pub(crate) enum CallFailed {
 
 /// Calls the hook, and shows the result.
 pub(crate) async fn run(config: &CallConfig) -> Result<(), CallFailed> {
-    let documents = config.inputs.read()?;
+    let mut documents = config.inputs.read()?;
+    if config.api() == Api::Plugins && config.inputs.domain.is_none() {
+        documents.domain = plugins_spelling(documents.domain);
+    }
     let outcome = match &config.target {
         Target::Running(socket) => exchange(config, socket, &documents).await?,
         Target::Private { program, settings, call_timeout } => {
@@ -138,6 +141,12 @@ impl CallConfig {
             (HookKind::Domain, Some(_)) | (HookKind::Node, _) => Api::Plugins,
         }
     }
+}
+
+/// Returns the sample domain as KubeVirt's Plugins pipeline writes it.
+fn plugins_spelling(domain: Bytes) -> Bytes {
+    let written = str::from_utf8(&domain).ok().and_then(rewrite::as_received_by_plugins);
+    written.map_or(domain, Bytes::from)
 }
 
 /// Returns the error for a name that no hook has, or that no program may have.

@@ -6,7 +6,7 @@ use std::process::Output;
 use tokio::net::UnixListener;
 use tokio::process::Command;
 
-use crate::support::{DOMAIN, Shim, file, path_with, perl, script, worker};
+use crate::support::{DOMAIN, Shim, file, path_with, perl, read, script, worker};
 use crate::{example, hookctl};
 
 const MANUFACTURER: &str = "Copper Lantern Works";
@@ -310,6 +310,24 @@ async fn node_hooks_and_contexts_can_be_tried() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[tokio::test]
+async fn the_sample_domain_is_written_as_the_api_writes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let hook = script(dir.path(), "hook", "#!/bin/sh\nprintf '%s' \"$4\"\n");
+    let sample = read("crates/hookctl/src/samples/domain.xml");
+    let plugins = "<domain type=\"kvm\">\n  <name>default_sample-vm</name>\n";
+    for (context, expected) in [(&[][..], &*sample), (&["--context", "Boot"][..], plugins)] {
+        let args = [&["onDefineDomain"], context, &["--", hook.to_str().unwrap()]].concat();
+        let output = call(&args, |_| {}).await;
+        assert!(text(&output.stdout).starts_with(expected), "{}", text(&output.stderr));
+    }
+    // A file is sent as it is.
+    let args = ["onDefineDomain", "--context", "Boot", "--domain"];
+    let file = file("crates/hookctl/src/samples/domain.xml");
+    let args = [&args[..], &[file.to_str().unwrap(), "--", hook.to_str().unwrap()]].concat();
+    assert_eq!(text(&call(&args, |_| {}).await.stdout), sample);
 }
 
 #[tokio::test]
