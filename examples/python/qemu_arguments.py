@@ -24,13 +24,15 @@ def define(vmi, domain):
     if not all(name in ALLOWED and isinstance(value, str) for name, value in options):
         raise Refused(f"annotation {ANNOTATION}: allowed are strings for {', '.join(ALLOWED)}")
     document = kubevirt_xml.parse(domain)
-    document.root.set("xmlns:qemu", QEMU)
-    line = document.root.ensure("qemu:commandline")
-    present = [argument.get("value") for argument in line.children("qemu:arg")]
+    line, name = document.root.child("commandline", xmlns=QEMU), "arg"  # from the Plugins API
+    if line is None:
+        document.root.set("xmlns:qemu", QEMU)
+        line, name = document.root.ensure("qemu:commandline"), "qemu:arg"
+    present = [argument.get("value") for argument in line.children(name)]
     for option in options:
         if option not in zip(present, present[1:]):
             for value in option:
-                line.append("qemu:arg", value=value)
+                line.append(name, value=value)
     return str(document)
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import (
 
 const annotation = "qemu.vm.kubevirt.io/options"
 
+const namespace = "http://libvirt.org/schemas/domain/qemu/1.0"
+
 var allowed = []string{"-boot", "-global", "-rtc"}
 
 func addOptions(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) {
@@ -29,12 +31,16 @@ func addOptions(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) 
 	if err != nil {
 		return nil, hook.InvalidParams("domain: %w", err)
 	}
-	document.Root().SetAttr("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
-	line := document.Root().Ensure("qemu:commandline")
+	// KubeVirt's Plugins API returns the hook's own result without the prefix.
+	line, name := document.Root().Child("commandline", "xmlns", namespace), "arg"
+	if line == nil {
+		document.Root().SetAttr("xmlns:qemu", namespace)
+		line, name = document.Root().Ensure("qemu:commandline"), "qemu:arg"
+	}
 	for _, option := range allowed {
-		if value, found := options[option]; found && !holds(line, option, value) {
-			line.Append("qemu:arg", "value", option)
-			line.Append("qemu:arg", "value", value)
+		if value, found := options[option]; found && !holds(line.Children(name), option, value) {
+			line.Append(name, "value", option)
+			line.Append(name, "value", value)
 		}
 		delete(options, option)
 	}
@@ -45,9 +51,9 @@ func addOptions(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) 
 }
 
 // holds reports whether the option exists, as it does in a later call of the same boot.
-func holds(line *xmledit.Element, option, value string) bool {
+func holds(arguments []*xmledit.Element, option, value string) bool {
 	before := ""
-	for _, argument := range line.Children("qemu:arg") {
+	for _, argument := range arguments {
 		text, _ := argument.Attr("value")
 		if before == option && text == value {
 			return true

@@ -239,6 +239,13 @@ pub fn qemu_arguments(language: Language) -> Example {
         _ => format!("<domain{namespace}>\n{inside}</domain>"),
     };
     let both = r#"{"-global":"ICH9-LPC.disable_s3=0","-rtc":"base=localtime"}"#;
+    let args = ["-global", "ICH9-LPC.disable_s3=0", "-rtc", "base=localtime"]
+        .map(|value| format!("<arg value=\"{value}\"></arg>"))
+        .concat();
+    let unprefixed = namespace.replace(":qemu", "");
+    let returned =
+        with(&plugin, &[(last, &format!("{last}<commandline{unprefixed}>{args}</commandline>"))]);
+    let returned = with(&returned, &[(namespace, "")]);
     let reversed = r#"{"-rtc":"base=localtime","-global":"ICH9-LPC.disable_s3=0"}"#;
     let mut cases = vec![
         Case::edit("values to escape", options, &kubevirt, &[(last, &added(&all))]),
@@ -260,6 +267,7 @@ pub fn qemu_arguments(language: Language) -> Example {
         Case::edit("tabs", both, &kubevirt, &[(last, &wanted)]),
         Case::edit("spaces", both, &plugin, &[(last, &wanted.replace('\t', "  "))]),
         Case::edit("libvirt", both, &libvirt_domain(), &[(kept, &below)]),
+        Case::edit("its own result, as the Plugins API returns it", both, &returned, &[]),
         Case::edit(
             "nothing but a root",
             r#"{"-boot":"menu=on"}"#,
