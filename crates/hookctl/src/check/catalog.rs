@@ -81,7 +81,7 @@ pub(super) const CHECKS: &[Check] = checks! {
         "responds to a call with a document of 4 MB",
         "VMs with many devices, or with much cloud-init data, would not start";
     "idempotent", contents::idempotent, in "Hooks":
-        "changes nothing in its own result",
+        "changes nothing in its own result, also as KubeVirt's Plugins API rewrites it",
         "KubeVirt calls hooks several times for one start, also with their own results";
     "torn-writes", framing::torn_writes, in "Frames":
         "reads a message that arrives in many pieces, some of a single byte",

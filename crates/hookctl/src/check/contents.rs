@@ -1,11 +1,14 @@
 //! Checks of documents: that a hook keeps what it does not change, at any size, and that its own
 //! result needs no more changes.
 
+use bytes::Bytes;
+
 use super::documents::{CLOUD_INIT_TEXTS, cloud_init_text, equivalent};
 use super::markers::{self, DIFFICULT_TEXT};
 use super::session::Session;
 use super::verdict::{NotPassed, Verdict};
 use super::worker::WorkerUnderTest;
+use crate::rewrite::as_received_by_plugins;
 use sidecar_shim::hook::{HookKind, HookName, HookReply};
 
 const NOTHING_CHANGED: &str = "the hooks change nothing in these documents (pass other documents \
@@ -108,6 +111,32 @@ pub(super) async fn large(session: &mut Session) -> Verdict {
     }
 }
 
+/// Calls a domain hook with its own result as KubeVirt's Plugins pipeline writes it.
+async fn received_again(
+    session: &Session,
+    worker: &mut WorkerUnderTest,
+    hook: &HookName,
+    result: &Bytes,
+) -> Result<(), NotPassed> {
+    let written = match hook.kind() {
+        HookKind::Domain => str::from_utf8(result).ok().and_then(as_received_by_plugins),
+        HookKind::CloudInit | HookKind::Node => None,
+    };
+    let Some(written) = written.map(Bytes::from) else { return Ok(()) };
+    let call = session.documents.call_with(hook, written.clone())?;
+    let reply = worker.call(&call).await?.or(written.clone());
+    // What the API drops, such as a comment, counts as no change.
+    let reply = str::from_utf8(&reply).ok().and_then(as_received_by_plugins).map(Bytes::from);
+    if reply.is_some_and(|reply| equivalent(hook, &written, &reply)) {
+        return Ok(());
+    }
+    Err(worker.fault(format!(
+        "{hook} changed its own result again after KubeVirt's Plugins API had rewritten it \
+         (<qemu:commandline> as <commandline xmlns=\"…\">, no comments, two spaces): find elements \
+         by their namespace"
+    )))
+}
+
 pub(super) async fn idempotent(session: &mut Session) -> Verdict {
     let hooks = session.hooks()?;
     let mut worker = session.worker().await?;
@@ -121,6 +150,7 @@ pub(super) async fn idempotent(session: &mut Session) -> Verdict {
         if !equivalent(hook, &once, &twice) {
             return Err(worker.fault(format!("{hook} changed its own result again")));
         }
+        received_again(session, &mut worker, hook, &once).await?;
     }
     session.release(worker).await?;
     if changed { Ok(None) } else { Err(NotPassed::skipped(NOTHING_CHANGED)) }

@@ -115,7 +115,10 @@ const MORE_FAULTS: &[&[(&str, &str, &str)]] = &[
         ("text-intact-elements", "text-intact", "lost an element"),
         ("known-messages-request", "known-messages", "a request, which workers must not send"),
     ],
-    &[("text-intact-cloud-init", "text-intact", "letters in NetworkData")],
+    &[
+        ("text-intact-cloud-init", "text-intact", "letters in NetworkData"),
+        ("idempotent-prefix", "idempotent", "after KubeVirt's Plugins API had rewritten it"),
+    ],
 ];
 
 async fn check(args: &[&str], words: &[&str]) -> Output {
