@@ -19,6 +19,8 @@ mod response;
 mod router;
 mod shim;
 mod status;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::sync::Arc;
