@@ -19,7 +19,7 @@ use crate::admission::{Budget, Memory};
 use crate::backend::{self, Backend, HookSource, InPath, Settings};
 use crate::hook::Checks;
 
-/// What HTTP/2 has to be told after the preface: nothing.
+/// A `SETTINGS` frame without settings, which follows the preface.
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
