@@ -127,8 +127,9 @@ async fn run(worker_args: &str, calls: u64) {
     // The time without a worker depends on the machine: on a busy one, workers start slowly.
     assert!(answered * 100 >= good * 80, "of {good} good calls {answered} were answered");
     let others = good - answered - unavailable;
+    // A call may lose the workers of both its attempts to kills, of which short runs have many.
     assert!(
-        others * 100 <= good,
+        others <= good / 100 + 5,
         "of {good} good calls {others} failed although a worker was running"
     );
     assert!(settled(pid, Some(no_workers)).await <= no_workers, "descriptors are left over");

@@ -193,10 +193,12 @@ async fn a_minimum_is_started_at_once_and_kept() {
     for pid in [idle, busy] {
         kill(pid);
     }
-    // Killed workers are replaced without a call.
+    // Killed workers are replaced without a call. That one has closed its stdin may be seen, and a
+    // worker started for it, before it has exited.
     shim.log_line("hook worker failed").await;
-    shim.log_line("worker started").await;
-    shim.log_line("worker started").await;
+    while shim.count("worker started") < 5 {
+        shim.log_line("worker started").await;
+    }
     assert_eq!(shim.count("worker started"), 5, "two, one for the third call, two replacements");
 }
 
