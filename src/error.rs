@@ -173,9 +173,11 @@ pub enum RequestFault {
     NoMemory { bytes: usize, budget: usize },
     #[error(
         "the reply is {bytes} bytes long and does not fit into the memory budget of {budget} \
-         bytes beside other calls: raise --memory-budget and the container's memory limit"
+         bytes beside other calls by its deadline: raise --memory-budget and the container's memory limit"
     )]
     NoMemoryForReply { bytes: usize, budget: usize },
+    #[error("the watch has ended: the shim is shutting down, or other calls need its place")]
+    WatchEnded,
     #[error("the shim is shutting down and the request did not arrive in time")]
     ShuttingDown,
     #[error("the request did not arrive in time for other calls that needed its memory")]

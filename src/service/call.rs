@@ -10,7 +10,7 @@ use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::{Method as HttpMethod, Request, StatusCode};
 use prost::Message as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 
 use super::proto::health::HealthCheckRequest;
@@ -105,7 +105,7 @@ impl Calls {
             time: time.time().min(RECEIVE_TIMEOUT),
         };
         let replied = tokio::select! {
-            replied = self.reply(method, path, time, &mut receiver) => replied,
+            replied = self.reply(method, time, &mut receiver) => replied,
             reset = poll_fn(|context| respond.poll_reset(context)) => {
                 let why = reset.map_or_else(|error| error.to_string(), |reason| reason.to_string());
                 Err(RequestFault::ClientLeft(why).into())
@@ -151,7 +151,6 @@ impl Calls {
     async fn reply(
         &self,
         method: &Method,
-        path: &str,
         time: CallTime,
         receiver: &mut Receiver<'_>,
     ) -> Result<Reply, CallError> {
@@ -171,11 +170,10 @@ impl Calls {
                 let message = run(bytes, time).await?;
                 // Only the reply is left, which may be longer than the request.
                 let more = message.len().saturating_sub(share.bytes() + self.connection_bytes);
-                if method.documents > 0 && !share.try_grow(more) {
-                    let budget = self.shim.memory.limit();
-                    let fault = RequestFault::NoMemoryForReply { bytes: message.len(), budget };
-                    tracing::debug!(method = path, "{fault}");
-                    return Err(fault.into());
+                if method.documents > 0 {
+                    let (bytes, budget) = (message.len(), self.shim.memory.limit());
+                    let no_memory = |_| RequestFault::NoMemoryForReply { bytes, budget };
+                    timeout_at(time.deadline, share.grow(more)).await.map_err(no_memory)?;
                 }
                 share.shrink_to(message.len());
                 Ok(Reply::Message { message, share })
@@ -199,8 +197,7 @@ impl Calls {
                 return;
             }
         }
-        let status = Status::unavailable("the shim is shutting down, or others need this place");
-        response::end_stream(&mut stream, &status);
+        response::end_stream(&mut stream, &status::of(&RequestFault::WatchEnded.into()));
     }
 
     /// Drops the rest of a request that was refused. Some clients take a connection that is closed

@@ -40,7 +40,7 @@ fn code_of_request(fault: &RequestFault) -> Code {
         | RequestFault::NoMemoryForReply { .. }
         | RequestFault::TooSlow => Code::ResourceExhausted,
         RequestFault::NotReceived { .. } => Code::DeadlineExceeded,
-        RequestFault::ShuttingDown => Code::Unavailable,
+        RequestFault::ShuttingDown | RequestFault::WatchEnded => Code::Unavailable,
         RequestFault::ClientLeft(_) => Code::Cancelled,
     }
 }
@@ -153,6 +153,7 @@ mod tests {
             RequestFault::NoMemory { bytes, budget },
             RequestFault::NoMemoryForReply { bytes, budget },
             RequestFault::ShuttingDown,
+            RequestFault::WatchEnded,
             RequestFault::TooSlow,
             RequestFault::NotReceived { after },
             RequestFault::ClientLeft(text()),

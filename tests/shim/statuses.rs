@@ -2,6 +2,7 @@
 //! text, and one line in the log.
 
 use bytes::Bytes;
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -137,4 +138,54 @@ async fn a_bad_authority_is_logged_with_what_the_client_has_to_set() {
         let read = timeout(LIMIT, stream.read_buf(&mut seen)).await.unwrap().unwrap();
         assert!(read > 0, "closed without a reset: {seen:?}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_finds_no_memory_by_its_deadline_says_what_to_raise() {
+    let builder = Shim::persistent("").args(["--memory-budget", "4MiB"]);
+    let mut shim = builder.start().await;
+    let gate = shim.gate();
+    let vmi = serde_json::json!({"do": "wait", "path": gate.0}).to_string();
+    let domain = format!("<domain>{}</domain>", "x".repeat(1_400_000));
+    let socket = shim.socket();
+    let message = define_message(&vmi, &domain);
+    let holding = tokio::spawn(async move {
+        RawClient::dial(&socket).await.call(ON_DEFINE_DOMAIN, &[], message).await.code
+    });
+    let waiting = gate.reached().await;
+    let mut client = RawClient::dial(&shim.socket()).await;
+    let message = define_message("{}", &domain);
+    let answer = client.call(ON_DEFINE_DOMAIN, &[("grpc-timeout", "300m")], message).await;
+    assert_eq!(answer.code, "8", "{answer:?}");
+    assert!(answer.message.contains("other calls held the memory budget"), "{answer:?}");
+    shim.log_line("until its deadline: raise --memory-budget").await;
+    drop(waiting);
+    assert_eq!(timeout(LIMIT, holding).await.unwrap().unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_request_that_has_not_arrived_when_the_shim_is_forced_to_stop_is_answered() {
+    let mut shim = Shim::persistent("").start().await;
+    let mut client = RawClient::dial(&shim.socket()).await;
+    let (response, mut stream) = client.begin(ON_DEFINE_DOMAIN, &[]).await;
+    stream.send_data(prefix(100), false).unwrap();
+    // Its headers have arrived when a later call is answered.
+    client.call("/kubevirt.hooks.info.Info/Info", &[], prefix(0)).await;
+    for _ in 0..2 {
+        shim.signal(Signal::SIGTERM);
+        shim.log_line("sidecar-shim received signal: terminated").await;
+    }
+    let answer = timeout(LIMIT, status(response)).await.unwrap().unwrap();
+    assert_eq!(answer.code, "14", "{answer:?}");
+    assert!(answer.message.contains("the request did not arrive in time"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn headers_that_are_too_long_are_refused_by_http2() {
+    let shim = Shim::persistent("").start().await;
+    let mut client = RawClient::dial(&shim.socket()).await;
+    let long = "x".repeat(9000);
+    let (response, _stream) = client.begin(ON_DEFINE_DOMAIN, &[("x-long", &long)]).await;
+    assert_eq!(timeout(LIMIT, response).await.unwrap().unwrap().status().as_u16(), 431);
+    shim.still_works().await;
 }

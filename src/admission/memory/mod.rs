@@ -178,11 +178,7 @@ impl Memory {
         let mut state = self.lock();
         let free = self.free(&state);
         let mut earlier = state.waiting.range(..id).map(|(_, waiting)| waiting);
-        let passes = earlier.all(|waiting| {
-            // They could all be taken at once, in their order.
-            let is_smaller = self.is_small(bytes) && waiting.bytes > bytes;
-            is_smaller && waiting.bytes > free
-        });
+        let passes = earlier.all(|waiting| self.is_small(bytes) && waiting.bytes > free);
         if bytes > free || !passes {
             return false;
         }
@@ -245,7 +241,8 @@ impl Memory {
         if let Some(first) = waiting.next() {
             first.may_fit.notify_one();
             if first.bytes > free
-                && let Some(small) = waiting.find(|waiting| waiting.bytes <= free)
+                && let Some(small) =
+                    waiting.find(|other| self.is_small(other.bytes) && other.bytes <= free)
             {
                 small.may_fit.notify_one();
             }
