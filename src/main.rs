@@ -21,7 +21,8 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> Result<ExitCode, StartError> {
-    // It applies to one thread and those that it starts, so it comes first.
+    // Both must happen while there is one thread.
+    backend::prepare_environment();
     if config.no_new_privs {
         backend::renounce_new_privileges()?;
     }

@@ -23,6 +23,17 @@ pub(crate) fn exited_child() -> Option<Pid> {
     Pid::from_raw(unsafe { info.si_pid() })
 }
 
+/// Sets an environment variable, if no other thread runs yet that could read or change them.
+/// Returns whether it did.
+pub(crate) fn set_variable(name: &str, value: &str) -> bool {
+    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+    if alone {
+        // SAFETY: the calling thread is the only one.
+        unsafe { std::env::set_var(name, value) };
+    }
+    alone
+}
+
 /// Makes glibc's allocator take blocks of up to `largest_block` bytes from its heap rather than
 /// from the system, and keep up to `free_end` unused bytes at the end of the heap.
 #[cfg(target_env = "gnu")]

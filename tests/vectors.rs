@@ -153,7 +153,10 @@ fn sent(frame: &[u8], attached: Option<&Bytes>, takes_attachments: bool) -> Opti
     let mut send_buffer = SendBuffer::default();
     let message: Value = serde_json::from_slice(frame).unwrap();
     match message["method"].as_str()? {
-        "initialize" => send_initialize(&mut send_buffer, message["id"].as_u64()?),
+        "initialize" => {
+            let level = message["params"]["logLevel"].as_str().unwrap().parse().unwrap();
+            send_initialize(&mut send_buffer, message["id"].as_u64()?, level);
+        }
         "$/cancelRequest" => send_cancel(&mut send_buffer, message["params"]["id"].as_u64()?),
         _ => {
             let call: Call<'_> = serde_json::from_slice(frame).unwrap();

@@ -108,6 +108,7 @@ class Session:
             "protocolVersions": [1],
             "shim": SHIM,
             "maxFrameBytes": 16777215,
+            "logLevel": "info",
             "capabilities": {"attachments": attachments, "cancel": True},
             **changes,
         }

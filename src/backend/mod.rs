@@ -56,6 +56,11 @@ pub fn kill_processes() {
     process::reaper::kill_children();
 }
 
+/// Prepares the environment that programs inherit. Called before the first thread is started.
+pub fn prepare_environment() {
+    process::prepare_environment();
+}
+
 /// Prevents every program that is started from now on from gaining privileges. Called before the
 /// first thread is started.
 pub fn renounce_new_privileges() -> Result<(), StartError> {

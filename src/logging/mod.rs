@@ -6,6 +6,7 @@
 //! Texts of hooks are escaped here ([`crate::text`]), in JSON as well: what prints a field of the
 //! log to a terminal does not escape it again.
 
+mod hooks;
 mod http2;
 mod seldom;
 mod stderr;
@@ -26,6 +27,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use self::hooks::{HookFields, HookLine, least_hook_level, logs_hook_lines};
 pub use self::seldom::Seldom;
 use self::stderr::Stderr;
 use crate::text::{MAX_LINE_BYTES, clip, escape, escape_line};
@@ -218,7 +220,14 @@ fn text_line(origin: &Origin<'_>, fields: &Fields) -> String {
     // The hook is the prefix, and the reader of text has typed the worker's command.
     let left_out = |name: &str| name == "hook" || (name == "worker" && origin.is_hooks);
     for (name, value) in fields.others.iter().filter(|(name, _)| !left_out(name)) {
-        let _ = write!(line, " {name}={value}");
+        match value {
+            Value::Object(of_hook) => {
+                for (name, value) in of_hook {
+                    let _ = write!(line, " {name}={value}");
+                }
+            }
+            value => drop(write!(line, " {name}={value}")),
+        }
     }
     line.push('\n');
     line
@@ -228,7 +237,9 @@ fn timestamp() -> impl fmt::Display {
     humantime::format_rfc3339_micros(SystemTime::now())
 }
 
-fn level_name(level: Level) -> &'static str {
+/// Returns a level's name in the log and in the worker protocol.
+#[must_use]
+pub fn level_name(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",
         Level::WARN => "warning",
@@ -279,6 +290,12 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");
+        } else if field.name() == hooks::FIELDS {
+            // Was made harmless where it was made.
+            self.insert(
+                field,
+                serde_json::from_str::<Value>(&format!("{value:?}")).unwrap_or_default(),
+            );
         } else {
             self.insert(field, format!("{value:?}"));
         }

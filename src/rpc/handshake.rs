@@ -1,18 +1,28 @@
 //! What a worker declares in its reply to `initialize`.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::read::{parse, present};
 use super::{ErrorKind, ErrorObject, MAX_CONCURRENCY, Malformed, Outcome, PROTOCOL_VERSION};
 use crate::hook::HookName;
+use crate::text::{clip, escape_line};
 
 /// Maximum number of a worker's versions in an error.
 const MAX_SHOWN_VERSIONS: usize = 8;
 
+/// Maximum length of the name or version of a program.
+const MAX_NAME_BYTES: usize = 64;
+
 /// What a worker declares in its reply to `initialize`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
+    /// Its program, if it says which one that is.
+    pub program: Option<NameAndVersion>,
+    /// The SDK that it is written with.
+    pub sdk: Option<NameAndVersion>,
     /// Its hooks, sorted.
     pub hooks: Vec<HookName>,
     /// Whether it accepts attachments.
@@ -23,6 +33,33 @@ pub struct Declared {
     pub concurrency: usize,
 }
 
+/// A program or library, as it names itself: for people, bounded and harmless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameAndVersion(String);
+
+impl fmt::Display for NameAndVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl NameAndVersion {
+    /// Reads it from JSON. Another kind of value counts as missing: only people read it, so it
+    /// cannot be a reason to refuse a worker.
+    fn read(json: Option<&RawValue>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Said {
+            name: String,
+            #[serde(default)]
+            version: String,
+        }
+        let Said { name, version } = serde_json::from_str(json?.get()).ok()?;
+        let part = |text: &str| clip(&escape_line(text), MAX_NAME_BYTES).trim().to_owned();
+        let (name, version) = (part(&name), part(&version));
+        Some(Self(format!("{name} {version}").trim().to_owned())).filter(|it| !it.0.is_empty())
+    }
+}
+
 impl Declared {
     /// Reads the reply to `initialize`.
     pub fn read(outcome: &Outcome) -> Result<Self, Malformed> {
@@ -30,6 +67,10 @@ impl Declared {
         #[serde(rename_all = "camelCase")]
         struct InitializeResult<'a> {
             protocol_version: u64,
+            #[serde(borrow)]
+            worker: Option<&'a RawValue>,
+            #[serde(borrow)]
+            sdk: Option<&'a RawValue>,
             hooks: Vec<String>,
             #[serde(borrow, default, deserialize_with = "present")]
             capabilities: Option<&'a RawValue>,
@@ -91,6 +132,8 @@ impl Declared {
             return Err(Malformed("it declares a concurrency of 0".to_owned()));
         }
         Ok(Self {
+            program: NameAndVersion::read(result.worker),
+            sdk: NameAndVersion::read(result.sdk),
             hooks,
             attachments,
             cancel,

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub use handshake::Declared;
+use crate::logging::HookFields;
+
+pub use handshake::{Declared, NameAndVersion};
 pub use read::{CallResult, MessageReader, read_result};
 pub use write::{OutgoingCall, send_call, send_cancel, send_initialize, send_method_not_found};
 
@@ -57,6 +59,8 @@ pub struct LogLine {
     pub message: String,
     /// The call that it belongs to.
     pub id: Option<u64>,
+    #[serde(default, deserialize_with = "read::hook_fields")]
+    pub fields: HookFields,
     /// Whether its parameters could not be read, which the message then says.
     #[serde(skip)]
     pub unreadable: bool,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
 use crate::hook::{CLOUD_INIT_DATA, DOMAIN, HookCall, Subject, json_fault};
+use crate::logging::HookFields;
 use crate::text::clip;
 
 /// Values that may be sent in separate frames.
@@ -43,6 +44,13 @@ pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Reads the fields of a log line.
+pub(super) fn hook_fields<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<HookFields, D::Error> {
+    serde_json::Map::deserialize(deserializer).map(HookFields::new)
 }
 
 /// A string that is borrowed if it contains no escapes. (A bare `Cow` inside an `Option` never is.)
@@ -139,6 +147,7 @@ fn notification_or_request(method: &str, envelope: &Envelope<'_>) -> Result<Inco
         level: "warning".to_owned(),
         message: format!("{fault}"),
         id: None,
+        fields: HookFields::default(),
         unreadable: true,
     })))
 }

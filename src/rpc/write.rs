@@ -1,16 +1,18 @@
 //! Messages to a worker, put into frames.
 
 use bytes::Bytes;
+use tracing::Level;
 
 use super::{METHOD_NOT_FOUND, PROTOCOL_VERSION};
 use crate::frame::{MAX_FRAME_BYTES, SendBuffer};
 use crate::hook::{HookCall, Subject};
+use crate::logging::level_name;
 
-/// Puts `initialize` into the send buffer.
-pub fn send_initialize(send_buffer: &mut SendBuffer, id: u64) {
-    let version = env!("CARGO_PKG_VERSION");
+/// Puts `initialize` into the send buffer. The worker need not send log lines below `log_level`.
+pub fn send_initialize(send_buffer: &mut SendBuffer, id: u64, log_level: Level) {
+    let (version, log_level) = (env!("CARGO_PKG_VERSION"), level_name(log_level));
     send_buffer.push_frame([Bytes::from(format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersions":[{PROTOCOL_VERSION}],"shim":{{"name":"sidecar-shim","version":"{version}"}},"maxFrameBytes":{MAX_FRAME_BYTES},"capabilities":{{"attachments":true,"cancel":true}}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersions":[{PROTOCOL_VERSION}],"shim":{{"name":"sidecar-shim","version":"{version}"}},"maxFrameBytes":{MAX_FRAME_BYTES},"logLevel":"{log_level}","capabilities":{{"attachments":true,"cancel":true}}}}}}"#
     ))]);
 }
 

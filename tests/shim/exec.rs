@@ -88,6 +88,29 @@ async fn a_failed_program_is_reported_with_its_status_and_last_lines() {
 }
 
 #[tokio::test]
+async fn lines_of_stderr_may_state_their_level() {
+    let says = "#!/bin/sh\n[ \"$SIDECAR_SHIM_STDERR_LEVELS\" = 1 ] || exit 1\n\
+                echo '<3>an error' >&2\necho '<7>details' >&2\necho '<4>a warning' >&2\nexit 3\n";
+    for details in [false, true] {
+        let level = if details { "debug" } else { "info" };
+        let builder = Shim::builder().program("onDefineDomain", says);
+        let mut shim = builder.args(["--log-level", level]).start().await;
+        let status = shim.define(&json!({}), DOMAIN).await.unwrap_err();
+        let last =
+            "exited with status 3; the last lines of its stderr:\nan error\ndetails\na warning";
+        assert!(status.message().ends_with(last), "{status:?}");
+        shim.log_line("call failed").await;
+        let lines = shim.lines.iter().filter(|line| line["hook"] == "onDefineDomain");
+        let said: Vec<_> = lines.map(|line| (&line["level"], &line["msg"])).collect();
+        for (level, text) in [("error", "an error"), ("warning", "a warning"), ("debug", "details")]
+        {
+            let expected = details || level != "debug";
+            assert_eq!(said.contains(&(&json!(level), &json!(text))), expected, "{said:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_missing_program_is_unimplemented_and_says_why() {
     let shim = Shim::builder().start().await;
     let status = shim.define(&json!({}), DOMAIN).await.unwrap_err();

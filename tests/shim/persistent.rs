@@ -233,6 +233,43 @@ async fn log_notifications_become_log_lines() {
 }
 
 #[tokio::test]
+async fn log_lines_have_the_hooks_own_fields() {
+    let fields = json!({"disk": "vda\u{1b}", "level": "error", "pid": 1, "ok": true});
+    let lines =
+        [json!({"message": "with fields", "fields": fields}), json!({"message": "without"})];
+    let vmi = json!({"do": "log", "lines": lines});
+    let mut shim = Shim::persistent("").start().await;
+    shim.define(&vmi, DOMAIN).await.unwrap();
+    let line = shim.log_line("with fields").await;
+    let logged = json!({"disk": "vda\\u{1b}", "level": "error", "pid": 1, "ok": true});
+    assert_eq!((&line["fields"], &line["level"]), (&logged, &json!("info")), "{line}");
+    assert_eq!(shim.log_line("without").await.get("fields"), None);
+
+    let mut shim = Shim::persistent("").args(["--log-format", "text"]).start().await;
+    shim.define(&vmi, DOMAIN).await.unwrap();
+    shim.signal(Signal::SIGTERM);
+    shim.exited().await;
+    let text = shim.lines.iter().filter_map(Value::as_str).find(|it| it.contains("with fields"));
+    let text = text.unwrap();
+    assert!(text.contains(r#" disk="vda\\u{1b}""#) && text.contains(" ok=true"), "{text}");
+}
+
+#[tokio::test]
+async fn a_worker_learns_the_log_level_and_says_what_it_is() {
+    for level in ["debug", "info"] {
+        let mut shim = Shim::persistent("").args(["--log-level", level]).start().await;
+        shim.define(&json!({"do": "log level"}), DOMAIN).await.unwrap();
+        shim.log_line(&format!("asked for {level}")).await;
+        if level == "debug" {
+            shim.assert_logged("the worker is ready");
+            let ready = shim.lines.iter().find(|it| it["msg"] == "the worker is ready").unwrap();
+            let said = (&ready["program"], &ready["sdk"]);
+            assert_eq!(said, (&json!("fixture 1\\u{1b}"), &json!("none")));
+        }
+    }
+}
+
+#[tokio::test]
 async fn stderr_is_drained_regardless_of_its_contents() {
     let mut shim = Shim::persistent("").start().await;
     // One line of 1 MB, without a line break before the next call.

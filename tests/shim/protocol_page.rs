@@ -129,7 +129,9 @@ async fn the_shim_reads_the_pages_log_line_and_its_refusal_of_all_versions() {
     let mut shim = Shim::persistent("").start().await;
     shim.define(&json!({"do": "log", "lines": [line]}), "<domain/>").await.unwrap();
     let logged = shim.log_line(line["message"].as_str().unwrap()).await;
-    assert_eq!((&logged["level"], &logged["call"]), (&line["level"], &line["id"]));
+    for (field, param) in [("level", "level"), ("call", "id"), ("fields", "fields")] {
+        assert_eq!(logged[field], line[param], "{logged}");
+    }
 
     let refusal = find(&page, |message| message["error"]["data"].get("protocolVersions").is_some());
     let builder = Shim::builder();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sidecar_shim::backend::{Child, CommandLine, OutputEvent, stop_orphans};
 use sidecar_shim::frame::FrameError;
+use sidecar_shim::logging::least_hook_level;
 use sidecar_shim::rpc::{self, Incoming};
 use tokio::time::timeout;
 use tracing::subscriber::NoSubscriber;
@@ -23,11 +24,12 @@ pub(crate) enum Detected {
 /// Starts the command as the shim starts a worker, without arguments, and sends `initialize`. When
 /// this returns, none of its processes is left. An error says why the command cannot run.
 pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
+    let level = least_hook_level();
     // A program complains that it has no arguments, which would look like a failure of the call.
     // The one thread has nothing else to log meanwhile.
     let _quiet = tracing::subscriber::set_default(NoSubscriber::new());
     let mut probe = Probe::start(command, true)?;
-    probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1)));
+    probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1, level)));
     let detected = timeout(FRAME_TIMEOUT, first_frame(&mut probe)).await;
     let detected = detected.unwrap_or_else(|_| {
         let (limit, unfinished) = (FRAME_TIMEOUT.as_secs(), probe.unfinished());

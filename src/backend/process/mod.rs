@@ -65,12 +65,23 @@ pub(super) const PROTOCOL_VARIABLE: &str = "KUBEVIRT_HOOK_PROTOCOL";
 /// The environment variable that tells an argv-style program why KubeVirt calls.
 const CONTEXT_VARIABLE: &str = "KUBEVIRT_HOOK_CONTEXT";
 
+/// The environment variable that tells a program that the shim reads levels at the beginning of
+/// lines on stderr.
+const LEVELS_VARIABLE: &str = "SIDECAR_SHIM_STDERR_LEVELS";
+
 /// Timeout for reading what an exited process left in a pipe. It is in the pipe already, so the
 /// timeout is only reached when a process outside the group holds the pipe open.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Timeout for a killed process to be reaped. Only one that is stuck in the kernel takes longer.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Puts the variable that is the same for all children into the shim's own environment, so that it
+/// is not copied for each of them, if the program has no other threads yet.
+pub(super) fn prepare_environment() {
+    // If it cannot be set, each child gets a copy.
+    let _ = crate::sys::set_variable(LEVELS_VARIABLE, "1");
+}
 
 /// Sets the kernel's `no_new_privs`, which every child inherits and which cannot be unset.
 pub(super) fn set_no_new_privs() -> Result<(), StartError> {
@@ -187,14 +198,18 @@ impl Process {
             command.arg(flag).arg(OsStr::from_bytes(document));
         }
         // The shim's own variables of these names must not reach the child.
-        for (name, value) in
-            [(PROTOCOL_VARIABLE, launch.protocol), (CONTEXT_VARIABLE, launch.context)]
-        {
-            if let Some(value) = value {
-                command.env(name, value);
-            } else if std::env::var_os(name).is_some() {
-                // Only if it is set: any change copies the whole environment.
-                command.env_remove(name);
+        for (name, value) in [
+            (PROTOCOL_VARIABLE, launch.protocol),
+            (CONTEXT_VARIABLE, launch.context),
+            (LEVELS_VARIABLE, Some("1")),
+        ] {
+            let inherited = std::env::var_os(name);
+            // Only where it differs: any change copies the whole environment.
+            if inherited.as_deref() != value.map(OsStr::new) {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
             }
         }
         command

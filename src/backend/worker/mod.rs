@@ -57,6 +57,7 @@ use super::pipes::{Input, InputEvent, Output, OutputEvent};
 use super::process::{Child, CommandLine, Exit, Launch, Sharing, Spawn};
 use crate::error::HookFailure;
 use crate::frame::{FrameError, MAX_FRAME_BYTES};
+use crate::logging::least_hook_level;
 use crate::rpc::{self, Declared};
 
 /// Time for a worker that closed its stdin or stdout to exit. Mostly it is exiting already.
@@ -231,7 +232,8 @@ impl<C: Child> Worker<C> {
         let log_limit = LogLimit::new("log lines", command.to_string(), process.pid());
         let (mut input, memory) = (Input::new(pipes.stdin), settings.memory.clone());
         let last_request = 1;
-        input.push(|send_buffer| rpc::send_initialize(send_buffer, last_request));
+        let level = least_hook_level();
+        input.push(|send_buffer| rpc::send_initialize(send_buffer, last_request, level));
         let state = State::Starting { due: Instant::now() + settings.start_timeout };
         Ok(Self {
             command,

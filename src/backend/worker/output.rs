@@ -14,6 +14,7 @@ use super::{
 };
 use crate::frame::{FrameError, Stray};
 use crate::hook::HookName;
+use crate::logging::{HookLine, logs_hook_lines};
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
 use crate::text::{MAX_LINE_BYTES, hook_line};
 
@@ -40,6 +41,12 @@ impl<C: Child> Worker<C> {
             {
                 match Declared::read(&outcome) {
                     Ok(declared) => {
+                        tracing::debug!(
+                            pid = self.process.pid(), worker = %self.command,
+                            program = declared.program.as_ref().map(tracing::field::display),
+                            sdk = declared.sdk.as_ref().map(tracing::field::display),
+                            "the worker is ready"
+                        );
                         self.state = State::Serving(declared.clone());
                         self.report(Report::Ready(declared)).await;
                         if self.stdin_closed {
@@ -150,27 +157,19 @@ impl<C: Child> Worker<C> {
             "error" => Level::ERROR,
             _ => Level::INFO,
         };
-        if !is_logged(level) || !self.log_limit.admits(line.message.len().min(MAX_LINE_BYTES)) {
+        let bytes = line.message.len().min(MAX_LINE_BYTES) + line.fields.bytes();
+        if !logs_hook_lines(level) || !self.log_limit.admits(bytes) {
             return;
         }
-        let text = hook_line(line.message.as_bytes(), 0);
-        let hook = line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str);
-        let (pid, call) = (self.process.pid(), line.id);
-        let worker = self.command.to_string();
-        match level {
-            Level::DEBUG => tracing::debug!(target: "hook", hook, worker, pid, call, "{text}"),
-            Level::WARN => tracing::warn!(target: "hook", hook, worker, pid, call, "{text}"),
-            Level::ERROR => tracing::error!(target: "hook", hook, worker, pid, call, "{text}"),
-            _ => tracing::info!(target: "hook", hook, worker, pid, call, "{text}"),
-        }
-    }
-}
-
-fn is_logged(level: Level) -> bool {
-    match level {
-        Level::DEBUG => tracing::enabled!(target: "hook", Level::DEBUG),
-        Level::WARN => tracing::enabled!(target: "hook", Level::WARN),
-        Level::ERROR => tracing::enabled!(target: "hook", Level::ERROR),
-        _ => tracing::enabled!(target: "hook", Level::INFO),
+        let line = HookLine {
+            level,
+            hook: line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str),
+            worker: &self.command.to_string(),
+            pid: self.process.pid(),
+            call: line.id,
+            fields: &line.fields,
+            text: &hook_line(line.message.as_bytes(), 0),
+        };
+        line.log();
     }
 }

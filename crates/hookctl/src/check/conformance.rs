@@ -31,6 +31,7 @@ fn initialize(id: u64, versions: &[u64]) -> Value {
             "protocolVersions": versions,
             "shim": {"name": "sidecar-shim", "version": "99.0.0"},
             "maxFrameBytes": MAX_FRAME_BYTES,
+            "logLevel": "info",
             "capabilities": {"attachments": true, "cancel": true},
         },
     })

@@ -18,6 +18,7 @@ use sidecar_shim::backend::{Child, CommandLine, Exit, OutputEvent, read_reply};
 use sidecar_shim::error::{CallError, HookFailure};
 use sidecar_shim::frame::{FrameError, SendBuffer};
 use sidecar_shim::hook::{HookCall, HookReply};
+use sidecar_shim::logging::least_hook_level;
 use sidecar_shim::rpc::{self, Declared, Incoming, Outcome, OutgoingCall};
 
 /// Time in which a worker shows a response that it must not send.
@@ -74,7 +75,8 @@ impl WorkerUnderTest {
 
     /// Sends the shim's first request. After its response, calls can be sent.
     pub(super) async fn initialize(&mut self) -> Result<Declared, NotPassed> {
-        self.initialize_with(rpc::send_initialize).await
+        let level = least_hook_level();
+        self.initialize_with(|buffer, id| rpc::send_initialize(buffer, id, level)).await
     }
 
     /// Does the same with another message.

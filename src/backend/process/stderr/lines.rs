@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
+use tracing::Level;
 
 use super::super::child::Sharing;
 use crate::error::LastLines;
@@ -44,6 +45,8 @@ enum Owner {
 /// A line of stderr, without its end.
 pub(super) struct Line {
     pub(super) author: Author,
+    pub(super) level: Level,
+    /// Without the prefix that stated the level.
     pub(super) text: String,
 }
 
@@ -147,7 +150,8 @@ impl Lines {
     pub(super) fn end_line(&mut self) -> Option<Line> {
         let author = self.line_author.take()?;
         self.has_written = true;
-        let text = hook_line(&self.line, self.cut);
+        let (level, line) = split_level(&self.line);
+        let text = hook_line(line, self.cut);
         self.line.clear();
         self.cut = 0;
         // A line that the call before has begun is not in the error of this one.
@@ -157,7 +161,7 @@ impl Lines {
             }
             self.kept.push_back(clip(&text, KEPT_LINE_BYTES).to_owned());
         }
-        Some(Line { author, text })
+        Some(Line { author, level, text })
     }
 
     /// Returns the last lines that may appear in the error of a call, or of the child itself, once
@@ -183,6 +187,22 @@ impl Lines {
         }
         LastLines::Own(if all.kept.is_empty() { all.at_start } else { all.kept.into() })
     }
+}
+
+/// Splits a line into its level and its text. The level may be stated as in systemd's journal, by a
+/// number of syslog in angle brackets: `<4>disk vda is missing`.
+fn split_level(line: &[u8]) -> (Level, &[u8]) {
+    let (level, text) = match line {
+        [b'<', number @ b'0'..=b'7', b'>', text @ ..] => (*number, text),
+        text => (b'6', text),
+    };
+    let level = match level {
+        b'0'..=b'3' => Level::ERROR,
+        b'4' => Level::WARN,
+        b'7' => Level::DEBUG,
+        _ => Level::INFO,
+    };
+    (level, text)
 }
 
 #[cfg(test)]
@@ -226,6 +246,32 @@ mod tests {
             assert_eq!(last(&lines, 2), ["unattributed"]);
             assert_eq!(last(&lines, None), ["unattributed"]);
         }
+    }
+
+    #[test]
+    fn a_line_may_state_its_level() {
+        let mut lines = Lines::default();
+        let written = "<0>a\n<3>b\n<4>c\n<5>d\n<6>e\n<7>f\ng\n<8>h\n<44>i\n <3>j\n<3\n<3>\n";
+        lines.unread().extend_from_slice(written.as_bytes());
+        let all: Vec<_> = std::iter::from_fn(|| lines.next())
+            .map(|line| format!("{} {}", line.level, line.text))
+            .collect();
+        let expected = [
+            "ERROR a",
+            "ERROR b",
+            "WARN c",
+            "INFO d",
+            "INFO e",
+            "DEBUG f",
+            "INFO g",
+            "INFO <8>h",
+            "INFO <44>i",
+            "INFO  <3>j",
+            "INFO <3",
+            "ERROR ",
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(last(&lines, None)[..3], ["a", "b", "c"], "of an error, the texts alone");
     }
 
     #[test]

@@ -27,12 +27,14 @@ use tokio::process::ChildStderr;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::io::poll_read_buf;
+use tracing::Level;
 
 use self::lines::{Line, Lines};
 use super::super::flood::LogLimit;
 use super::child::Sharing;
 use crate::error::LastLines;
 use crate::hook::HookName;
+use crate::logging::{HookFields, HookLine, logs_hook_lines};
 
 /// Bytes that one system call reads.
 const STEP_BYTES: usize = 4 * 1024;
@@ -142,7 +144,7 @@ impl<P: Pipe> Stderr<P> {
         }
         let mut state = self.lock();
         state.close();
-        if is_logged() {
+        if logs_hook_lines(Level::INFO) {
             // Mostly that is all, and stands in the log before what becomes of the child.
             state.log_lines(BURST_LINES);
         } else {
@@ -277,21 +279,20 @@ impl<P: Pipe> State<P> {
     }
 
     fn log(&mut self, line: &Line) {
-        if !is_logged() {
-            return;
-        }
-        let Line { author, text } = line;
-        if self.limit.admits(text.len()) {
-            let (hook, call) = (author.hook.as_ref().map(HookName::as_str), author.call);
-            let (worker, pid) = (self.worker.as_str(), self.pid);
-            tracing::info!(target: "hook", hook, worker, pid, call, "{text}");
+        let Line { author, level, text } = line;
+        if logs_hook_lines(*level) && self.limit.admits(text.len()) {
+            let line = HookLine {
+                level: *level,
+                hook: author.hook.as_ref().map(HookName::as_str),
+                worker: &self.worker,
+                pid: self.pid,
+                call: author.call,
+                fields: &HookFields::default(),
+                text,
+            };
+            line.log();
         }
     }
-}
-
-/// Whether lines of stderr are logged.
-fn is_logged() -> bool {
-    tracing::enabled!(target: "hook", tracing::Level::INFO)
 }
 
 impl<P: Pipe> Drop for State<P> {
