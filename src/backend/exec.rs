@@ -13,9 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::config::{Settings, queue_full};
 use super::process::{self, Child, CommandLine, Exit, Launch, Pipes, Spawn, SpawnError};
+use super::progress::Progress;
 use crate::admission::Budget;
 use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};
@@ -63,19 +65,26 @@ impl<S: Spawn> Exec<S> {
     }
 
     /// Runs the hook's program once.
-    pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> HookResult {
+    pub(super) async fn call(
+        &self,
+        call: HookCall,
+        deadline: Instant,
+        progress: Arc<Progress>,
+    ) -> HookResult {
         let Some(command) = self.programs.get(call.hook()).cloned() else {
             return Err(HookFailure::NotServed(self.why_not_served(call.hook())));
         };
         let started = Instant::now();
         let slot = self.slot(call.bytes(), deadline).await?;
         let (reply, result) = oneshot::channel();
-        let run = Run { command, call, started, deadline, settings: self.settings.clone() };
+        let settings = self.settings.clone();
+        let run = Run { command, call, started, deadline, settings, progress };
         let spawner = self.spawner.clone();
-        self.running.spawn(async move {
+        let watch = async move {
             run.watch(&spawner, reply).await;
             drop(slot);
-        });
+        };
+        self.running.spawn(watch.in_current_span());
         result.await.unwrap_or(Err(HookFailure::Cancelled))
     }
 
@@ -129,6 +138,7 @@ struct Run {
     started: Instant,
     deadline: Instant,
     settings: Settings,
+    progress: Arc<Progress>,
 }
 
 impl Run {
@@ -140,6 +150,7 @@ impl Run {
                 return;
             }
         };
+        self.progress.began(process.pid(), 1);
         let outcome = tokio::select! {
             outcome = timeout_at(self.deadline, self.run(&mut process, pipes.stdout)) => {
                 outcome.ok()
@@ -173,7 +184,7 @@ impl Run {
             protocol: None,
             context: self.call.context(),
             stdin: false,
-            hook: Some(self.call.hook()),
+            span: Some(Span::current()),
             memory: self.settings.worker_memory,
         };
         spawner.spawn(&launch).map_err(|error| match error {
@@ -237,7 +248,6 @@ impl Run {
         let mut rest = bytes::BufMut::limit(output, remaining);
         if process::read_rest(stdout, &mut rest, self.settings.kill_grace).await.is_err() {
             tracing::warn!(
-                hook = %self.call.hook(),
                 "the hook's program exited, but a child process of it holds its stdout open; \
                  what was written so far is taken as the answer"
             );
@@ -299,7 +309,8 @@ mod tests {
         /// Starts a call that has `time`, and lets it get as far as it can.
         async fn call(&self, call: HookCall, time: Duration) -> JoinHandle<HookResult> {
             let (exec, deadline) = (self.exec.clone(), Instant::now() + time);
-            let result = tokio::spawn(async move { exec.call(call, deadline).await });
+            let result =
+                tokio::spawn(async move { exec.call(call, deadline, Arc::default()).await });
             settle().await;
             result
         }

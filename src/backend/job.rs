@@ -1,13 +1,16 @@
 //! A call on its way: from the queue to a worker and, if that worker dies, back.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Span;
 
+use super::progress::Progress;
 use crate::admission::Permit;
 use crate::error::{HookFailure, HookResult};
-use crate::hook::{HookCall, HookName};
+use crate::hook::HookCall;
 
 /// Number of workers that may leave a call unread. Any healthy worker may exit in the moment in
 /// which it is sent a call. Each further one has just been started for this call alone: if that
@@ -17,6 +20,9 @@ pub(super) const MAX_UNREAD: u32 = 3;
 /// A call, and the channel back to its caller.
 pub(super) struct Job {
     call: HookCall,
+    /// What the log names in lines about it: the span in which it was created.
+    span: Span,
+    progress: Arc<Progress>,
     accepted: Instant,
     deadline: Instant,
     /// Why the first attempt failed, if this is the second.
@@ -31,10 +37,16 @@ pub(super) struct Job {
 
 impl Job {
     /// Wraps a call that has just arrived, and returns where its result will be.
-    pub(super) fn new(call: HookCall, deadline: Instant) -> (Self, oneshot::Receiver<HookResult>) {
+    pub(super) fn new(
+        call: HookCall,
+        deadline: Instant,
+        progress: Arc<Progress>,
+    ) -> (Self, oneshot::Receiver<HookResult>) {
         let (reply, result) = oneshot::channel();
         let job = Self {
             call,
+            span: Span::current(),
+            progress,
             accepted: Instant::now(),
             deadline,
             first_failure: None,
@@ -49,8 +61,13 @@ impl Job {
         &self.call
     }
 
-    pub(super) fn hook(&self) -> &HookName {
-        self.call.hook()
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Notes that it is being sent to a worker.
+    pub(super) fn begins(&self, pid: i32) {
+        self.progress.began(pid, self.attempt());
     }
 
     pub(super) fn accepted(&self) -> Instant {

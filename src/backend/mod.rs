@@ -9,10 +9,12 @@ mod job;
 mod pipes;
 mod pool;
 mod process;
+mod progress;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,6 +26,7 @@ pub use pipes::{Output, OutputEvent, write_all};
 pub use process::{
     Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Stdin, StdinPipe,
 };
+pub use progress::{Attempts, Progress};
 
 use crate::error::{CallError, HookFailure, HookResult, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};
@@ -201,18 +204,24 @@ impl Backend {
         other.filter(|_| !self.hooks.contains(hook)).unwrap_or_else(|| hook.clone())
     }
 
-    /// Calls a hook. Returns by the deadline, whatever the hook does.
-    pub async fn call(&self, call: HookCall, deadline: Instant) -> Result<HookReply, CallError> {
+    /// Calls a hook. Returns by the deadline, whatever the hook does. Meanwhile `progress` says how
+    /// far the call is.
+    pub async fn call(
+        &self,
+        call: HookCall,
+        deadline: Instant,
+        progress: Arc<Progress>,
+    ) -> Result<HookReply, CallError> {
         let hook = self.served_name(call.hook());
         let call = call.with_name(hook.clone());
-        self.run(call, deadline).await.map_err(|failure| failure.of(&hook))
+        self.run(call, deadline, progress).await.map_err(|failure| failure.of(&hook))
     }
 
-    async fn run(&self, call: HookCall, deadline: Instant) -> HookResult {
+    async fn run(&self, call: HookCall, deadline: Instant, progress: Arc<Progress>) -> HookResult {
         match &self.kind {
-            Kind::Exec(exec) => exec.call(call, deadline).await,
+            Kind::Exec(exec) => exec.call(call, deadline, progress).await,
             Kind::Pools { pools, routes } => match routes.get(call.hook()) {
-                Some(&pool) => pools[pool].call(call, deadline).await,
+                Some(&pool) => pools[pool].call(call, deadline, progress).await,
                 None => Err(HookFailure::NotServed(format!(
                     "the worker declares {}",
                     self.hooks.iter().map(HookName::as_str).collect::<Vec<_>>().join(", ")

@@ -3,6 +3,7 @@
 
 mod cloud_init;
 mod document;
+mod identity;
 mod name;
 mod xml;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 pub use cloud_init::CloudInitTexts;
 pub(crate) use document::json_fault;
 pub use document::{BadDocument, Document};
+pub use identity::Identity;
 pub use name::{HookKind, HookName};
 
 /// The field of the worker protocol's `params` and `result` for a domain.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::{Map, Value};
-use tracing::Level;
+use tracing::{Level, Span};
 
 use crate::text::{clip, escape_line};
 
@@ -23,12 +23,10 @@ pub(super) const FIELDS: &str = "fields";
 /// A line that a hook logs.
 pub struct HookLine<'a> {
     pub level: Level,
-    /// The hook that it is about, if that is known.
-    pub hook: Option<&'a str>,
+    /// The span of the call to which it belongs, if that is known.
+    pub span: Option<&'a Span>,
     pub worker: &'a str,
     pub pid: i32,
-    /// Number of the call to which it belongs.
-    pub call: Option<u64>,
     pub fields: &'a HookFields,
     pub text: &'a str,
 }
@@ -36,19 +34,14 @@ pub struct HookLine<'a> {
 impl HookLine<'_> {
     /// Logs it.
     pub fn log(&self) {
-        let Self { hook, worker, pid, call, text, .. } = *self;
+        let _call = self.span.map(Span::enter);
+        let Self { worker, pid, text, .. } = *self;
         let fields = (!self.fields.0.is_empty()).then(|| tracing::field::display(self.fields));
         match self.level {
-            Level::ERROR => {
-                tracing::error!(target: "hook", hook, worker, pid, call, fields, "{text}");
-            }
-            Level::WARN => {
-                tracing::warn!(target: "hook", hook, worker, pid, call, fields, "{text}");
-            }
-            Level::INFO => {
-                tracing::info!(target: "hook", hook, worker, pid, call, fields, "{text}");
-            }
-            _ => tracing::debug!(target: "hook", hook, worker, pid, call, fields, "{text}"),
+            Level::ERROR => tracing::error!(target: "hook", worker, pid, fields, "{text}"),
+            Level::WARN => tracing::warn!(target: "hook", worker, pid, fields, "{text}"),
+            Level::INFO => tracing::info!(target: "hook", worker, pid, fields, "{text}"),
+            _ => tracing::debug!(target: "hook", worker, pid, fields, "{text}"),
         }
     }
 }

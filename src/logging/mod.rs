@@ -9,6 +9,7 @@
 mod hooks;
 mod http2;
 mod seldom;
+mod span;
 mod stderr;
 
 use std::borrow::Cow;
@@ -21,14 +22,17 @@ use serde::Serializer as _;
 use serde::ser::SerializeMap as _;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::hooks::{HookFields, HookLine, least_hook_level, logs_hook_lines};
 pub use self::seldom::Seldom;
+pub use self::span::{call_span, describe_call};
 use self::stderr::Stderr;
 use crate::text::{MAX_LINE_BYTES, clip, escape, escape_line};
 
@@ -158,8 +162,28 @@ impl LogLayer {
     }
 }
 
-impl<S: Subscriber> Layer<S> for LogLayer {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        fields.make_harmless(self.format);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        let mut more = Fields::default();
+        record.record(&mut more);
+        more.make_harmless(self.format);
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            fields.others.append(&mut more.others);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
@@ -172,6 +196,11 @@ impl<S: Subscriber> Layer<S> for LogLayer {
             Origin { level: *metadata.level(), file, row, is_hooks }
         };
         fields.make_harmless(self.format);
+        if let Some(span) = context.event_span(event)
+            && let Some(of_span) = span.extensions().get::<Fields>()
+        {
+            fields.others.splice(0..0, of_span.others.iter().cloned());
+        }
         let dropped = self.stderr.dropped();
         if dropped > 0 {
             fields.others.push(("dropped_lines", dropped.into()));
@@ -213,12 +242,24 @@ fn json_line(origin: &Origin<'_>, fields: &Fields) -> Vec<u8> {
 
 fn text_line(origin: &Origin<'_>, fields: &Fields) -> String {
     let mut line = format!("{} {:<7} ", timestamp(), level_name(origin.level));
-    if let Some((_, Value::String(hook))) = fields.others.iter().find(|(name, _)| *name == "hook") {
-        let _ = write!(line, "{hook}: ");
+    let text = |name| {
+        let found = fields.others.iter().find(|(field, _)| *field == name);
+        found.and_then(|(_, value)| value.as_str())
+    };
+    if let Some(hook) = text("hook") {
+        line.push_str(hook);
+        if let Some(name) = text("name") {
+            let _ = write!(line, " {}/{name}", text("namespace").unwrap_or_default());
+        }
+        line.push_str(": ");
     }
     line.push_str(&fields.message);
-    // The hook is the prefix, and the reader of text has typed the worker's command.
-    let left_out = |name: &str| name == "hook" || (name == "worker" && origin.is_hooks);
+    // The first are in the prefix, those of a VM say no more to people, and the reader of text has
+    // typed the worker's command.
+    let left_out = |name: &str| {
+        ["hook", "namespace", "name", "kind", "uid"].contains(&name)
+            || (name == "worker" && origin.is_hooks)
+    };
     for (name, value) in fields.others.iter().filter(|(name, _)| !left_out(name)) {
         match value {
             Value::Object(of_hook) => {
@@ -310,6 +351,10 @@ impl Visit for Fields {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
         self.insert(field, value);
     }
 

@@ -9,6 +9,7 @@ mod socket;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -92,6 +93,7 @@ impl Server {
         tokio::spawn(memory::keep_between_calls(budget.held()));
         let places = Places::new(budget.clone());
         let shim = Arc::new(Shim {
+            calls: AtomicU64::new(0),
             backend: backend.clone(),
             call_timeout: config.call_timeout,
             max_argument_bytes: backend.max_argument_bytes(),

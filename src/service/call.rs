@@ -11,12 +11,15 @@ use http::header::CONTENT_TYPE;
 use http::{Method as HttpMethod, Request, StatusCode};
 use prost::Message as _;
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::Status;
+use tonic::Code;
+use tracing::Instrument;
 
 use super::proto::health::HealthCheckRequest;
+use super::record::{CallRecord, Outcome};
+use super::request::PREFIX_BYTES;
 use super::request::{MaxBytes, Message, Receiver, Window};
 use super::response::{self, Held, Unread};
-use super::router::{CallTime, Kind, Method, Router};
+use super::router::{Kind, Method, Router};
 use super::shim::Shim;
 use super::{MAX_REQUEST_BYTES, MAX_SHOWN_BYTES, deadline, status};
 use crate::admission::WaitsFor;
@@ -66,20 +69,27 @@ impl Calls {
         let (head, body) = request.into_parts();
         let started = Instant::now();
         let time = deadline::of(&head.headers, self.shim.call_timeout);
-        let time = CallTime { started, deadline: started + time };
         let path = head.uri.path();
         let found = check(&head)
             .and_then(|()| self.router.find(path).ok_or_else(|| self.router.unknown(path)));
         let path = clip(path, MAX_SHOWN_BYTES).escape_debug().to_string();
         drop(head.headers);
         match found {
-            Ok(method) => self.serve(method, &path, time, body, &mut respond).await,
+            Ok(method) => {
+                let number = (method.documents > 0).then(|| self.shim.next_call());
+                let record = Arc::new(CallRecord::new(started, time, number));
+                let span = record.span().clone();
+                let served = self.serve(method, &path, record, body, &mut respond);
+                served.instrument(span).await
+            }
             Err(fault) => {
                 let http = match fault {
                     RequestFault::NotGrpc { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     _ => StatusCode::OK,
                 };
-                response::send_status(&mut respond, &failed(&path, &fault.into()), http);
+                let error = fault.into();
+                tracing::error!(target: "call", method = path, "call failed: {error}");
+                response::send_status(&mut respond, &status::of(&error), http);
                 self.receive_rest(body).await
             }
         }
@@ -89,7 +99,7 @@ impl Calls {
         &self,
         method: &Method,
         path: &str,
-        time: CallTime,
+        record: Arc<CallRecord>,
         body: RecvStream,
         respond: &mut SendResponse<Bytes>,
     ) -> Connection {
@@ -101,18 +111,22 @@ impl Calls {
             window: &self.window,
             max: self.max_bytes(method),
             connection_bytes: self.connection_bytes,
-            deadline: time.deadline.min(time.started + RECEIVE_TIMEOUT),
-            time: time.time().min(RECEIVE_TIMEOUT),
+            deadline: record.deadline().min(record.started() + RECEIVE_TIMEOUT),
+            time: record.time().min(RECEIVE_TIMEOUT),
+            received: 0,
         };
         let replied = tokio::select! {
-            replied = self.reply(method, time, &mut receiver) => replied,
+            replied = self.reply(method, &record, &mut receiver) => replied,
             reset = poll_fn(|context| respond.poll_reset(context)) => {
                 let why = reset.map_or_else(|error| error.to_string(), |reason| reason.to_string());
                 Err(RequestFault::ClientLeft(why).into())
             }
         };
-        let Receiver { body, .. } = receiver;
+        let Receiver { body, received, .. } = receiver;
         let connection = close_unless(body.is_end_stream());
+        if method.documents > 0 {
+            log_end(&record, path, received, &replied);
+        }
         match replied {
             Ok(Reply::Message { message, share }) => {
                 let held = Held { share, in_flight };
@@ -129,11 +143,16 @@ impl Calls {
                 connection
             }
             Err(CallError::Request(RequestFault::ClientLeft(why))) => {
-                tracing::debug!(method = path, "the client left: {why}");
+                if method.documents == 0 {
+                    tracing::debug!(method = path, "the client left: {why}");
+                }
                 connection
             }
             Err(error) => {
-                response::send_status(respond, &failed(path, &error), StatusCode::OK);
+                if method.documents == 0 {
+                    tracing::error!(target: "call", method = path, "call failed: {error}");
+                }
+                response::send_status(respond, &status::of(&error), StatusCode::OK);
                 drop(in_flight);
                 match error {
                     CallError::Request(RequestFault::TooSlow) => Connection::CloseAtOnce,
@@ -151,7 +170,7 @@ impl Calls {
     async fn reply(
         &self,
         method: &Method,
-        time: CallTime,
+        record: &Arc<CallRecord>,
         receiver: &mut Receiver<'_>,
     ) -> Result<Reply, CallError> {
         let Message { bytes, mut share } = tokio::select! {
@@ -167,13 +186,13 @@ impl Calls {
                 Ok(Reply::Watch(params))
             }
             Kind::Unary(run) => {
-                let message = run(bytes, time).await?;
+                let message = run(bytes, record.clone()).await?;
                 // Only the reply is left, which may be longer than the request.
                 let more = message.len().saturating_sub(share.bytes() + self.connection_bytes);
                 if method.documents > 0 {
                     let (bytes, budget) = (message.len(), self.shim.memory.limit());
                     let no_memory = |_| RequestFault::NoMemoryForReply { bytes, budget };
-                    timeout_at(time.deadline, share.grow(more)).await.map_err(no_memory)?;
+                    timeout_at(record.deadline(), share.grow(more)).await.map_err(no_memory)?;
                 }
                 share.shrink_to(message.len());
                 Ok(Reply::Message { message, share })
@@ -254,12 +273,17 @@ fn check(head: &http::request::Parts) -> Result<(), RequestFault> {
     })
 }
 
-/// Logs the whole error; the status may be cut.
-fn failed(path: &str, error: &CallError) -> Status {
-    if let CallError::Hook { hook, .. } = error {
-        tracing::error!(target: "call", %hook, "call failed: {error}");
-    } else {
-        tracing::error!(target: "call", method = path, "call failed: {error}");
-    }
-    status::of(error)
+/// Logs how a hook call ended. Of an error that is all of the text; the status may be cut.
+fn log_end(record: &CallRecord, path: &str, received: usize, replied: &Result<Reply, CallError>) {
+    let (code, bytes_out, message) = match replied {
+        Ok(Reply::Message { message, .. }) => {
+            (Code::Ok, message.len() - PREFIX_BYTES, "hook answered".to_owned())
+        }
+        Ok(Reply::Watch(_)) => return,
+        Err(CallError::Request(RequestFault::ClientLeft(why))) => {
+            (Code::Cancelled, 0, format!("the caller left: {why}"))
+        }
+        Err(error) => (status::code_of(error), 0, format!("call failed: {error}")),
+    };
+    record.end(path, &Outcome { code, bytes_in: received, bytes_out, message: &message });
 }

@@ -8,7 +8,8 @@ use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
     ShutdownParams, ShutdownResult,
 };
-use super::router::{CallTime, Router};
+use super::record::CallRecord;
+use super::router::Router;
 use super::shim::{Shim, check_size};
 use crate::error::{CallError, HookFailure};
 use crate::hook::{BadDocument, HookCall, HookName, HookReply};
@@ -27,30 +28,31 @@ pub(super) fn add(router: Router, shim: &Arc<Shim>) -> Router {
 async fn on_define_domain(
     shim: Arc<Shim>,
     params: OnDefineDomainParams,
-    time: CallTime,
+    record: Arc<CallRecord>,
 ) -> Result<OnDefineDomainResult, CallError> {
-    tracing::info!("OnDefineDomain method has been called");
     let OnDefineDomainParams { domain_xml, vmi } = params;
+    let hook = HookName::ON_DEFINE_DOMAIN;
+    record.begin("OnDefineDomain", &hook, &vmi);
     let call = HookCall::on_define_domain(&vmi, "domainXML", domain_xml.clone());
     drop(vmi);
-    let domain_xml = shim.call(time, call).await?.or(domain_xml);
-    check_size(&HookName::ON_DEFINE_DOMAIN, OnDefineDomainResult { domain_xml })
+    let domain_xml = shim.call(&record, call).await?.or(domain_xml);
+    check_size(&hook, OnDefineDomainResult { domain_xml })
 }
 
 /// VMI and cloud-init data to cloud-init data, in both of its forms.
 async fn pre_cloud_init_iso(
     shim: Arc<Shim>,
     params: PreCloudInitIsoParams,
-    time: CallTime,
+    record: Arc<CallRecord>,
 ) -> Result<PreCloudInitIsoResult, CallError> {
-    tracing::info!("PreCloudInitIso method has been called");
     let PreCloudInitIsoParams { cloud_init_no_cloud_source, vmi, cloud_init_data } = params;
     let sent =
         cloud_init::Forms { data: cloud_init_data, no_cloud_source: cloud_init_no_cloud_source };
     let hook = HookName::PRE_CLOUD_INIT_ISO;
+    record.begin("PreCloudInitIso", &hook, &vmi);
     let call = HookCall::pre_cloud_init_iso(&vmi, &sent.data);
     drop(vmi);
-    let forms = match shim.call(time, call).await? {
+    let forms = match shim.call(&record, call).await? {
         HookReply::Unchanged | HookReply::Done => {
             sent.complete().map_err(|fault| BadDocument::new("cloudInitData", fault))?
         }
@@ -68,7 +70,7 @@ async fn pre_cloud_init_iso(
 async fn shutdown(
     shim: Arc<Shim>,
     _: ShutdownParams,
-    _: CallTime,
+    _: Arc<CallRecord>,
 ) -> Result<ShutdownResult, CallError> {
     tracing::info!("Hook's Shutdown callback method has been called");
     shim.stop.cancel();

@@ -14,6 +14,7 @@ mod deadline;
 mod health;
 mod info;
 mod plugins;
+mod record;
 mod request;
 mod response;
 mod router;

@@ -89,12 +89,15 @@ pub(super) struct Receiver<'a> {
     pub(super) deadline: Instant,
     /// The time until the deadline when the request began.
     pub(super) time: Duration,
+    /// Length of the message, once it is known.
+    pub(super) received: usize,
 }
 
 impl Receiver<'_> {
     /// Receives the message.
     pub(super) async fn receive(&mut self) -> Result<Message, RequestFault> {
         let (first, length) = self.begin().await?;
+        self.received = length;
         self.check(length)?;
         let total = PREFIX_BYTES + length;
         if first.len() >= total {

@@ -4,13 +4,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::time::Instant;
 
 use super::MAX_SHOWN_BYTES;
 use super::health::Watch;
+use super::record::CallRecord;
 use super::request::PREFIX_BYTES;
 use super::shim::Shim;
 use crate::error::{CallError, RequestFault};
@@ -19,27 +18,12 @@ use crate::text::clip;
 /// The beginning of the paths of the Plugins API's methods.
 const PLUGINS: &str = "/kubevirt.hooks.plugins.v1alpha1.";
 
-/// What a method knows of its call.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallTime {
-    pub(super) started: Instant,
-    /// When the caller is answered at the latest.
-    pub(super) deadline: Instant,
-}
-
-impl CallTime {
-    /// Returns the call's time in all.
-    pub(super) fn time(&self) -> Duration {
-        self.deadline - self.started
-    }
-}
-
 type Reply = Pin<Box<dyn Future<Output = Result<Bytes, CallError>> + Send>>;
 
 /// How a method is run.
 pub(super) enum Kind {
     /// One message in, one message out.
-    Unary(Box<dyn Fn(Bytes, CallTime) -> Reply + Send + Sync>),
+    Unary(Box<dyn Fn(Bytes, Arc<CallRecord>) -> Reply + Send + Sync>),
     /// Health's `Watch`.
     Watch(Watch),
 }
@@ -63,7 +47,7 @@ impl Router {
         path: &'static str,
         documents: usize,
         shim: &Arc<Shim>,
-        run: impl Fn(Arc<Shim>, P, CallTime) -> F + Clone + Send + Sync + 'static,
+        run: impl Fn(Arc<Shim>, P, Arc<CallRecord>) -> F + Clone + Send + Sync + 'static,
     ) -> Self
     where
         P: prost::Message + Default + 'static,
@@ -71,12 +55,12 @@ impl Router {
         F: Future<Output = Result<R, CallError>> + Send + 'static,
     {
         let shim = shim.clone();
-        let kind = Kind::Unary(Box::new(move |message, time| {
+        let kind = Kind::Unary(Box::new(move |message, record| {
             let (shim, run) = (shim.clone(), run.clone());
             Box::pin(async move {
                 let params = P::decode(message)
                     .map_err(|error| RequestFault::NotDecoded(error.to_string()))?;
-                Ok(encode(&run(shim, params, time).await?))
+                Ok(encode(&run(shim, params, record).await?))
             })
         }));
         self.0.push(Method { path, documents, kind });

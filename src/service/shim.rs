@@ -1,12 +1,13 @@
 //! What the services share: a call on its way to the backend and back, for every API.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::MAX_REPLY_BYTES;
-use super::router::CallTime;
+use super::record::CallRecord;
 use crate::admission::{Budget, Memory};
 use crate::backend::Backend;
 use crate::error::{CallError, HookFailure};
@@ -27,27 +28,36 @@ pub struct Shim {
     pub in_flight: Budget,
     /// The budget of bytes.
     pub memory: Memory,
+    /// Number of hook calls so far.
+    pub calls: AtomicU64,
 }
 
 impl Shim {
-    /// Calls a hook and logs its reply.
+    /// Returns the number of the next hook call.
+    pub(super) fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Calls a hook.
     pub(super) async fn call(
         &self,
-        time: CallTime,
+        record: &CallRecord,
         call: Result<HookCall, BadDocument>,
     ) -> Result<HookReply, CallError> {
         let call = call?;
         let hook = self.backend.served_name(call.hook());
         let reply = tokio::select! {
-            reply = self.backend.call(call, time.deadline) => reply?,
+            reply = self.backend.call(call, record.deadline(), record.progress()) => reply?,
             () = self.give_up.cancelled() => return Err(HookFailure::Unavailable(
                 "the shim is shutting down and the call did not finish in time".to_owned(),
             )
             .of(&hook)),
         };
-        let took_ms = u64::try_from(time.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let changed = matches!(reply, HookReply::Changed(_));
-        tracing::info!(target: "call", %hook, took_ms, changed, "hook answered");
+        match reply {
+            HookReply::Unchanged => record.set_changed(false),
+            HookReply::Changed(_) => record.set_changed(true),
+            HookReply::Done => {}
+        }
         Ok(reply)
     }
 }

@@ -11,14 +11,41 @@ const MAX_ENCODED_BYTES: usize = 4 * 1024;
 
 /// Returns the status for an error.
 pub(super) fn of(error: &CallError) -> Status {
-    let code = match error {
+    // The ends of lines stay: the last lines of a hook's stderr are read as lines.
+    Status::new(code_of(error), fit(&escape(&error.to_string()), MAX_ENCODED_BYTES, encoded_len))
+}
+
+/// Returns the code for an error.
+pub(super) fn code_of(error: &CallError) -> Code {
+    match error {
         CallError::BadRequest(_) => Code::InvalidArgument,
         CallError::NoSuchHook { .. } => Code::Unimplemented,
         CallError::Request(fault) => code_of_request(fault),
-        CallError::Hook { failure, .. } => code(failure),
-    };
-    // The ends of lines stay: the last lines of a hook's stderr are read as lines.
-    Status::new(code, fit(&escape(&error.to_string()), MAX_ENCODED_BYTES, encoded_len))
+        CallError::Hook { failure, .. } => code_of_hook(failure),
+    }
+}
+
+/// Returns a code's name as gRPC spells it.
+pub(super) fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
 }
 
 fn code_of_request(fault: &RequestFault) -> Code {
@@ -45,7 +72,7 @@ fn code_of_request(fault: &RequestFault) -> Code {
     }
 }
 
-fn code(failure: &HookFailure) -> Code {
+fn code_of_hook(failure: &HookFailure) -> Code {
     match failure {
         HookFailure::BadParams(_) => Code::InvalidArgument,
         HookFailure::TooLarge(_) | HookFailure::Busy(_) => Code::ResourceExhausted,

@@ -1,6 +1,7 @@
 //! Connections on a paused clock: what is waited for, and for how long.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +50,7 @@ impl Bench {
         let source = HookSource::Exec(InPath::default());
         let backend = Backend::start(&backend::Config { source, settings }).await.unwrap();
         let shim = Arc::new(Shim {
+            calls: AtomicU64::new(0),
             backend: Arc::new(backend),
             call_timeout: None,
             max_argument_bytes: None,

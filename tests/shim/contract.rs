@@ -90,7 +90,7 @@ async fn log_lines_have_kubevirts_form() {
     let time = line["timestamp"].as_str().unwrap();
     assert!(time.len() == 27 && time.ends_with('Z') && &time[19..20] == ".", "{time}");
     let line = shim.log_line("to the log").await;
-    assert_eq!((line["hook"].as_str(), line["call"].as_u64()), (Some("onDefineDomain"), Some(2)));
+    assert_eq!((line["hook"].as_str(), line["call"].as_u64()), (Some("onDefineDomain"), Some(1)));
     shim.dial().await.shutdown().await.unwrap();
     shim.log_line("Hook's Shutdown callback method has been called").await;
 }

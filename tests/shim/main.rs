@@ -22,6 +22,7 @@ mod exit_status;
 mod harmless;
 mod health;
 mod hostile;
+mod identity;
 mod lifetime;
 mod memory;
 mod node_wide;

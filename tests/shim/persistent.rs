@@ -227,7 +227,7 @@ async fn log_notifications_become_log_lines() {
         assert_eq!(line["level"], level);
         assert_eq!(
             (line["hook"].as_str(), line["call"].as_u64()),
-            (Some("onDefineDomain"), Some(2))
+            (Some("onDefineDomain"), Some(1))
         );
     }
 }
@@ -281,7 +281,7 @@ async fn stderr_is_drained_regardless_of_its_contents() {
     let text = line["msg"].as_str().unwrap();
     assert!(text.ends_with("[991842 more bytes]") && text.len() <= 8192, "{}", text.len());
     let line = shim.log_line("last line").await;
-    assert_eq!((&line["hook"], &line["call"]), (&json!("onDefineDomain"), &json!(3)), "{line}");
+    assert_eq!((&line["hook"], &line["call"]), (&json!("onDefineDomain"), &json!(2)), "{line}");
     assert!(line["worker"].as_str().unwrap().contains("worker.py"), "{line}");
 }
 

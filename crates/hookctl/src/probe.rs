@@ -50,7 +50,7 @@ impl Probe {
             protocol: protocol.then_some(PROTOCOL_VERSION),
             context: None,
             stdin: protocol,
-            hook: None,
+            span: None,
             memory: None,
         };
         let (process, pipes) = Process::spawn(&launch).map_err(|error| error.to_string())?;

@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::Once;
 
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// A log line.
@@ -15,7 +17,6 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub(in crate::backend) struct LogLine {
     pub(in crate::backend) message: String,
     pub(in crate::backend) call: Option<u64>,
-    pub(in crate::backend) hook: Option<String>,
     pub(in crate::backend) left_out: Option<u64>,
 }
 
@@ -50,9 +51,17 @@ impl Logged {
 
 struct Capture;
 
-impl<S: Subscriber> Layer<S> for Capture {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut line = LogLine::default();
+        attributes.record(&mut line);
+        context.span(id).unwrap().extensions_mut().insert(line);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let span = context.event_span(event);
+        let of_span = span.and_then(|span| span.extensions().get::<LogLine>().cloned());
+        let mut line = of_span.unwrap_or_default();
         event.record(&mut line);
         LINES.with_borrow_mut(|lines| lines.push(line));
     }
@@ -62,12 +71,6 @@ impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "hook" {
-            self.hook = Some(value.to_owned());
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::io::{
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
+use tracing::Span;
 
 pub(super) use self::log::Logged;
 use self::stderr::FakeStderr;
@@ -190,7 +191,7 @@ impl Spawn for FakeSpawner {
             counts: counts.clone(),
         });
         let name = launch.command.to_string();
-        let stderr = Stderr::start(shared.stderr.clone(), pid, name, launch.hook);
+        let stderr = Stderr::start(shared.stderr.clone(), pid, name, launch.span.clone());
         let child = FakeChild { shared, stderr };
         let alive = counts.alive.fetch_add(1, Ordering::Relaxed) + 1;
         counts.most_alive.fetch_max(alive, Ordering::Relaxed);
@@ -271,10 +272,10 @@ impl Child for FakeChild {
         self.shared.pid
     }
 
-    fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing) {
+    fn begin_call(&self, span: Span, id: u64, sharing: Sharing) {
         let panics = self.shared.state().panics;
         assert!(!panics, "the test asked for this panic");
-        self.stderr.begin_call(hook, id, sharing);
+        self.stderr.begin_call(span, id, sharing);
     }
 
     async fn wait(&mut self) -> Exit {

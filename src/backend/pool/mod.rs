@@ -50,6 +50,7 @@ mod restart;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -62,6 +63,7 @@ use self::actor::Actor;
 use super::config::Settings;
 use super::job::Job;
 use super::process::{CommandLine, Spawn};
+use super::progress::Progress;
 use crate::error::{HookFailure, HookResult, StartError};
 use crate::hook::{HookCall, HookName};
 
@@ -119,8 +121,13 @@ impl Pool {
     }
 
     /// Runs a call on a worker, after the calls that arrived before it.
-    pub(super) async fn call(&self, call: HookCall, deadline: Instant) -> HookResult {
-        let (job, result) = Job::new(call, deadline);
+    pub(super) async fn call(
+        &self,
+        call: HookCall,
+        deadline: Instant,
+        progress: Arc<Progress>,
+    ) -> HookResult {
+        let (job, result) = Job::new(call, deadline, progress);
         let accepted = job.accepted();
         if self.jobs.send(job).await.is_err() {
             return Err(HookFailure::shutting_down());

@@ -114,6 +114,7 @@ fn next_open(queue: &mut VecDeque<Job>) -> Option<Job> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::sync::oneshot;
@@ -126,7 +127,7 @@ mod tests {
 
     fn job(name: &str) -> (Job, oneshot::Receiver<HookResult>) {
         let deadline = Instant::now() + Duration::from_secs(1);
-        Job::new(domain_call_with(name.to_owned().into()), deadline)
+        Job::new(domain_call_with(name.to_owned().into()), deadline, Arc::default())
     }
 
     fn name(job: &Job) -> String {

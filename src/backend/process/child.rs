@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
+use tracing::Span;
 
 use super::{Exit, KILL_LIMIT, Launch, Process, SpawnError, StdinPipe};
 use crate::error::LastLines;
-use crate::hook::HookName;
 
 /// Starts children.
 pub(in crate::backend) trait Spawn: Clone + Send + Sync + 'static {
@@ -59,7 +59,7 @@ pub trait Child: Send + Sync + 'static {
 
     /// Attributes what the child writes to stderr from now on to a call that is about to be sent.
     /// What it wrote before belongs to another VM's call.
-    fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing);
+    fn begin_call(&self, span: Span, id: u64, sharing: Sharing);
 
     /// Waits for the exit, and reaps. Cancel safe.
     fn wait(&mut self) -> impl Future<Output = Exit> + Send;

@@ -146,7 +146,7 @@ mod tests {
             protocol: None,
             context: None,
             stdin: false,
-            hook: None,
+            span: None,
             memory: None,
         };
         let (process, mut pipes) =

@@ -45,6 +45,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tracing::Span;
 
 pub use child::{Child, Pipes};
 pub(super) use child::{Sharing, Spawn, Spawner};
@@ -57,7 +58,6 @@ use self::descendants::Descendants;
 use self::reaper::RegisteredChild;
 use self::stderr::Stderr;
 use crate::error::{LastLines, StartError};
-use crate::hook::HookName;
 
 /// The environment variable that tells a program to speak the worker protocol.
 pub(super) const PROTOCOL_VARIABLE: &str = "KUBEVIRT_HOOK_PROTOCOL";
@@ -114,8 +114,8 @@ pub struct Launch<'a> {
     pub context: Option<&'a str>,
     /// Whether it has a stdin.
     pub stdin: bool,
-    /// The hook that log lines name, if the child runs only one.
-    pub hook: Option<&'a HookName>,
+    /// The span of the call that the child runs, if it runs only one.
+    pub span: Option<Span>,
     /// Maximum number of bytes of memory for its data.
     pub memory: Option<u64>,
 }
@@ -240,7 +240,7 @@ impl Process {
         let pid = group.as_raw_pid();
         let registered = RegisteredChild::new(pid);
         let pipes = Pipes { stdin, stdout };
-        let stderr = Stderr::start(pipe, pid, command_line.to_string(), launch.hook);
+        let stderr = Stderr::start(pipe, pid, command_line.to_string(), launch.span.clone());
         let process = Self {
             state: State::Unreaped { child, registered },
             group,
@@ -282,8 +282,8 @@ impl Child for Process {
         self.group.as_raw_pid()
     }
 
-    fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing) {
-        self.stderr.begin_call(hook, id, sharing);
+    fn begin_call(&self, span: Span, id: u64, sharing: Sharing) {
+        self.stderr.begin_call(span, id, sharing);
     }
 
     async fn wait(&mut self) -> Exit {

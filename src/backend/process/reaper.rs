@@ -190,7 +190,7 @@ mod tests {
             protocol: None,
             context: None,
             stdin: false,
-            hook: None,
+            span: None,
             memory: None,
         };
         let (process, _pipes) = Process::spawn(&launch).map_err(|error| error.to_string()).unwrap();

@@ -4,11 +4,11 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::super::job::Job;
 use super::Due;
 use crate::error::HookFailure;
-use crate::hook::HookName;
 
 /// A call that occupies one of the worker's slots.
 pub(super) struct InFlight {
@@ -110,9 +110,9 @@ impl Calls {
         self.0.iter().any(|call| call.is_open() && !call.job.is_answered())
     }
 
-    /// Returns the hook that request `id` calls.
-    pub(super) fn hook_of(&self, id: u64) -> Option<&HookName> {
-        self.0.iter().find(|call| call.id == id).map(|call| call.job.hook())
+    /// Returns the span of request `id`.
+    pub(super) fn span_of(&self, id: u64) -> Option<&Span> {
+        self.0.iter().find(|call| call.id == id).map(|call| call.job.span())
     }
 
     /// Marks the open request `id` as answered, and returns it.

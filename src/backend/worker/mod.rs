@@ -153,7 +153,7 @@ enum State {
 enum Event {
     Output(Result<OutputEvent, FrameError>),
     Input(InputEvent),
-    Job(Option<Job>),
+    Job(Option<Box<Job>>),
     CallerLeft(u64),
     Due(Due),
     Exited(Exit),
@@ -224,7 +224,7 @@ impl<C: Child> Worker<C> {
             protocol: Some(rpc::PROTOCOL_VERSION),
             context: None,
             stdin: true,
-            hook: None,
+            span: None,
             memory: settings.worker_memory,
         };
         let (process, pipes) = spawner.spawn(&launch).map_err(|error| error.to_string())?;
@@ -279,7 +279,7 @@ impl<C: Child> Worker<C> {
             exit = process.wait() => Event::Exited(exit),
             input = input.next() => Event::Input(input),
             id = calls.caller_left() => Event::CallerLeft(id),
-            job = jobs.recv(), if receives => Event::Job(job),
+            job = jobs.recv(), if receives => Event::Job(job.map(Box::new)),
             output = output.next(), if reads => Event::Output(output),
         }
     }
@@ -313,11 +313,12 @@ impl<C: Child> Worker<C> {
             }
             Event::Input(InputEvent::Flushed) => {}
             Event::Input(InputEvent::Closed) => self.on_stdin_closed().await,
-            Event::Job(Some(job)) => self.next_job = Some(job),
+            Event::Job(Some(job)) => self.next_job = Some(*job),
             Event::Job(None) => self.drain(),
             Event::CallerLeft(id) => {
-                let hook = self.calls.hook_of(id).map(tracing::field::display);
-                tracing::info!(hook, call = id, "the caller left before the hook answered");
+                if let Some(span) = self.calls.span_of(id) {
+                    span.in_scope(|| tracing::info!("the caller left before the hook answered"));
+                }
                 self.abandon_call(id, None);
             }
             Event::Due(due) => self.on_due(due)?,
@@ -406,7 +407,8 @@ impl<C: Child> Worker<C> {
             _ if self.calls.is_empty() => Sharing::NotYet,
             _ => Sharing::Now,
         };
-        self.process.begin_call(job.hook(), id, sharing);
+        job.begins(self.process.pid());
+        self.process.begin_call(job.span().clone(), id, sharing);
         self.output.begin_call();
         self.calls.push(id, begins, job);
     }

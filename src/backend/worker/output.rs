@@ -13,7 +13,6 @@ use super::{
     Worker, answer,
 };
 use crate::frame::{FrameError, Stray};
-use crate::hook::HookName;
 use crate::logging::{HookLine, logs_hook_lines};
 use crate::rpc::{self, Declared, Incoming, LogLine, Outcome};
 use crate::text::{MAX_LINE_BYTES, hook_line};
@@ -86,7 +85,7 @@ impl<C: Child> Worker<C> {
             return ControlFlow::Break(StopReason::Protocol(what));
         };
         if call.job.is_answered() {
-            tracing::debug!(hook = %call.job.hook(), call = id, "discarded a late answer");
+            call.job.span().in_scope(|| tracing::debug!("discarded a late answer"));
             return ControlFlow::Continue(());
         }
         match answer::read(call.job.call(), outcome, self.settings.checks) {
@@ -163,10 +162,9 @@ impl<C: Child> Worker<C> {
         }
         let line = HookLine {
             level,
-            hook: line.id.and_then(|id| self.calls.hook_of(id)).map(HookName::as_str),
+            span: line.id.and_then(|id| self.calls.span_of(id)),
             worker: &self.command.to_string(),
             pid: self.process.pid(),
-            call: line.id,
             fields: &line.fields,
             text: &hook_line(line.message.as_bytes(), 0),
         };

@@ -43,10 +43,12 @@ impl<C: Child> Worker<C> {
     /// Returns a call to the pool of which the worker has read nothing.
     pub(super) async fn send_elsewhere(&self, job: Job, how: &str) {
         if let Some(job) = job.send_again(&format!("{} {how}", self.command)) {
-            tracing::info!(
-                pid = self.process.pid(), worker = %self.command, hook = %job.hook(),
-                "a worker stopped before it read a call, which goes to another worker"
-            );
+            job.span().in_scope(|| {
+                tracing::info!(
+                    pid = self.process.pid(), worker = %self.command,
+                    "a worker stopped before it read a call, which goes to another worker"
+                );
+            });
             self.report(Report::Retry(Box::new(job))).await;
         }
     }

@@ -85,7 +85,7 @@ impl Bench {
     async fn call_with(&self, call: HookCall, time: Duration) -> Call {
         let pool = self.pool.clone();
         let deadline = Instant::now() + time;
-        let call = tokio::spawn(async move { pool.call(call, deadline).await });
+        let call = tokio::spawn(async move { pool.call(call, deadline, Arc::default()).await });
         settle().await;
         call
     }

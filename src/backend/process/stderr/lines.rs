@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
-use tracing::Level;
+use tracing::{Level, Span};
 
 use super::super::child::Sharing;
 use crate::error::LastLines;
-use crate::hook::HookName;
 use crate::text::{MAX_LINE_BYTES, clip, hook_line};
 
 /// Number of lines that are kept for the text of an error.
@@ -22,9 +21,8 @@ const KEPT_LINE_BYTES: usize = 1024;
 pub(super) struct Author {
     /// The call in whose error they may appear.
     owner: Owner,
-    /// What the log names.
-    pub(super) hook: Option<HookName>,
-    pub(super) call: Option<u64>,
+    /// The span of the call that the log names.
+    pub(super) span: Option<Span>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -74,9 +72,9 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// All lines are about this hook.
-    pub(super) fn of(hook: Option<&HookName>) -> Self {
-        let author = Author { hook: hook.cloned(), ..Author::default() };
+    /// All lines are about this call, if there is one.
+    pub(super) fn of(span: Option<Span>) -> Self {
+        let author = Author { span, ..Author::default() };
         Self { author, ..Self::default() }
     }
 
@@ -87,14 +85,10 @@ impl Lines {
 
     /// What is written from now on belongs to another call. `piped` bytes, which were written
     /// before, are in the pipe.
-    pub(super) fn begin_call(&mut self, hook: &HookName, id: u64, sharing: Sharing, piped: usize) {
+    pub(super) fn begin_call(&mut self, span: Span, id: u64, sharing: Sharing, piped: usize) {
         let first = !std::mem::replace(&mut self.has_begun, true);
         let author = match sharing {
-            Sharing::Never => Author {
-                owner: Owner::Call { id, first },
-                hook: Some(hook.clone()),
-                call: Some(id),
-            },
+            Sharing::Never => Author { owner: Owner::Call { id, first }, span: Some(span) },
             Sharing::NotYet => Author { owner: Owner::Call { id, first }, ..Author::default() },
             Sharing::Now => Author { owner: Owner::Unknown, ..Author::default() },
         };
@@ -209,11 +203,13 @@ fn split_level(line: &[u8]) -> (Level, &[u8]) {
 mod tests {
     use super::*;
 
-    const HOOK: HookName = HookName::ON_DEFINE_DOMAIN;
-
     /// The call that each line names, and the line.
     fn all(lines: &mut Lines) -> Vec<(Option<u64>, String)> {
-        std::iter::from_fn(|| lines.next()).map(|line| (line.author.call, line.text)).collect()
+        let call = |author: &Author| match author.owner {
+            Owner::Call { id, .. } => author.span.as_ref().map(|_| id),
+            _ => None,
+        };
+        std::iter::from_fn(|| lines.next()).map(|line| (call(&line.author), line.text)).collect()
     }
 
     fn last(lines: &Lines, call: impl Into<Option<u64>>) -> Vec<String> {
@@ -233,7 +229,7 @@ mod tests {
             let before = |at: usize| (at.min(read), at.saturating_sub(read));
             for (id, from, to) in [(2, 0, start), (3, start, start + a)] {
                 lines.unread().extend_from_slice(&written[before(from).0..before(to).0]);
-                lines.begin_call(&HOOK, id, Sharing::Never, before(to).1);
+                lines.begin_call(Span::none(), id, Sharing::Never, before(to).1);
             }
             let rest = before(start + a).0;
             lines.unread().extend_from_slice(&written[rest..]);
@@ -278,7 +274,7 @@ mod tests {
     fn calls_that_wrote_nothing_take_no_memory() {
         let mut lines = Lines::default();
         for id in 2..1000 {
-            lines.begin_call(&HOOK, id, Sharing::Never, 5);
+            lines.begin_call(Span::none(), id, Sharing::Never, 5);
         }
         assert_eq!(lines.changes.len(), 1);
         lines.unread().extend_from_slice(b"four\nmore\n");
@@ -290,12 +286,12 @@ mod tests {
         let mut lines = Lines::default();
         lines.unread().extend_from_slice(b"no database\n");
         assert_eq!(last(&lines, None), ["no database"]);
-        lines.begin_call(&HOOK, 2, Sharing::Never, 0);
+        lines.begin_call(Span::none(), 2, Sharing::Never, 0);
         assert_eq!(last(&lines, 2), ["no database"]);
         assert_eq!(last(&lines, None), ["unattributed"]);
         lines.unread().extend_from_slice(b"no disk");
         assert_eq!(last(&lines, 2), ["no disk"]);
-        lines.begin_call(&HOOK, 3, Sharing::Never, 0);
+        lines.begin_call(Span::none(), 3, Sharing::Never, 0);
         assert_eq!(last(&lines, 3), [""; 0]);
     }
 
@@ -303,7 +299,7 @@ mod tests {
     fn with_several_calls_a_line_is_nobodys_and_alone_it_is_the_calls() {
         let mut lines = Lines::default();
         let begin = |lines: &mut Lines, id, sharing, text: &[u8]| {
-            lines.begin_call(&HOOK, id, sharing, 0);
+            lines.begin_call(Span::none(), id, sharing, 0);
             lines.unread().extend_from_slice(text);
         };
         begin(&mut lines, 2, Sharing::NotYet, b"two\n");

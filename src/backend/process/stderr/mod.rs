@@ -27,13 +27,12 @@ use tokio::process::ChildStderr;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::io::poll_read_buf;
-use tracing::Level;
+use tracing::{Level, Span};
 
 use self::lines::{Line, Lines};
 use super::super::flood::LogLimit;
 use super::child::Sharing;
 use crate::error::LastLines;
-use crate::hook::HookName;
 use crate::logging::{HookFields, HookLine, logs_hook_lines};
 
 /// Bytes that one system call reads.
@@ -98,16 +97,16 @@ struct State<P: Pipe> {
 }
 
 impl<P: Pipe> Stderr<P> {
-    /// Reads the stderr of a child from now on. All its lines are about `hook`, if there is one.
+    /// Reads the stderr of a child from now on. All its lines are about one call, if it has a span.
     pub(in crate::backend) fn start(
         pipe: P,
         pid: i32,
         worker: String,
-        hook: Option<&HookName>,
+        span: Option<Span>,
     ) -> Arc<Self> {
         let state = State {
             pipe: Some(pipe),
-            lines: Lines::of(hook),
+            lines: Lines::of(span),
             pid,
             limit: LogLimit::new("lines of stderr", worker.clone(), pid),
             worker,
@@ -120,10 +119,10 @@ impl<P: Pipe> Stderr<P> {
     }
 
     /// What is written from now on belongs to a call that is about to be sent.
-    pub(in crate::backend) fn begin_call(&self, hook: &HookName, id: u64, sharing: Sharing) {
+    pub(in crate::backend) fn begin_call(&self, span: Span, id: u64, sharing: Sharing) {
         let mut state = self.lock();
         let piped = state.pipe.as_ref().map_or(0, P::len);
-        state.lines.begin_call(hook, id, sharing, piped);
+        state.lines.begin_call(span, id, sharing, piped);
     }
 
     /// Returns the last lines so far that belong to a call, or those of a child that had none.
@@ -283,10 +282,9 @@ impl<P: Pipe> State<P> {
         if logs_hook_lines(*level) && self.limit.admits(text.len()) {
             let line = HookLine {
                 level: *level,
-                hook: author.hook.as_ref().map(HookName::as_str),
+                span: author.span.as_ref(),
                 worker: &self.worker,
                 pid: self.pid,
-                call: author.call,
                 fields: &HookFields::default(),
                 text,
             };

@@ -102,7 +102,7 @@ async fn a_worker_that_does_not_finish_when_its_caller_left_is_stopped_after_the
 async fn a_call_whose_caller_left_before_it_was_sent_is_skipped() {
     for concurrency in [1, 2] {
         let (mut bench, mut worker) = Bench::start(json!({"concurrency": concurrency})).await;
-        let (job, reply) = Job::new(domain_call(), Instant::now() + LONG);
+        let (job, reply) = Job::new(domain_call(), Instant::now() + LONG, Arc::default());
         drop(reply);
         assert!(bench.jobs.as_ref().unwrap().try_send(job).is_ok());
         if concurrency > 1 {

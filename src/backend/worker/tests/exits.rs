@@ -34,7 +34,7 @@ async fn calls_in_flight_when_the_worker_dies_are_retried_except_for_node_hooks(
     worker.prints_to_stderr("KeyError");
     worker.exit(3);
     let job = bench.retried().await;
-    assert_eq!((job.attempt(), job.hook().as_str()), (2, "onDefineDomain"));
+    assert_eq!((job.attempt(), job.call().hook().as_str()), (2, "onDefineDomain"));
     assert!(domain.try_recv().is_err(), "it is not answered yet");
     assert_eq!(
         failure(result(node).await),
@@ -115,7 +115,7 @@ async fn jobs_that_were_not_started_go_back_to_the_pool() {
     let mut waiting = bench.call(node_call(), LONG);
     worker.exit(3);
     let exit = bench.exited().await;
-    let unsent: Vec<_> = exit.unsent.iter().map(|job| job.hook().as_str()).collect();
+    let unsent: Vec<_> = exit.unsent.iter().map(|job| job.call().hook().as_str()).collect();
     assert_eq!(unsent, ["preVMStart"]);
     assert!(waiting.try_recv().is_err(), "it is not answered yet");
 }

@@ -13,6 +13,7 @@ mod stop;
 mod stray;
 mod unread;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use super::{
 use crate::error::HookResult;
 use crate::frame::MAX_FRAME_BYTES;
 use crate::hook::HookCall;
+use crate::logging::call_span;
 
 /// The deadline of calls that should not reach it.
 const LONG: Duration = Duration::from_secs(3600);
@@ -44,6 +46,8 @@ struct Bench {
     jobs: Option<mpsc::Sender<Job>>,
     reports: mpsc::Receiver<(WorkerId, Report)>,
     task: JoinHandle<WorkerExit>,
+    /// Number of the last call. `initialize` is a worker's first request, so they agree.
+    last_call: Cell<u64>,
 }
 
 type Reply = oneshot::Receiver<HookResult>;
@@ -56,7 +60,8 @@ impl Bench {
         let (reporter, reports) = mpsc::channel(64);
         let worker = run(7, spawner, command(), Arc::new(settings), incoming, reporter);
         let task = tokio::spawn(worker);
-        (Self { jobs: Some(jobs), reports, task }, started.next().await)
+        let bench = Self { jobs: Some(jobs), reports, task, last_call: Cell::new(1) };
+        (bench, started.next().await)
     }
 
     /// Starts a worker that has answered `initialize`.
@@ -104,7 +109,10 @@ impl Bench {
     }
 
     fn call(&self, call: HookCall, time: Duration) -> Reply {
-        let (job, reply) = Job::new(call, Instant::now() + time);
+        let number = self.last_call.get() + 1;
+        self.last_call.set(number);
+        let (job, reply) =
+            call_span(number).in_scope(|| Job::new(call, Instant::now() + time, Arc::default()));
         assert!(self.jobs.as_ref().unwrap().try_send(job).is_ok());
         reply
     }

@@ -24,7 +24,11 @@ async fn a_retryable_error_is_reported_before_its_slot_is_free() {
     let request = worker.request().await;
     worker.fail_retryably(request.id).await;
     let job = bench.retried().await;
-    assert_eq!((job.attempt(), job.hook().as_str()), (2, "preVMStart"), "the worker asked for it");
+    assert_eq!(
+        (job.attempt(), job.call().hook().as_str()),
+        (2, "preVMStart"),
+        "the worker asked for it"
+    );
     bench.finished().await;
     assert!(reply.try_recv().is_err(), "it is not answered yet");
 }

@@ -1,6 +1,7 @@
 //! Plays a caller, as the services call the pool: with a share of the budget of bytes, from the
 //! first byte of its request to the last one of its response that was read.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::{timeout, timeout_at};
@@ -65,7 +66,7 @@ impl Caller {
             return None;
         };
         self.history.event(|| format!("call {number} begins, {time:?}"));
-        let result = timeout(leaves, self.pool.call(call, start + time)).await;
+        let result = timeout(leaves, self.pool.call(call, start + time, Arc::default())).await;
         self.check_limits();
         let Ok(result) = result else {
             self.history.event(|| format!("call {number}: its caller leaves"));

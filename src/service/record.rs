@@ -1,0 +1,111 @@
+//! What the log says about a hook call: its first line, its last one, and the VM in all of them.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Code;
+use tracing::Span;
+
+use super::status;
+use crate::backend::{Attempts, Progress};
+use crate::hook::{HookName, Identity};
+use crate::logging;
+
+/// A call from its first header on.
+#[derive(Debug)]
+pub(super) struct CallRecord {
+    started: Instant,
+    /// When the caller is answered at the latest.
+    deadline: Instant,
+    /// Names the call in each of its lines. Without a meaning for methods that run no hook.
+    span: Span,
+    progress: Arc<Progress>,
+    /// Whether the hook changed its document, if it has one.
+    changed: OnceLock<bool>,
+}
+
+/// How a call ended.
+pub(super) struct Outcome<'a> {
+    pub(super) code: Code,
+    pub(super) bytes_in: usize,
+    pub(super) bytes_out: usize,
+    /// The message of its last line.
+    pub(super) message: &'a str,
+}
+
+impl CallRecord {
+    /// Begins the record of a call that started at this time, and may take `time`. Only a hook call
+    /// has a `number`.
+    pub(super) fn new(started: Instant, time: Duration, number: Option<u64>) -> Self {
+        Self {
+            started,
+            deadline: started + time,
+            span: number.map_or_else(Span::none, logging::call_span),
+            progress: Arc::default(),
+            changed: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Returns the call's time in all.
+    pub(super) fn time(&self) -> Duration {
+        self.deadline - self.started
+    }
+
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Logs the first line of a hook call, and adds its hook and VM to all of its lines.
+    pub(super) fn begin(&self, method: &str, hook: &HookName, vmi: &[u8]) {
+        let Identity { namespace, name, uid } = Identity::of_vmi(vmi);
+        logging::describe_call(&self.span, hook.as_str(), [&namespace, &name, &uid]);
+        self.span.in_scope(|| tracing::info!("{method} method has been called"));
+    }
+
+    /// Notes whether the hook changed its document.
+    pub(super) fn set_changed(&self, changed: bool) {
+        // A call has one reply.
+        let _ = self.changed.set(changed);
+    }
+
+    /// Logs the last line of a hook call.
+    pub(super) fn end(&self, method: &str, outcome: &Outcome<'_>) {
+        let Outcome { code, bytes_in, bytes_out, message } = *outcome;
+        let now = Instant::now();
+        let Attempts { first, number, pid } = self.progress.attempts();
+        let queued_ms = milliseconds(first.unwrap_or(now) - self.started);
+        let took_ms = milliseconds(now - self.started);
+        let (status, changed) = (status::name(code), self.changed.get());
+        let attempt = (number > 0).then_some(number);
+        let _call = self.span.enter();
+        match code {
+            Code::Ok | Code::Cancelled => tracing::info!(
+                target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out, pid, changed,
+                "{message}"
+            ),
+            _ => tracing::error!(
+                target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out, pid,
+                "{message}"
+            ),
+        }
+    }
+}
+
+/// Returns a time in milliseconds, with microseconds as decimals.
+fn milliseconds(time: Duration) -> f64 {
+    let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    f64::from(microseconds) / 1000.0
+}
