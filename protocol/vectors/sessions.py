@@ -10,6 +10,9 @@ from frames import frame, shown
 
 SHIM = {"name": "sidecar-shim", "version": "0.1.0"}
 WORKER = {"name": "vectors", "version": "1.0.0"}
+# Stands for what every SDK writes of its own: README.md, "What differs between SDKs".
+SDK = {"name": "SDK", "version": "VERSION"}
+ANY = "ANY"
 HOOKS = ["onDefineDomain", "preCloudInitIso", "preVMStart"]
 INVOCATION = {"deadlineMs": 54000, "attempt": 1}
 DOMAIN = '<domain type="kvm">\n\t<name>ns_vm1</name>\n</domain>\n'
@@ -52,7 +55,7 @@ class Session:
     def __init__(self, name, section, about, concurrency=1, shim=None):
         """`shim` says whether all of the input is as the shim writes it; None: it is, so far."""
         self.about, self.section, self.concurrency = about, section, concurrency
-        self.shim, self.exit, self.stderr = shim is not False, "success", []
+        self.shim, self.exit, self.stderr, self.faults = shim is not False, "success", [], False
         self.input, self.output, self.steps = b"", b"", []
         self.read, self.written = [], []
         ALL[name] = self
@@ -64,6 +67,7 @@ class Session:
             "concurrency": self.concurrency,
             "exit": self.exit,
             "stderr": self.stderr,
+            "faults": self.faults,
             "shim": self.shim,
             "steps": self.steps,
             "in": self.read,
@@ -103,7 +107,7 @@ class Session:
     # ---- messages of the protocol
 
     def start(self, attachments=True, **changes):
-        """`initialize`, answered."""
+        """`initialize`, answered. With a `logLevel` of `None`, that member is left out."""
         params = {
             "protocolVersions": [1],
             "shim": SHIM,
@@ -112,7 +116,9 @@ class Session:
             "capabilities": {"attachments": attachments, "cancel": True},
             **changes,
         }
-        self.shim &= attachments and not changes
+        if params["logLevel"] is None:
+            del params["logLevel"]
+        self.shim &= attachments and not changes.keys() - {"logLevel"}
         self.says({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
         return self.result(1, initialized(self.concurrency)).step()
 
@@ -158,6 +164,11 @@ class Session:
         error = {"code": code, "message": message, **({"data": data} if data else {})}
         return self.hears({"jsonrpc": "2.0", "id": ident, "error": error})
 
+    def log(self, level, message, ident, fields=None):
+        """The worker logs this in a call."""
+        params = {"level": level, "message": message, "id": ident, **({"fields": fields} if fields else {})}
+        return self.hears({"jsonrpc": "2.0", "method": "$/log", "params": params})
+
     def breaks(self, data):
         """The shim breaks the protocol, and the worker gives up."""
         self.shim, self.exit = False, "failure"
@@ -174,7 +185,7 @@ def vmi(vector):
 
 def initialized(concurrency=1):
     capabilities = {"attachments": True, "cancel": True, "concurrency": concurrency}
-    return {"protocolVersion": 1, "worker": WORKER, "hooks": HOOKS, "capabilities": capabilities}
+    return {"protocolVersion": 1, "worker": WORKER, "sdk": SDK, "hooks": HOOKS, "capabilities": capabilities}
 
 
 # ---- start and stop
@@ -314,11 +325,20 @@ session.error(2, -32000, "disk vda is not allowed").step()
 session.define(3, {"do": "refuse", "text": TEXT, "retryable": True}).error(3, -32000, TEXT, retryable=True).step()
 session.define(4, {"do": "refuse", "text": "final", "retryable": False}).error(4, -32000, "final").step()
 session.cloud_init(5, {"do": "reject", "text": "no user data"}).error(5, -32602, "no user data").step()
-session.define(6, {"do": "fail", "text": "vector fault 6"}).error(6, -32603, FAULT).step()
-session.cloud_init(7, {"do": "fail", "text": "vector fault 7"}).error(7, -32603, FAULT).step()
-session.node(8, {"do": "fail", "text": "vector fault 8"}).error(8, -32603, FAULT).step()
-session.define(9).unchanged(9).step()
-session.stderr = ["vector fault 6", "vector fault 7", "vector fault 8"]
+session.define(6).unchanged(6).step()
+
+session = Session("faults", "errors", "A fault is one record of the log, without the words of the exception")
+session.faults = True
+session.start()
+session.define(2, {"do": "fail", "text": "vector fault"}).log("error", ANY, 2).error(2, -32603, FAULT).step()
+session.cloud_init(3, {"do": "fail", "text": "vector fault"}).log("error", ANY, 3).error(3, -32603, FAULT).step()
+session.node(4, {"do": "fail", "text": "vector fault"}).log("error", ANY, 4).error(4, -32603, FAULT).step()
+session.define(5).unchanged(5).step()
+
+session = Session("faults-debug", "errors", "For its author, a second record has the words of the exception")
+session.faults = True
+session.start(logLevel="debug").define(2, {"do": "fail", "text": "vector fault"})
+session.log("error", ANY, 2).log("debug", ANY, 2).error(2, -32603, FAULT).step()
 
 session = Session("invalid-params", "errors", "Params that cannot be used", shim=False)
 session.start()
@@ -364,12 +384,40 @@ session.define(4).unchanged(4).step()
 
 # ---- log and standard output
 
+LEVELS = ["debug", "info", "warning", "error"]
+
+
+def logs(session, least):
+    """A line of every level, of which the worker sends those from `least` on."""
+    for ident, level in enumerate(LEVELS, 2):
+        session.define(ident, {"do": "log", "level": level, "text": f"{level}: {TEXT}"})
+        if LEVELS.index(level) >= LEVELS.index(least):
+            session.log(level, f"{level}: {TEXT}", ident)
+        session.unchanged(ident).step()
+
+
 session = Session("log", "log-lines", "A line with its level and the call that it belongs to")
+logs(session.start(logLevel="debug"), "debug")
+
+for level in LEVELS[1:]:
+    session = Session(f"log-{level}", "log-lines", f"The shim logs from level {level} on, and the worker sends no other lines")
+    logs(session.start(logLevel=level), level)
+
+session = Session("log-older-shim", "log-lines", "A shim that says no level, as if it said info", shim=False)
+logs(session.start(logLevel=None), "info")
+
+session = Session("log-unknown-level", "log-lines", "A level that the worker does not know, as if the shim said info", shim=False)
+logs(session.start(logLevel="notice"), "info")
+
+session = Session("log-fields", "log-lines", "Fields stay apart from the text")
 session.start()
-for ident, level in enumerate(["debug", "info", "warning", "error"], 2):
-    session.define(ident, {"do": "log", "level": level, "text": f"{level}: {TEXT}"})
-    params = {"level": level, "message": f"{level}: {TEXT}", "id": ident}
-    session.hears({"jsonrpc": "2.0", "method": "$/log", "params": params}).unchanged(ident).step()
+fields = {"count": 3, "disk": TEXT, "ratio": 1.5, "seen": True}
+session.define(2, {"do": "log", "level": "info", "text": "attached", "fields": fields})
+session.log("info", "attached", 2, fields).unchanged(2).step()
+session.define(3, {"do": "log", "level": "warning", "text": "none", "fields": {}}).log("warning", "none", 3).unchanged(3).step()
+fields = {f"field{number:02}": number for number in range(40)}
+session.define(4, {"do": "log", "level": "error", "text": "many", "fields": fields})
+session.log("error", "many", 4, dict(list(fields.items())[:32])).unchanged(4).step()
 
 session = Session("print", "start", "What a hook prints does not get between the frames, but to standard error")
 session.start().define(2, {"do": "print", "text": "printed by vector 2"}).unchanged(2).step()
