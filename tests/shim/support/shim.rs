@@ -31,6 +31,7 @@ pub struct ShimBuilder {
     wrapper: Vec<OsString>,
     args: Vec<OsString>,
     version: Option<String>,
+    without_arguments: bool,
     variables: Vec<(OsString, OsString)>,
     current_dir: Option<PathBuf>,
 }
@@ -44,6 +45,7 @@ impl ShimBuilder {
             wrapper: Vec::new(),
             args: Vec::new(),
             version: Some("v1alpha3".to_owned()),
+            without_arguments: false,
             variables: vec![("PATH".into(), path_with(&dir.path().join("bin")).into())],
             current_dir: None,
             dir,
@@ -110,6 +112,13 @@ impl ShimBuilder {
         self.args(["--plugin-socket".as_ref(), socket.as_os_str()])
     }
 
+    /// With nothing but its environment, as KubeVirt starts the sidecar of a network binding.
+    pub fn without_arguments(mut self) -> Self {
+        self.without_arguments = true;
+        let hooks = self.dir.path().join("hooks");
+        self.no_version().env("SIDECAR_SHIM_SOCKET_DIR", hooks)
+    }
+
     /// Started by another program, which gets the shim's command line as its last arguments.
     pub fn under(mut self, words: &[&str]) -> Self {
         self.wrapper = words.iter().map(Into::into).collect();
@@ -120,9 +129,14 @@ impl ShimBuilder {
     pub fn spawn(self) -> Shim {
         let mut words = self.wrapper.into_iter().chain([binary().into_os_string()]);
         let mut command = Command::new(words.next().unwrap());
-        command.args(words).env_remove("CONTAINER_NAME").envs(self.variables);
+        command.args(words).env_remove("CONTAINER_NAME");
+        if self.without_arguments {
+            command.env_clear();
+        } else {
+            command.arg("--socket-dir").arg(self.dir.path().join("hooks"));
+        }
         // A pod's arguments come after those of the image.
-        command.arg("--socket-dir").arg(self.dir.path().join("hooks")).args(self.args);
+        command.envs(self.variables).args(self.args);
         command.args(self.version.iter().flat_map(|version| ["--version", version]));
         if let Some(dir) = self.current_dir {
             command.current_dir(dir);
