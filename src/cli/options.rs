@@ -254,7 +254,9 @@ impl ServeOptions {
             }
             return Err(usage(
                 "no hook API version: give --version v1alpha1, v1alpha2 or v1alpha3 (or \
-                 --plugin-socket, for a plugin)",
+                 --plugin-socket, for a plugin). KubeVirt starts the sidecar of a network binding \
+                 without arguments: set SIDECAR_SHIM_VERSION=v1alpha3, SIDECAR_SHIM_MODE and \
+                 SIDECAR_SHIM_WORKER in its image",
             ));
         };
         let version = ApiVersion::parse(name).ok_or_else(|| {

@@ -334,3 +334,19 @@ async fn it_starts_without_arguments_as_kubevirt_starts_it() {
         assert_eq!(hook.shim.exited().await.code(), Some(0));
     }
 }
+
+#[tokio::test]
+async fn an_image_without_a_version_learns_what_a_network_binding_needs() {
+    let builder = Shim::builder().without_arguments().env(PLUGIN_NAME, "passt");
+    let mut shim = builder.env("CONTAINER_NAME", "hook-sidecar-0").spawn();
+    assert_eq!(shim.exited().await.code(), Some(1));
+    for part in [
+        "no hook API version: give --version",
+        "KubeVirt starts the sidecar of a network binding without arguments",
+        "SIDECAR_SHIM_VERSION=v1alpha3",
+        "SIDECAR_SHIM_MODE",
+        "SIDECAR_SHIM_WORKER",
+    ] {
+        shim.assert_logged(part);
+    }
+}
