@@ -17,10 +17,13 @@ MANIFESTS = ROOT / "examples" / "kubernetes"
 VERSIONS = ["1.36", "1.37"]
 
 # KubeVirt's kinds differ between its versions. 1.10 is not released, so its schema is provisional.
-MACHINE = {("kubevirt.io/v1", "VirtualMachine"): "virtualmachine-v1.json"}
+STABLE = {
+    ("kubevirt.io/v1", "KubeVirt"): "kubevirt-v1.json",
+    ("kubevirt.io/v1", "VirtualMachine"): "virtualmachine-v1.json",
+}
 KUBEVIRT = {
-    "1.9": {**MACHINE, ("plugin.kubevirt.io/v1alpha1", "Plugin"): "plugin-v1alpha1.json"},
-    "1.10": {**MACHINE, ("plugin.kubevirt.io/v1alpha1", "Plugin"): "plugin-v1alpha1-kubevirt-1.10.json"},
+    "1.9": {**STABLE, ("plugin.kubevirt.io/v1alpha1", "Plugin"): "plugin-v1alpha1.json"},
+    "1.10": {**STABLE, ("plugin.kubevirt.io/v1alpha1", "Plugin"): "plugin-v1alpha1-kubevirt-1.10.json"},
 }
 
 

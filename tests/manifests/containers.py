@@ -31,6 +31,18 @@ def legacy(file):
     return {"image": sidecar["image"], "args": sidecar["args"]}
 
 
+def network_binding():
+    """What KubeVirt makes of a registered network binding: neither arguments nor a command."""
+    kubevirt = api.the("network-binding", "KubeVirt")
+    ((name, plugin),) = kubevirt["spec"]["configuration"]["network"]["binding"].items()
+    environment = {"CONTAINER_NAME": "hook-sidecar-0", "NETWORK_BINDING_PLUGIN_NAME": name}
+    return {
+        "image": plugin["sidecarImage"],
+        "args": [],
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+    }
+
+
 def all_of_them():
     """By a name for people."""
     return {
@@ -38,6 +50,7 @@ def all_of_them():
         "legacy-image": legacy("legacy-image"),
         "plugin-domain": injected(),
         "plugin-node": daemon(),
+        "network-binding": network_binding(),
     }
 
 

@@ -40,7 +40,7 @@ def test_the_hook_of_the_config_map_is_there():
     assert PurePosixPath(wanted["hookPath"]).name in ("onDefineDomain", "preCloudInitIso")
 
 
-@pytest.mark.parametrize("file, sidecars", [("legacy-configmap", 1), ("legacy-image", 1), ("plugin-domain", 0)])
+@pytest.mark.parametrize("file, sidecars", [("legacy-configmap", 1), ("legacy-image", 1), ("plugin-domain", 0), ("network-binding", 0)])
 def test_legacy_vms_name_their_sidecars_and_others_do_not(file, sidecars):
     assert len(api.hook_sidecars(api.the(file, "VirtualMachine"))) == sidecars
 
@@ -49,6 +49,17 @@ def test_the_vm_of_the_plugin_is_the_legacy_one_without_the_sidecar():
     legacy, plugin = (api.the(file, "VirtualMachine")["spec"] for file in ("legacy-image", "plugin-domain"))
     del legacy["template"]["metadata"]["annotations"]["hooks.kubevirt.io/hookSidecars"]
     assert legacy == plugin
+
+
+def test_the_vm_uses_the_network_binding_that_is_registered_and_no_other_object_is_needed():
+    assert kinds("network-binding") == ["KubeVirt", "VirtualMachine"]
+    bindings = api.the("network-binding", "KubeVirt")["spec"]["configuration"]["network"]["binding"]
+    spec = api.the("network-binding", "VirtualMachine")["spec"]["template"]["spec"]
+    (interface,), (network,) = spec["domain"]["devices"]["interfaces"], spec["networks"]
+    assert interface["binding"]["name"] in bindings
+    # The plugin is for the pod network.
+    assert (interface["name"], network["pod"]) == (network["name"], {})
+    assert not any("networkAttachmentDefinition" in each for each in bindings.values())
 
 
 def test_the_policy_is_bound_and_the_plugin_knows_it():

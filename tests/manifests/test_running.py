@@ -31,7 +31,7 @@ def vmi_of(file, directory):
     """A file with the VM of a manifest, as its instance."""
     template = api.the(file, "VirtualMachine")["spec"]["template"]
     vmi = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", **template}
-    vmi["metadata"].update(name=file, namespace="vms")
+    vmi["metadata"] = {**vmi.get("metadata", {}), "name": file, "namespace": "vms"}
     path = directory / "vmi.json"
     path.write_text(json.dumps(vmi))
     return path
@@ -118,6 +118,29 @@ def test_the_legacy_image_answers(shim, hookctl, directory):
         called = run([hookctl, "call", "onDefineDomain", "--socket", socket, "--vmi", vmi_of("legacy-image", directory)])
     assert called.returncode == 0, called.stderr
     assert manufacturer(called.stdout) == ["Copper Lantern Works"]
+
+
+def test_the_network_binding_needs_no_arguments(shim, hookctl, directory):
+    container = CONTAINERS["network-binding"]
+    assert container["args"] == []
+    command = IMAGES[name_of(container["image"])].command(shim, directory, container["args"])
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    sockets = directory / "sockets"
+    sockets.mkdir()
+    vmi = json.loads(vmi_of("network-binding", directory).read_text())
+    ready, unready = directory / "ready.json", directory / "unready.json"
+    unready.write_text(json.dumps(vmi))
+    ready.write_text(json.dumps({**vmi, "status": {"interfaces": [{"name": "default", "podInterfaceName": "eth0"}]}}))
+    environment["SIDECAR_SHIM_SOCKET_DIR"] = str(sockets)  # there is no /var/run/kubevirt-hooks here
+    with running(command, sockets / "*.sock", **environment) as (_, socket):
+        call = [hookctl, "call", "onDefineDomain", "--socket", socket, "--vmi"]
+        called, refused = run([*call, ready]), run([*call, unready])
+    assert called.returncode == 0, called.stderr
+    (interface,) = ElementTree.fromstring(called.stdout).findall("devices/interface[@type='vhostuser']")
+    assert interface.find("source").get("dev") == "eth0"
+    assert [each.get("start") for each in interface.findall("portForward/range")] == ["8080"]
+    assert refused.returncode == 1
+    assert "network binding passt: the VM's status does not say" in refused.stderr
 
 
 def serving(shim, name, directory):

@@ -11,13 +11,14 @@ import api
 DOCUMENTS = api.documents()
 
 # Objects whose keys are for the user to choose. Any name is right in them.
-FREE = {"annotations", "labels", "matchLabels", "data", "limits", "requests", "nodeSelector"}
+FREE = {"annotations", "labels", "matchLabels", "data", "limits", "nodeSelector"}
+FREE_PATHS = {("resources", "requests"), ("network", "binding")}
 
 
 def objects(node, path=()):
     """Every object in a document that has fields, and not free keys, with the way to it."""
     if isinstance(node, dict):
-        if not (path and path[-1] in FREE):
+        if not (path and (path[-1] in FREE or path[-2:] in FREE_PATHS)):
             yield path, node
         for key, value in node.items():
             yield from objects(value, (*path, key))
@@ -32,6 +33,17 @@ def at(document, path):
     return document
 
 
+def binding(kubevirt):
+    """The one network binding plugin of a KubeVirt resource."""
+    (found,) = kubevirt["spec"]["configuration"]["network"]["binding"].values()
+    return found
+
+
+def interface(machine):
+    (found,) = machine["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"]
+    return found
+
+
 def refused(document, kubevirt="1.9"):
     try:
         api.validate(document, api.VERSIONS[0], kubevirt)
@@ -43,7 +55,8 @@ def refused(document, kubevirt="1.9"):
 
 def test_the_manifests_are_found():
     files = {name.partition("/")[0] for name in DOCUMENTS}
-    assert files == {"legacy-configmap", "legacy-image", "plugin-domain", "plugin-domain-1.10", "plugin-node"}
+    sidecars, plugins = {"legacy-configmap", "legacy-image"}, {"plugin-domain", "plugin-domain-1.10", "plugin-node"}
+    assert files == sidecars | plugins | {"network-binding"}
 
 
 @pytest.mark.parametrize("version", api.VERSIONS)
@@ -105,6 +118,12 @@ def test_a_field_of_another_type_is_refused_wherever_it_stands(name):
         ("plugin-node", "Plugin", lambda plugin: plugin["spec"]["nodeHooks"][0].update(socket="/var/../hook.sock")),
         ("plugin-node", "Plugin", lambda plugin: plugin["spec"]["nodeHooks"][0].update(socket="/" + 107 * "s")),
         ("plugin-node", "Plugin", lambda plugin: plugin.update(apiVersion="plugin.kubevirt.io/v1")),
+        ("network-binding", "KubeVirt", lambda kubevirt: binding(kubevirt)["migration"].update(method="none")),
+        ("network-binding", "KubeVirt", lambda kubevirt: binding(kubevirt).pop("sidecarImage")),
+        ("network-binding", "KubeVirt", lambda kubevirt: binding(kubevirt).update(domainAttachmentType="passt")),
+        ("network-binding", "VirtualMachine", lambda vm: interface(vm).update(masquerade={})),
+        ("network-binding", "VirtualMachine", lambda vm: interface(vm).pop("binding")),
+        ("network-binding", "VirtualMachine", lambda vm: interface(vm)["ports"][0].update(protocol="tcp")),
     ],
 )
 def test_what_kubevirt_refuses_is_refused(file, kind, change):
