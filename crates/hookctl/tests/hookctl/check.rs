@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
@@ -34,8 +34,8 @@ const ANNOTATIONS: [(&str, &str); 5] = [
 ];
 
 /// The examples of SDKs, by their names.
-const EXAMPLES: [&str; 6] =
-    ["smbios", "boot_disk", "iommu", "qemu_arguments", "cloud_init", "memlock"];
+const EXAMPLES: [&str; 7] =
+    ["smbios", "boot_disk", "iommu", "qemu_arguments", "cloud_init", "memlock", "network_binding"];
 
 /// The optional parts of the protocol, whose checks are skipped for workers without them.
 const OPTIONAL: &[&str] = &["attachments", "cancel", "concurrency"];
@@ -158,6 +158,10 @@ async fn good_workers_pass() {
     let mut vmi: Value =
         serde_json::from_str(&read("crates/hookctl/src/samples/vmi.json")).unwrap();
     vmi["metadata"]["annotations"] = ANNOTATIONS.into_iter().collect();
+    // What the network binding plugin acts upon.
+    let interface = &mut vmi["spec"]["domain"]["devices"]["interfaces"][0];
+    *interface = json!({"name": "default", "binding": {"name": "passt"}});
+    vmi["status"]["interfaces"] = json!([{"name": "default", "podInterfaceName": "eth0"}]);
     let vmi_file = dir.path().join("vmi.json").display().to_string();
     std::fs::write(&vmi_file, vmi.to_string()).unwrap();
     let permits = Arc::new(Semaphore::new(RUNS_AT_ONCE));
