@@ -32,7 +32,7 @@ type Edits = Vec<(String, String)>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Cases {
+struct Table {
     /// What the hook adds, unless a case changes it.
     interface: String,
     memory: String,
@@ -68,7 +68,7 @@ impl Case {
     }
 }
 
-fn cases() -> Cases {
+fn table() -> Table {
     serde_json::from_str(&read(&format!("{DIRECTORY}/cases.json"))).unwrap()
 }
 
@@ -258,7 +258,7 @@ impl Hook {
 
 #[tokio::test]
 async fn it_does_what_kubevirts_own_does() {
-    let Cases { interface, memory, cases, .. } = cases();
+    let Table { interface, memory, cases, .. } = table();
     for hook in hooks(&PLUGINS).await {
         for case in hook.cases(&cases) {
             let (vmi, domain) = case.documents();
@@ -275,7 +275,7 @@ async fn it_does_what_kubevirts_own_does() {
 
 #[tokio::test]
 async fn it_does_so_for_small_and_for_large_vms() {
-    let Cases { interface, memory, .. } = cases();
+    let Table { interface, memory, .. } = table();
     for hook in hooks(&PLUGINS[..1]).await {
         // An argument of a program has 131,071 bytes at most.
         let fits = |number: &usize| hook.mode == Mode::Persistent || *number < 256;
@@ -290,7 +290,7 @@ async fn it_does_so_for_small_and_for_large_vms() {
 
 #[tokio::test]
 async fn it_explains_what_is_wrong_with_the_vm() {
-    let refusals = cases().refusals;
+    let refusals = table().refusals;
     for hook in hooks(&PLUGINS).await {
         for case in hook.cases(&refusals) {
             let (vmi, domain) = case.documents();
@@ -313,7 +313,7 @@ async fn it_explains_what_is_wrong_with_the_vm() {
 /// is in the image.
 #[tokio::test]
 async fn it_starts_without_arguments_as_kubevirt_starts_it() {
-    let Cases { interface, memory, .. } = cases();
+    let Table { interface, memory, .. } = table();
     for program in [python("network_binding"), rust("network_binding")] {
         let builder = Shim::builder().without_arguments().env(PLUGIN_NAME, "passt");
         let builder = builder.env("CONTAINER_NAME", "hook-sidecar-0");
