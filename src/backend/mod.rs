@@ -1,6 +1,7 @@
 //! Runs hooks: either one process for each call (`exec`), or long-lived workers (`pool`).
 
 mod config;
+mod description;
 mod exec;
 #[cfg(test)]
 mod fake;
@@ -21,10 +22,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use config::{Config, HookSource, InPath, Settings};
+pub use description::Described;
 // `hookctl` drives a worker by hand.
 pub use pipes::{Output, OutputEvent, write_all};
 pub use process::{
-    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Stdin, StdinPipe,
+    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Script, Stdin, StdinPipe,
 };
 pub use progress::{Attempts, Progress};
 
@@ -80,6 +82,8 @@ pub fn read_reply(call: &HookCall, outcome: &Outcome) -> Result<HookReply, CallE
 pub struct Backend {
     kind: Kind,
     hooks: Vec<HookName>,
+    /// What it runs.
+    commands: Vec<Described>,
     /// Number of pools whose calls fail at once.
     pools_down: watch::Sender<usize>,
 }
@@ -118,9 +122,10 @@ impl Backend {
         if programs.is_empty() {
             tracing::warn!("there is no hook program in $PATH: this shim has nothing to run");
         }
+        let commands = Described::programs(programs.values());
         let exec = Exec::new(Spawner, names, programs, settings.clone());
         let (hooks, pools_down) = (exec.hooks().cloned().collect(), watch::Sender::default());
-        Self { kind: Kind::Exec(exec), hooks, pools_down }
+        Self { kind: Kind::Exec(exec), hooks, commands, pools_down }
     }
 
     fn pools(
@@ -129,7 +134,8 @@ impl Backend {
         pools_down: watch::Sender<usize>,
     ) -> Self {
         let hooks = routes.keys().cloned().collect();
-        Self { kind: Kind::Pools { pools, routes }, hooks, pools_down }
+        let commands = pools.iter().map(|pool| pool.described().clone()).collect();
+        Self { kind: Kind::Pools { pools, routes }, hooks, commands, pools_down }
     }
 
     /// Starts one pool for each file, however many names it has. A hook is routed to the program
@@ -181,6 +187,18 @@ impl Backend {
     #[must_use]
     pub fn hooks(&self) -> &[HookName] {
         &self.hooks
+    }
+
+    /// Returns what it runs: the commands of workers or programs.
+    #[must_use]
+    pub fn commands(&self) -> &[Described] {
+        &self.commands
+    }
+
+    /// Whether hooks run in workers rather than in a program for each call.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        matches!(self.kind, Kind::Pools { .. })
     }
 
     /// Returns the maximum length of a document, if hooks get documents as arguments.

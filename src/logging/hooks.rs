@@ -17,9 +17,6 @@ const MAX_NAME_BYTES: usize = 64;
 /// long as four messages.
 const MAX_TEXT_BYTES: usize = 1024;
 
-/// The field of a log line that holds the hook's own ones.
-pub(super) const FIELDS: &str = "fields";
-
 /// A line that a hook logs.
 pub struct HookLine<'a> {
     pub level: Level,

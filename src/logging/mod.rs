@@ -46,6 +46,10 @@ const MAX_MESSAGE_BYTES: usize = 3 * MAX_LINE_BYTES;
 /// Maximum length of any other field: the longest is a hook's command.
 const MAX_FIELD_BYTES: usize = 4 * 1024;
 
+/// Fields whose texts are JSON, and are logged as the values that they stand for: fields that a hook
+/// has added, commands and limits. (Events have no fields of these kinds.)
+const JSON_FIELDS: [&str; 4] = ["fields", "workers", "programs", "limits"];
+
 /// Initial capacity for a line: most are shorter.
 const LINE_CAPACITY: usize = 256;
 
@@ -305,15 +309,22 @@ impl Fields {
             Format::Text => escape_line,
         };
         make_harmless(&mut self.message, of_message, MAX_MESSAGE_BYTES);
-        for (_, value) in &mut self.others {
-            if let Value::String(text) = value {
-                make_harmless(text, escape_line, MAX_FIELD_BYTES);
-            }
-        }
+        self.others.iter_mut().for_each(|(_, value)| make_value_harmless(value));
     }
 
     fn insert(&mut self, field: &Field, value: impl Into<Value>) {
         self.others.push((field.name(), value.into()));
+    }
+}
+
+/// Does the same with the texts in a value. The names of its fields are the shim's own, or were made
+/// harmless already.
+fn make_value_harmless(value: &mut Value) {
+    match value {
+        Value::String(text) => make_harmless(text, escape_line, MAX_FIELD_BYTES),
+        Value::Array(values) => values.iter_mut().for_each(make_value_harmless),
+        Value::Object(values) => values.values_mut().for_each(make_value_harmless),
+        _ => {}
     }
 }
 
@@ -331,8 +342,7 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");
-        } else if field.name() == hooks::FIELDS {
-            // Was made harmless where it was made.
+        } else if JSON_FIELDS.contains(&field.name()) {
             self.insert(
                 field,
                 serde_json::from_str::<Value>(&format!("{value:?}")).unwrap_or_default(),

@@ -2,16 +2,17 @@
 //! stops answering. Then calls finish, and workers stop.
 
 mod accept;
+mod announce;
 mod cgroup;
 #[cfg(target_env = "gnu")]
 mod memory;
 mod socket;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -25,7 +26,6 @@ pub use socket::{Socket, SocketMode, check_path};
 use crate::admission::{Budget, Load, Memory};
 use crate::backend::{self, Backend};
 use crate::error::StartError;
-use crate::hook::HookName;
 use crate::service::{self, Api, Shim};
 
 /// Time for callers to read their reply, or that their call was dropped, while the shim shuts down.
@@ -57,6 +57,8 @@ pub struct Server {
     backend: Arc<Backend>,
     sockets: Vec<(Socket, Api)>,
     config: Config,
+    /// The limits in force, for the log.
+    limits: Value,
     shutdown: Shutdown,
 }
 
@@ -69,12 +71,16 @@ impl Server {
         shutdown: Shutdown,
         bind: impl AsyncFnOnce() -> Result<Vec<(Socket, Api)>, StartError>,
     ) -> Result<Option<Self>, StartError> {
+        let settings = &backend.settings;
         let backend = tokio::select! {
             backend = Backend::start(backend) => Arc::new(backend?),
             () = shutdown.graceful.cancelled() => return Ok(None),
         };
         match bind().await {
-            Ok(sockets) => Ok(Some(Self { backend, sockets, config, shutdown })),
+            Ok(sockets) => {
+                let limits = announce::limits(settings, &config, backend.is_persistent());
+                Ok(Some(Self { backend, sockets, config, limits, shutdown }))
+            }
             Err(error) => {
                 backend.drain().await;
                 Err(error)
@@ -85,7 +91,7 @@ impl Server {
     /// Serves an API behind each socket until the shutdown. Returns when calls in flight have
     /// finished or were dropped, the sockets are removed and every process is reaped.
     pub async fn run(self) {
-        let Self { backend, mut sockets, config, shutdown } = self;
+        let Self { backend, mut sockets, config, limits, shutdown } = self;
         let in_flight = Budget::unlimited();
         let calls = in_flight.held();
         let budget = config.memory.clone();
@@ -109,7 +115,7 @@ impl Server {
             serving.spawn(service::serve(shim.clone(), *api, incoming, shutdown.graceful.clone()));
             let peers = config.peers.clone();
             accepting.spawn(accept::accept(listener, peers, places.clone(), connections));
-            log_start(socket.path(), *api, &backend);
+            announce::log_start(socket.path(), *api, &backend, &limits);
         }
         // The tasks hold it now, and with the last of them the count of calls closes.
         drop(shim);
@@ -140,20 +146,6 @@ impl Server {
         serving.shutdown().await;
         backend.drain().await;
         tracing::info!("stopped");
-    }
-}
-
-/// Logs that a socket is served, and which hooks. The line of hook sidecars has the words of the Go
-/// shim's.
-fn log_start(socket: &Path, api: Api, backend: &Backend) {
-    let hooks: Vec<_> = backend.hooks().iter().map(HookName::as_str).collect();
-    let (socket, hooks) = (socket.display(), hooks.join(", "));
-    match api {
-        Api::Legacy(_) => tracing::info!(
-            %socket, version = %api, hooks,
-            "serving: shim is now exposing its services on socket {socket}"
-        ),
-        Api::Plugins => tracing::info!(%socket, version = %api, hooks, "serving"),
     }
 }
 

@@ -5,9 +5,11 @@ use tonic::{Code, Status};
 use crate::error::{CallError, HookFailure, RequestFault};
 use crate::text::{escape, fit};
 
-/// Maximum length of the text as it is sent. Clients whose limit for headers (8 to 16 KiB) is
-/// exceeded drop the whole status, and the explanation with it.
-const MAX_ENCODED_BYTES: usize = 4 * 1024;
+/// Maximum length of the text as it is sent, in which most bytes take three: 6 KiB for the hook's
+/// own text, at least 2,000 characters of ASCII or 680 of Chinese, and some for the words around it.
+/// Clients whose limit for headers (8 to 16 KiB) is exceeded drop the whole status, and the
+/// explanation with it.
+const MAX_ENCODED_BYTES: usize = 6 * 1024 + 256;
 
 /// Returns the status for an error.
 pub(super) fn of(error: &CallError) -> Status {
@@ -110,6 +112,19 @@ mod tests {
         let bytes = encoded_len(status.message());
         assert!((MAX_ENCODED_BYTES * 9 / 10..=MAX_ENCODED_BYTES).contains(&bytes), "{bytes}");
         assert!(status.message().starts_with("hook onDefineDomain failed: é"), "{status:?}");
+    }
+
+    #[test]
+    fn a_hooks_text_of_the_documented_length_is_not_cut() {
+        for (text, hook) in [
+            (" ".repeat(2000), HookName::PRE_CLOUD_INIT_ISO),
+            ("磁".repeat(680), HookName::ON_DEFINE_DOMAIN),
+        ] {
+            let text = format!("{text}.");
+            for failure in [HookFailure::Refused(text.clone()), HookFailure::Fault(text.clone())] {
+                assert!(of(&failure.of(&hook)).message().ends_with(&text));
+            }
+        }
     }
 
     #[test]

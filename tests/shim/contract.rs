@@ -104,6 +104,16 @@ async fn start_and_stop_are_logged_as_by_the_go_shim() {
     assert!(line["msg"].as_str().unwrap().ends_with(socket.to_str().unwrap()), "{line}");
     assert_eq!(line["socket"].as_str(), socket.to_str());
     assert_eq!((&line["hooks"], &line["version"]), (&json!("onDefineDomain"), &json!("v1alpha3")));
+    assert_eq!((&line["mode"], &line["shim_version"]), (&json!("exec"), &json!("0.1.0")));
+    assert_eq!(line["programs"][0]["command"], "onDefineDomain");
+    let script = &line["programs"][0]["scripts"][0];
+    assert!(script["path"].as_str().unwrap().ends_with("/bin/onDefineDomain"), "{line}");
+    assert_eq!(script["sha256"].as_str().unwrap().len(), 64, "{line}");
+    assert_eq!(
+        (&line["limits"]["max_workers"], &line["limits"]["kill_grace"]),
+        (&json!(4), &json!("2s"))
+    );
+    assert_eq!((line.get("workers"), line["limits"].get("start_timeout")), (None, None));
     shim.dial().await.shutdown().await.unwrap();
     shim.log_line("Exiting").await;
     shim.log_line("stopped").await;

@@ -29,8 +29,8 @@ pub(super) struct Actor<S> {
     spawner: S,
     command: CommandLine,
     settings: Arc<Settings>,
-    /// The hooks that the first worker declared; all others must declare the same.
-    hooks: Option<Vec<HookName>>,
+    /// What the first worker declared; all others must declare the same hooks.
+    declared: Option<Declared>,
     /// The concurrency of the worker that started last.
     concurrency: usize,
     reporter: mpsc::Sender<(WorkerId, Report)>,
@@ -65,7 +65,7 @@ impl<S: Spawn> Actor<S> {
             spawner,
             command: command.clone(),
             settings: Arc::new(settings.clone()),
-            hooks: None,
+            declared: None,
             concurrency: 1,
             reporter,
             reports,
@@ -97,7 +97,12 @@ impl<S: Spawn> Actor<S> {
 
     /// Returns the hooks that the first worker declared.
     pub(super) fn hooks(&self) -> &[HookName] {
-        self.hooks.as_deref().unwrap_or_default()
+        self.declared.as_ref().map_or(&[], |declared| &declared.hooks)
+    }
+
+    /// Returns what the first worker declared.
+    pub(super) fn declared(&self) -> Option<&Declared> {
+        self.declared.as_ref()
     }
 
     #[cfg(test)]
@@ -187,7 +192,8 @@ impl<S: Spawn> Actor<S> {
 
     fn on_ready(&mut self, id: WorkerId, declared: &Declared) {
         let Some(member) = self.members.get_mut(id) else { return };
-        if self.hooks.get_or_insert_with(|| declared.hooks.clone()) != &declared.hooks {
+        let first = self.declared.get_or_insert_with(|| declared.clone());
+        if first.hooks != declared.hooks {
             member.retire();
             let round = member.round();
             let fault = format!("{} declared other hooks than the first worker did", self.command);

@@ -61,6 +61,7 @@ use tokio_util::task::TaskTracker;
 
 use self::actor::Actor;
 use super::config::Settings;
+use super::description::Described;
 use super::job::Job;
 use super::process::{CommandLine, Spawn};
 use super::progress::Progress;
@@ -78,6 +79,7 @@ const BACKSTOP: Duration = Duration::from_millis(10);
 /// Workers that were started with one command, and the channel to them.
 pub(super) struct Pool {
     command: CommandLine,
+    described: Described,
     jobs: mpsc::Sender<Job>,
     hooks: Vec<HookName>,
     stop: CancellationToken,
@@ -98,6 +100,7 @@ impl Pool {
     ) -> Result<Self, StartError> {
         let actor = Actor::start(spawner, command, settings, pools_down.clone()).await?;
         let hooks = actor.hooks().to_vec();
+        let described = Described::new(command, actor.declared());
         let (jobs, incoming) = mpsc::channel(CHANNEL_CAPACITY);
         #[cfg(test)]
         let waiting = actor.waiting();
@@ -106,6 +109,7 @@ impl Pool {
         tracker.close();
         Ok(Self {
             command: command.clone(),
+            described,
             jobs,
             hooks,
             stop,
@@ -118,6 +122,10 @@ impl Pool {
     /// Returns the hooks that the first worker declared.
     pub(super) fn hooks(&self) -> &[HookName] {
         &self.hooks
+    }
+
+    pub(super) fn described(&self) -> &Described {
+        &self.described
     }
 
     /// Runs a call on a worker, after the calls that arrived before it.

@@ -28,6 +28,7 @@ mod memory;
 pub(super) mod orphans;
 mod program;
 pub(super) mod reaper;
+mod script;
 mod stat;
 pub(super) mod stderr;
 mod stdin;
@@ -52,6 +53,7 @@ pub(super) use child::{Sharing, Spawn, Spawner};
 pub(super) use explain::max_argument_bytes;
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
+pub use script::Script;
 pub use stdin::StdinPipe;
 
 use self::descendants::Descendants;
