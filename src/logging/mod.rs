@@ -46,8 +46,8 @@ const MAX_MESSAGE_BYTES: usize = 3 * MAX_LINE_BYTES;
 /// Maximum length of any other field: the longest is a hook's command.
 const MAX_FIELD_BYTES: usize = 4 * 1024;
 
-/// Fields whose texts are JSON, and are logged as the values that they stand for: fields that a hook
-/// has added, commands and limits. (Events have no fields of these kinds.)
+/// Fields whose texts are JSON, and are logged as the values that they stand for. (Events have no
+/// such fields.)
 const JSON_FIELDS: [&str; 4] = ["fields", "workers", "programs", "limits"];
 
 /// Initial capacity for a line: most are shorter.
@@ -317,8 +317,8 @@ impl Fields {
     }
 }
 
-/// Does the same with the texts in a value. The names of its fields are the shim's own, or were made
-/// harmless already.
+/// Does the same with the texts in a value. The names of its fields are the shim's own, or were
+/// made harmless already.
 fn make_value_harmless(value: &mut Value) {
     match value {
         Value::String(text) => make_harmless(text, escape_line, MAX_FIELD_BYTES),

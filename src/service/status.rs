@@ -6,8 +6,8 @@ use crate::error::{CallError, HookFailure, RequestFault};
 use crate::text::{escape, fit};
 
 /// Maximum length of the text as it is sent, in which most bytes take three: 6 KiB for the hook's
-/// own text, at least 2,000 characters of ASCII or 680 of Chinese, and some for the words around it.
-/// Clients whose limit for headers (8 to 16 KiB) is exceeded drop the whole status, and the
+/// own text, at least 2,000 characters of ASCII or 680 of Chinese, and some for the words around
+/// it. Clients whose limit for headers (8 to 16 KiB) is exceeded drop the whole status, and the
 /// explanation with it.
 const MAX_ENCODED_BYTES: usize = 6 * 1024 + 256;
 

@@ -1,6 +1,7 @@
 //! Which script a command runs, and its digest: what an administrator compares to know whether a
 //! node runs the hook that was deployed.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -40,8 +41,11 @@ impl CommandLine {
 
 impl Script {
     fn new(path: &Path, contents: &[u8]) -> Self {
-        let digest = Sha256::digest(contents);
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = Sha256::digest(contents).iter().fold(String::new(), |mut digits, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(digits, "{byte:02x}");
+            digits
+        });
         Self { path: path.display().to_string(), sha256 }
     }
 }
