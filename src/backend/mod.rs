@@ -27,6 +27,7 @@ pub use description::Described;
 pub use pipes::{Output, OutputEvent, write_all};
 pub use process::{
     Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Script, Stdin, StdinPipe,
+    activity,
 };
 pub use progress::{Attempts, Progress};
 

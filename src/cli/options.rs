@@ -54,6 +54,10 @@ pub(super) struct ServeOptions {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_budget: Option<u64>,
 
+    /// Time after which a call is logged as slow (default: never)
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Logging")]
+    slow: Option<Duration>,
+
     /// File for a failed start's reason
     #[arg(long, value_name = "PATH", default_value = TERMINATION_LOG)]
     pub(super) termination_log: PathBuf,
@@ -227,6 +231,7 @@ impl ServeOptions {
             server: server::Config {
                 peers: Peers { uids: self.allow_uid.as_ref().map(|list| list.0.clone()) },
                 call_timeout: hooks.call_timeout,
+                slow: self.slow,
                 shutdown_grace: self.shutdown_grace,
                 memory,
             },

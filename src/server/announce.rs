@@ -49,6 +49,7 @@ pub(super) fn limits(settings: &Settings, config: &Config, is_persistent: bool) 
         ("queue_bytes", bytes(settings.queue.bytes)),
         ("kill_grace", time(settings.kill_grace)),
         ("call_timeout", config.call_timeout.and_then(time)),
+        ("slow", config.slow.and_then(time)),
         ("shutdown_grace", time(config.shutdown_grace)),
         ("memory_budget", bytes(config.memory.limit())),
     ];

@@ -46,6 +46,8 @@ pub struct Config {
     pub peers: Peers,
     /// Upper limit of a call's time, which the caller's deadline may only shorten.
     pub call_timeout: Option<Duration>,
+    /// The time after which a call is slow, and logged as such.
+    pub slow: Option<Duration>,
     /// Time for calls in flight to finish after the graceful step.
     pub shutdown_grace: Duration,
     /// The budget of bytes for connections and calls, the backend's own.
@@ -102,6 +104,7 @@ impl Server {
             calls: AtomicU64::new(0),
             backend: backend.clone(),
             call_timeout: config.call_timeout,
+            slow: config.slow,
             max_argument_bytes: backend.max_argument_bytes(),
             stop: shutdown.graceful.clone(),
             give_up: shutdown.forced.clone(),

@@ -1,14 +1,16 @@
 //! What the log says about a hook call: its first line, its last one, and the VM in all of them.
 
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tonic::Code;
 use tracing::Span;
 
 use super::status;
-use crate::backend::{Attempts, Progress};
+use crate::backend::{self, Attempts, Progress};
 use crate::hook::{HookName, Identity};
 use crate::logging;
 
@@ -23,6 +25,7 @@ pub(super) struct CallRecord {
     progress: Arc<Progress>,
     /// Whether the hook changed its document, if it has one.
     changed: OnceLock<bool>,
+    is_slow: AtomicBool,
 }
 
 /// How a call ended.
@@ -44,6 +47,7 @@ impl CallRecord {
             span: number.map_or_else(Span::none, logging::call_span),
             progress: Arc::default(),
             changed: OnceLock::new(),
+            is_slow: AtomicBool::new(false),
         }
     }
 
@@ -81,6 +85,27 @@ impl CallRecord {
         let _ = self.changed.set(changed);
     }
 
+    /// Warns when the call has taken this long, and says what it waits for. Its last line is a
+    /// warning then, too. Runs until it is dropped.
+    pub(super) async fn watch(&self, slow: Option<Duration>) -> Infallible {
+        if let Some(slow) = slow {
+            sleep_until(self.started + slow).await;
+            self.is_slow.store(true, Ordering::Relaxed);
+            let Attempts { number, pid, .. } = self.progress.attempts();
+            let what = match pid {
+                Some(pid) => format!(
+                    "its process {}",
+                    backend::activity(pid).as_deref().unwrap_or("has exited")
+                ),
+                None => "it waits for a process".to_owned(),
+            };
+            let attempt = (number > 0).then_some(number);
+            let slow_ms = milliseconds(slow);
+            tracing::warn!(target: "call", slow_ms, attempt, pid, "the call is slow: {what}");
+        }
+        std::future::pending().await
+    }
+
     /// Logs the last line of a hook call.
     pub(super) fn end(&self, method: &str, outcome: &Outcome<'_>) {
         let Outcome { code, bytes_in, bytes_out, message } = *outcome;
@@ -90,15 +115,20 @@ impl CallRecord {
         let took_ms = milliseconds(now - self.started);
         let (status, changed) = (status::name(code), self.changed.get());
         let attempt = (number > 0).then_some(number);
+        let slow = self.is_slow.load(Ordering::Relaxed).then_some(true);
         let _call = self.span.enter();
         match code {
+            Code::Ok | Code::Cancelled if slow.is_some() => tracing::warn!(
+                target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out,
+                pid, changed, slow, "{message}"
+            ),
             Code::Ok | Code::Cancelled => tracing::info!(
                 target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out, pid, changed,
                 "{message}"
             ),
             _ => tracing::error!(
                 target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out, pid,
-                "{message}"
+                slow, "{message}"
             ),
         }
     }

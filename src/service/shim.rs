@@ -26,6 +26,8 @@ pub struct Shim {
     pub give_up: CancellationToken,
     /// Counts calls from their first header until their response is read.
     pub in_flight: Budget,
+    /// The time after which a call is slow, and logged as such.
+    pub slow: Option<Duration>,
     /// The budget of bytes.
     pub memory: Memory,
     /// Number of hook calls so far.
@@ -48,6 +50,7 @@ impl Shim {
         let hook = self.backend.served_name(call.hook());
         let reply = tokio::select! {
             reply = self.backend.call(call, record.deadline(), record.progress()) => reply?,
+            never = record.watch(self.slow) => match never {},
             () = self.give_up.cancelled() => return Err(HookFailure::Unavailable(
                 "the shim is shutting down and the call did not finish in time".to_owned(),
             )

@@ -53,6 +53,7 @@ impl Bench {
             calls: AtomicU64::new(0),
             backend: Arc::new(backend),
             call_timeout: None,
+            slow: None,
             max_argument_bytes: None,
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),

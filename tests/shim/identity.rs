@@ -116,3 +116,28 @@ async fn a_call_that_was_refused_names_its_vm_as_far_as_it_is_known() {
     let line = shim.log_line("call failed").await;
     assert_eq!((line.get("name"), &line["call"]), (None, &json!(3)));
 }
+
+#[tokio::test]
+async fn a_slow_call_is_logged_while_it_runs_and_again_when_it_ends() {
+    let builder = Shim::persistent("--hooks preVMStart").plugin();
+    let mut shim = builder.args(["--slow", "50ms", "--max-workers", "1"]).start().await;
+    let first =
+        shim.node_hook_in_flight(|gate| vmi("vm-a", &json!({"do": "wait", "path": gate.0}))).await;
+    let line = shim.log_line("the call is slow: its process sleeps").await;
+    assert_eq!((&line["level"], &line["name"]), (&json!("warning"), &json!("vm-a")));
+    assert_eq!((&line["slow_ms"], &line["attempt"]), (&json!(50.0), &json!(1)));
+    assert!(line["pid"].as_u64().is_some() && line.get("took_ms").is_none(), "{line}");
+    let second = shim.send_node_hook(vmi("vm-b", &json!({}))).await;
+    let line = shim.log_line("the call is slow: it waits for a process").await;
+    assert_eq!((&line["name"], line.get("pid")), (&json!("vm-b"), None));
+    first.finish().await.unwrap();
+    second.await.unwrap().unwrap();
+    for name in ["vm-a", "vm-b"] {
+        let line = shim.log_line("hook answered").await;
+        assert_eq!((&line["name"], &line["slow"]), (&json!(name), &json!(true)), "{line}");
+        assert!(line["took_ms"].as_f64().unwrap() >= 50.0, "{line}");
+    }
+    shim.send_node_hook(vmi("vm-c", &json!({}))).await.await.unwrap().unwrap();
+    let line = shim.log_line("hook answered").await;
+    assert_eq!((&line["level"], line.get("slow")), (&json!("info"), None), "{line}");
+}

@@ -20,6 +20,7 @@
     reason = "this is the one place that starts and signals processes"
 )]
 
+mod activity;
 mod child;
 mod descendants;
 mod explain;
@@ -48,6 +49,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tracing::Span;
 
+pub use activity::activity;
 pub use child::{Child, Pipes};
 pub(super) use child::{Sharing, Spawn, Spawner};
 pub(super) use explain::max_argument_bytes;

@@ -177,6 +177,7 @@ impl PrivateShim {
         let socket = directory.path().join("shim.sock");
         let shutdown = Shutdown::default();
         let config = server::Config {
+            slow: None,
             peers: Peers::default(),
             call_timeout,
             shutdown_grace: SHUTDOWN_GRACE,
