@@ -16,6 +16,7 @@ pub(crate) struct Inputs {
 }
 
 /// The documents for hooks of every kind.
+#[derive(Clone)]
 pub(crate) struct Documents {
     /// A VirtualMachineInstance, as Kubernetes JSON.
     pub(crate) vmi: Bytes,
@@ -37,7 +38,11 @@ impl Inputs {
     pub(crate) fn read(&self) -> Result<Documents, Unreadable> {
         Ok(Documents {
             vmi: read_or(self.vmi.as_ref(), include_bytes!("samples/vmi.json"))?,
-            domain: read_or(self.domain.as_ref(), include_bytes!("samples/domain.xml"))?,
+            // KubeVirt writes no line break at the end.
+            domain: read_or(
+                self.domain.as_ref(),
+                include_bytes!("samples/domain.xml").trim_ascii_end(),
+            )?,
             cloud_init: read_or(
                 self.cloud_init.as_ref(),
                 include_bytes!("samples/cloud-init.json"),

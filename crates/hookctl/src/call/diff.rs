@@ -18,22 +18,28 @@ const CONTEXT: usize = 3;
 /// Time after which the diff is finished without searching for the shortest one.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns the changes from `sent` to `returned`, or a line that says there are none. The documents
-/// are compared in their normal form: most XML libraries write `<a></a>` as `<a/>`, and a diff full
-/// of that would hide what the hook did.
-pub(super) fn unified(kind: HookKind, sent: &[u8], returned: &[u8], color: bool) -> String {
-    if sent == returned {
+/// Returns the changes from one document to the other, or a line that says there are none. The
+/// documents are compared in their normal form: most XML libraries write `<a></a>` as `<a/>`, and a
+/// diff full of that would hide what the hook did.
+pub(super) fn unified(
+    kind: HookKind,
+    names: [&str; 2],
+    documents: [&[u8]; 2],
+    color: bool,
+) -> String {
+    if documents[0] == documents[1] {
         return "unchanged\n".to_owned();
     }
-    let [old, new] = [sent, returned].map(|document| normalize(kind, document));
+    let [old, new] = documents.map(|document| normalize(kind, document));
     if old == new {
         return "unchanged, except for formatting\n".to_owned();
     }
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let paint = |style: Style| if color { style } else { Style::new() };
     let mut out = String::new();
-    line(&mut out, paint(Style::new().bold()), "--- sent");
-    line(&mut out, paint(Style::new().bold()), "+++ returned");
+    for (sign, name) in ["---", "+++"].into_iter().zip(names) {
+        line(&mut out, paint(Style::new().bold()), &format!("{sign} {name}"));
+    }
     for hunk in group_diff_ops(changes(&old, &new), CONTEXT) {
         let header = UnifiedHunkHeader::new(&hunk).to_string();
         line(&mut out, paint(AnsiColor::Cyan.on_default()), &header);
@@ -67,6 +73,10 @@ fn line(out: &mut String, style: Style, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unified(kind: HookKind, sent: &[u8], returned: &[u8], color: bool) -> String {
+        super::unified(kind, ["sent", "returned"], [sent, returned], color)
+    }
 
     #[test]
     fn shows_changed_lines_with_their_surroundings() {

@@ -1,7 +1,8 @@
 //! Tries a hook without a cluster: starts the whole shim on a private socket, calls it as
-//! virt-launcher or virt-handler does, and shows what the hook changes. The result goes to stdout,
-//! everything else to stderr.
+//! virt-launcher or virt-handler does, and shows what the hook changes, and whether it changes its
+//! own result again. The result goes to stdout, everything else to stderr.
 
+mod again;
 mod diff;
 
 use std::io::IsTerminal;
@@ -19,9 +20,11 @@ use sidecar_shim::service::{Api, ApiVersion};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::again::Again;
 use crate::detect::{Detected, detect};
 use crate::inputs::{Documents, Inputs, Unreadable};
-use crate::{output, rewrite, say};
+use crate::rewrite::Receiver;
+use crate::{output, say};
 
 /// Time for connections to close after the last call. The calls themselves have a deadline.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
@@ -91,7 +94,8 @@ pub(crate) enum CallFailed {
 pub(crate) async fn run(config: &CallConfig) -> Result<(), CallFailed> {
     let mut documents = config.inputs.read()?;
     if config.api() == Api::Plugins && config.inputs.domain.is_none() {
-        documents.domain = plugins_spelling(documents.domain);
+        let sample = documents.domain;
+        documents.domain = Receiver::SamePlugin.rewrite_document(&sample).unwrap_or(sample);
     }
     let outcome = match &config.target {
         Target::Running(socket) => exchange(config, socket, &documents).await?,
@@ -141,12 +145,6 @@ impl CallConfig {
             (HookKind::Domain, Some(_)) | (HookKind::Node, _) => Api::Plugins,
         }
     }
-}
-
-/// Returns the sample domain as KubeVirt's Plugins pipeline writes it.
-fn plugins_spelling(domain: Bytes) -> Bytes {
-    let written = str::from_utf8(&domain).ok().and_then(rewrite::as_received_by_plugins);
-    written.map_or(domain, Bytes::from)
 }
 
 /// Returns the error for a name that no hook has, or that no program may have.
@@ -217,6 +215,8 @@ struct Outcome {
     result: Bytes,
     /// Duration of each call, connecting included.
     times: Vec<Duration>,
+    /// One more call, with the result.
+    again: Option<Again>,
 }
 
 async fn exchange(
@@ -237,7 +237,8 @@ async fn exchange(
         times.push(started.elapsed());
         result = reply.map_err(|source| CallFailed::Call { hook: config.hook.clone(), source })?;
     }
-    Ok(Outcome { result, times })
+    let again = again::call(config, socket, api, documents, &result).await;
+    Ok(Outcome { result, times, again })
 }
 
 /// Asks a hook sidecar, as virt-launcher does, for the version by which it is to be called.
@@ -282,14 +283,18 @@ async fn call_once(
 }
 
 fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result<(), CallFailed> {
+    let color = output::is_colored(config.color, &std::io::stderr());
     let mut report = match config.hook.kind() {
         kind @ (HookKind::Domain | HookKind::CloudInit) => {
-            let color = output::is_colored(config.color, &std::io::stderr());
-            diff::unified(kind, &documents.subject(kind), &outcome.result, color)
+            let [sent, returned] = [&documents.subject(kind), &outcome.result];
+            diff::unified(kind, ["sent", "returned"], [sent, returned], color)
         }
         // It returns no document, so this line is all that the user sees.
         HookKind::Node => format!("{} succeeded\n", config.hook),
     };
+    if let Some(again) = &outcome.again {
+        report.push_str(&again.report(color));
+    }
     if config.repeat > 1 {
         report.push_str(&timing(&outcome.times));
     }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use super::session::Session;
 use super::verdict::Verdict;
-use super::{contents, framing, handshake, lifecycle, messages, optional};
+use super::{contents, framing, handshake, lifecycle, messages, namespaces, optional};
 
 pub(super) struct Check {
     /// The name in `docs/check.md`.
@@ -81,8 +81,12 @@ pub(super) const CHECKS: &[Check] = checks! {
         "responds to a call with a document of 4 MB",
         "VMs with many devices, or with much cloud-init data, would not start";
     "idempotent", contents::idempotent, in "Hooks":
-        "changes nothing in its own result, also as KubeVirt's Plugins API rewrites it",
+        "changes nothing in its own result, also as KubeVirt rewrites it",
         "KubeVirt calls hooks several times for one start, also with their own results";
+    "namespaces", namespaces::namespaces, in "Hooks":
+        "does the same whatever the prefix of QEMU's namespace: finds elements by namespace",
+        "sidecars get <qemu:commandline>, Plugins <commandline xmlns=\"…\">, and other hooks have \
+         other prefixes";
     "torn-writes", framing::torn_writes, in "Frames":
         "reads a message that arrives in many pieces, some of a single byte",
         "a pipe holds 64 KiB, so long messages arrive in pieces";

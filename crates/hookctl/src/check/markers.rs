@@ -27,27 +27,43 @@ pub(super) fn insert(domain: &str, text: &str) -> Option<String> {
         escape(DIFFICULT_VALUE),
         escape(text)
     );
-    let (at, inside_metadata) = place(domain)?;
-    let marker = if inside_metadata { marker } else { format!("<metadata>{marker}</metadata>") };
+    let places = places(domain)?;
+    let (at, marker) = match places.metadata_end {
+        Some(at) => (at, marker),
+        None => (places.root_end, format!("<metadata>{marker}</metadata>")),
+    };
     let (before, after) = domain.split_at_checked(at)?;
     Some(format!("{before}{marker}{after}"))
 }
 
-/// Returns the offset of the end tag of the domain's `metadata`, or else of the domain's own.
-fn place(domain: &str) -> Option<(usize, bool)> {
+/// Offsets in a domain where something can be inserted.
+pub(super) struct Places {
+    /// That of the end tag of the domain's `metadata`.
+    pub(super) metadata_end: Option<usize>,
+    /// That of the domain's own end tag.
+    pub(super) root_end: usize,
+}
+
+/// Finds the places of a domain. `None` if it has none.
+pub(super) fn places(domain: &str) -> Option<Places> {
     let body = domain.strip_prefix('\u{feff}').unwrap_or(domain);
     let skipped = domain.len() - body.len();
     let mut reader = Reader::from_str(body);
     let mut depth = 0_usize;
+    let mut metadata_end = None;
     loop {
         let at = skipped + usize::try_from(reader.buffer_position()).ok()?;
         match reader.read_event().ok()? {
             Event::Start(_) => depth += 1,
-            Event::End(tag) if depth == 2 && tag.local_name().as_ref() == "metadata" => {
-                return Some((at, true));
+            Event::End(tag) => {
+                if depth == 2 && tag.local_name().as_ref() == "metadata" {
+                    metadata_end.get_or_insert(at);
+                }
+                if depth == 1 {
+                    return Some(Places { metadata_end, root_end: at });
+                }
+                depth = depth.checked_sub(1)?;
             }
-            Event::End(_) if depth == 1 => return Some((at, false)),
-            Event::End(_) => depth = depth.checked_sub(1)?,
             Event::Eof => return None,
             _ => {}
         }

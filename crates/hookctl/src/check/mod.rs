@@ -17,6 +17,7 @@ mod handshake;
 mod lifecycle;
 mod markers;
 mod messages;
+mod namespaces;
 mod observations;
 mod optional;
 mod progress;

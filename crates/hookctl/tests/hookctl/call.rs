@@ -316,18 +316,78 @@ async fn node_hooks_and_contexts_can_be_tried() {
 async fn the_sample_domain_is_written_as_the_api_writes_it() {
     let dir = tempfile::tempdir().unwrap();
     let hook = script(dir.path(), "hook", "#!/bin/sh\nprintf '%s' \"$4\"\n");
-    let sample = read("crates/hookctl/src/samples/domain.xml");
+    let file_text = read("crates/hookctl/src/samples/domain.xml");
+    let sample = file_text.trim_end();
     let plugins = "<domain type=\"kvm\">\n  <name>default_sample-vm</name>\n";
-    for (context, expected) in [(&[][..], &*sample), (&["--context", "Boot"][..], plugins)] {
+    for (context, expected) in [(&[][..], sample), (&["--context", "Boot"][..], plugins)] {
         let args = [&["onDefineDomain"], context, &["--", hook.to_str().unwrap()]].concat();
         let output = call(&args, |_| {}).await;
         assert!(text(&output.stdout).starts_with(expected), "{}", text(&output.stderr));
+        assert!(output.stdout.ends_with(b"\n</domain>"), "KubeVirt writes no line break there");
     }
     // A file is sent as it is.
     let args = ["onDefineDomain", "--context", "Boot", "--domain"];
     let file = file("crates/hookctl/src/samples/domain.xml");
     let args = [&args[..], &[file.to_str().unwrap(), "--", hook.to_str().unwrap()]].concat();
-    assert_eq!(text(&call(&args, |_| {}).await.stdout), sample);
+    assert_eq!(text(&call(&args, |_| {}).await.stdout), file_text);
+}
+
+#[tokio::test]
+async fn a_hook_is_called_again_on_its_own_result() {
+    let add = |to: &str, what: &str| format!("printf '%s' \"$4\" | sed 's#{to}#{what}{to}#'");
+    let argument = "<qemu:commandline xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\">\
+                    <qemu:arg value=\"-s\"/></qemu:commandline>";
+    let (title, argument) = (add("</domain>", "<title>x</title>"), add("</domain>", argument));
+    let guard = |part: &str, otherwise: &str| {
+        format!("case \"$4\" in *{part}*) printf '%s' \"$4\";; *) {otherwise};; esac")
+    };
+    let mark = add("</metadata>", "<m:mark xmlns:m=\"urn:example:mark\"/>");
+    let by_mark =
+        guard("m:mark", &format!("{mark} | {}", title.replace("printf '%s' \"$4\" |", "")));
+    let unchanged = "\nagain on its own result: unchanged\n(as KubeVirt rewrites it, except for ";
+    let changed = "\nagain on its own result: changed, so the hook is not idempotent\n";
+    for (context, script, expected) in [
+        (None, guard("'<title>'", &title), [unchanged; 2]),
+        (Some("Boot"), guard("'<title>'", &title), [unchanged; 2]),
+        (None, title.clone(), [changed, "\n--- sent again\n+++ returned again\n@@ "]),
+        (None, guard("'<qemu:arg'", &argument), [unchanged; 2]),
+        (Some("Boot"), guard("'<qemu:arg'", &argument), [changed, "\n+    <arg value=\"-s\"/>\n"]),
+        (None, by_mark, [changed, "\n+\t<title>x</title>\n"]),
+        (
+            None,
+            format!("case \"$4\" in *'<title>'*) exit 7;; *) {title};; esac"),
+            ["\nagain on its own result: failed: INTERNAL: hook onDefineDomain failed", "status 7"],
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let hook = crate::support::script(dir.path(), "hook", &format!("#!/bin/sh\n{script}\n"));
+        let context = context.map_or(vec![], |it| vec!["--context", it]);
+        let rest = ["--mode", "exec", "--repeat", "2", "--", hook.to_str().unwrap()];
+        let output = call(&[&["onDefineDomain"], &context[..], &rest].concat(), |_| {}).await;
+        let report = text(&output.stderr);
+        for part in expected {
+            assert!(report.contains(part), "no {part:?} with {script} in\n{report}");
+        }
+        // It is the first result, and `check` is the judge.
+        assert!(output.status.success(), "{report}");
+        assert_eq!(text(&output.stdout).matches("</domain>").count(), 1);
+        assert!(text(&output.stdout).matches("<title>").count() < 2, "{report}");
+        assert!(report.ends_with(" ms\n") && report.contains("\n2 calls, each"), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn what_kubevirt_never_sends_again_is_not_sent_again() {
+    let data = r#"printf '{"DataSource":"noCloud","UserData":"x"}'"#;
+    for args in [
+        &["onDefineDomain", "--mode", "exec", "--", "sh", "-c", "printf '%s' \"$3\""][..],
+        &["preCloudInitIso", "--mode", "exec", "--", "sh", "-c", data],
+        &["preVMStart", "--mode", "exec", "--", "true"],
+    ] {
+        let output = call(args, |_| {}).await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains("again"), "{}", text(&output.stderr));
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,71 @@
+//! The step after a call: the hook gets its own result, as KubeVirt rewrites it. That is what
+//! happens in a boot, so a hook that changes its result again would change a VM twice.
+//!
+//! Cloud-init data has no such step: KubeVirt reads it from the VM's volumes for each call.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use sidecar_shim::hook::HookKind;
+use sidecar_shim::service::Api;
+use sidecar_shim::service::client::{Client, ClientError};
+
+use super::{CallConfig, call_once, diff};
+use crate::inputs::Documents;
+use crate::normalize::normalize;
+use crate::rewrite::{NOT_MODELLED, Receiver};
+
+/// The second call.
+pub(super) struct Again {
+    /// The result as KubeVirt rewrites it.
+    sent: Bytes,
+    /// The next result, rewritten too: what KubeVirt drops does not count.
+    reply: Result<Bytes, ClientError>,
+}
+
+/// Calls a domain hook with its result, unless that is the domain that it got.
+pub(super) async fn call(
+    config: &CallConfig,
+    socket: &Path,
+    api: Api,
+    documents: &Documents,
+    result: &Bytes,
+) -> Option<Again> {
+    if config.hook.kind() != HookKind::Domain || *result == documents.domain {
+        return None;
+    }
+    let receiver = Receiver::same(api);
+    let sent = receiver.rewrite_document(result)?;
+    let documents = Documents { domain: sent.clone(), ..documents.clone() };
+    let reply = match Client::dial(socket).await {
+        Ok(client) => call_once(config, &client, api, &documents).await,
+        Err(error) => Err(error),
+    };
+    let reply = reply.map(|reply| receiver.rewrite_document(&reply).unwrap_or(reply));
+    Some(Again { sent, reply })
+}
+
+impl Again {
+    /// Returns lines that say whether the hook changed its result, and what.
+    pub(super) fn report(&self, color: bool) -> String {
+        let (outcome, difference) = match &self.reply {
+            Err(error) => (format!("failed: {error}"), String::new()),
+            Ok(reply) if domain(&self.sent) == domain(reply) => {
+                ("unchanged".to_owned(), String::new())
+            }
+            Ok(reply) => {
+                let names = ["sent again", "returned again"];
+                let difference = diff::unified(HookKind::Domain, names, [&self.sent, reply], color);
+                ("changed, so the hook is not idempotent".to_owned(), difference)
+            }
+        };
+        format!(
+            "again on its own result: {outcome}\n\
+             (as KubeVirt rewrites it, except for {NOT_MODELLED})\n{difference}"
+        )
+    }
+}
+
+fn domain(document: &[u8]) -> String {
+    normalize(HookKind::Domain, document)
+}
