@@ -1,0 +1,40 @@
+"""Conditions on VMs, right and wrong ones, in both of KubeVirt's spellings."""
+
+# What a domain hook's condition writes, then what a node hook's does.
+PAIRS = [
+    ('"x" in vmi.Annotations', '"x" in vmi.metadata.annotations'),
+    ('"z" in vmi.ObjectMeta.Annotations', '"z" in vmi.ObjectMeta.annotations'),
+    ('vmi.Labels["app"] == "sample"', 'vmi.metadata.labels["app"] == "sample"'),
+    ('vmi.Labels["missing"] == "y"', 'vmi.metadata.labels["missing"] == "y"'),
+    ("has(vmi.Labels.app)", "has(vmi.metadata.labels.app)"),
+    ('vmi.Labels.exists(key, key == "app")', 'vmi.metadata.labels.exists(key, key == "app")'),
+    ('vmi.Namespace.startsWith("def")', 'vmi.metadata.namespace.startsWith("def")'),
+    ('vmi.Name == "sample-vm"', 'vmi.metadata.name == "sample-vm"'),
+    ("vmi.Spec.Domain.CPU.Cores == 2u", "vmi.spec.domain.cpu.cores == 2u"),
+    ("vmi.Spec.Domain.CPU.Cores == 2", "vmi.spec.domain.cpu.cores == 2"),
+    ("vmi.Spec.Domain.CPU.DedicatedCPUPlacement", "vmi.spec.domain.cpu.dedicatedCpuPlacement"),
+    ("vmi.Spec.Domain.CPU.DedicatedCpuPlacement", "vmi.spec.domain.cpu.dedicatedCPUPlacement"),
+    ('vmi.Spec.Domain.CPU.Model == "host-model"', 'vmi.spec.domain.cpu.model == "host-model"'),
+    ("vmi.Spec.TerminationGracePeriodSeconds > 20", "vmi.spec.terminationGracePeriodSeconds > 20"),
+    ('vmi.Spec.Domain.Devices.Disks.exists(d, d.Name == "rootdisk")', 'vmi.spec.domain.devices.disks.exists(d, d.name == "rootdisk")'),
+    ('vmi.Spec.Domain.Devices.Disks.all(d, d.Disk.Bus == "virtio")', 'vmi.spec.domain.devices.disks.all(d, d.disk.bus == "virtio")'),
+    ("vmi.Spec.Domain.Devices.Disks.size() == 2", "vmi.spec.domain.devices.interfaces.size() == 1"),
+    ("vmi.Spec.Domain.Devices.Interfaces.all(i, has(i.Masquerade))", "vmi.spec.domain.devices.interfaces.all(i, has(i.masquerade))"),
+    ("has(vmi.Spec.Domain.Memory.Guest)", "has(vmi.spec.domain.memory.guest)"),
+    ('vmi.Spec.Domain.Machine.Type == "q35"', 'vmi.spec.domain.machine.type == "q35"'),
+    ('vmi.Spec.Domain.Firmware.UUID != ""', 'vmi.spec.domain.firmware.uuid != ""'),
+    ("has(vmi.Spec.Domain.Firmware.Bootloader)", "has(vmi.spec.domain.firmware.bootloader)"),
+    ('vmi.Spec.Networks.exists(n, n.Name == "default")', 'vmi.spec.networks.exists(n, n.name == "default")'),
+    ('vmi.Spec.Architecture == "amd64"', 'vmi.spec.architecture == "amd64"'),
+    ('vmi.Status.NodeName == "node-a"', 'vmi.status.nodeName == "node-a"'),
+    ('vmi.Status.Phase == "Scheduled"', 'vmi.status.phase == "Scheduled"'),
+    ("vmi.Status.RuntimeUser == 107u", "vmi.status.runtimeUser == 107u"),
+    ('vmi.Kind == "VirtualMachineInstance"', 'vmi.kind == "VirtualMachineInstance"'),
+    ("vmi.Name", "vmi.metadata.name"),
+    ('"x" in vmi.Annotation', '"x" in vmi.metadata.annotation'),
+    ("vmi.Spec.domain.cpu.cores == 2u", "vmi.spec.Domain.CPU.Cores == 2u"),
+    ("vmi.Labels == 'x'", "vmi.metadata.labels == 'x'"),
+    ("instance.Name == 'x'", "'x' in "),
+]
+
+EXPRESSIONS = sorted({expression for pair in PAIRS for expression in pair})
