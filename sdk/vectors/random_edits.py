@@ -154,7 +154,7 @@ class Parts:
 
     def __init__(self):
         self.before = self.start = self.tag_end = self.end = None
-        self.attributes = {}
+        self.attributes, self.texts = {}, []
 
 
 def parts_of(all_pieces):
@@ -176,6 +176,8 @@ def parts_of(all_pieces):
                 opened.pop()
         elif kind == "end":
             opened.pop().end = at
+        elif kind == "text" and opened:
+            opened[-1].texts.append(at)
     return found
 
 
@@ -275,9 +277,11 @@ class Model:
         parent = element.getparent()
         self.loose.add(parent)
         before, tail = element.getprevious(), element.tail or ""
-        parts = self.parts.get(element)
-        if parts and parts.before is not None and not self.pieces[parts.before][1].strip(" \t\r\n"):
-            self.edited.add(parts.before)
+        if element in self.parts:
+            spaces = [self.parts[element].before]
+        else:  # the white space before it may be any of the parent's
+            spaces = self.parts[parent].texts if parent in self.parts else []
+        self.edited.update(at for at in spaces if at is not None and not self.pieces[at][1].strip(" \t\r\n"))
         self.edit_all(element)
         element.tail = None
         parent.remove(element)
