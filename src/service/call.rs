@@ -21,7 +21,7 @@ use super::request::{MaxBytes, Message, Receiver, Window};
 use super::response::{self, Held, Unread};
 use super::router::{Kind, Method, Router};
 use super::shim::Shim;
-use super::{MAX_REQUEST_BYTES, MAX_SHOWN_BYTES, deadline, status};
+use super::{MAX_REQUEST_BYTES, MAX_SHOWN_BYTES, deadline, grpc_status};
 use crate::admission::WaitsFor;
 use crate::error::{CallError, RequestFault};
 use crate::text::clip;
@@ -89,7 +89,7 @@ impl Calls {
                 };
                 let error = fault.into();
                 tracing::error!(target: "call", method = path, "call failed: {error}");
-                response::send_status(&mut respond, &status::of(&error), http);
+                response::send_status(&mut respond, &grpc_status::of(&error), http);
                 self.receive_rest(body).await
             }
         }
@@ -152,7 +152,7 @@ impl Calls {
                 if method.documents == 0 {
                     tracing::error!(target: "call", method = path, "call failed: {error}");
                 }
-                response::send_status(respond, &status::of(&error), StatusCode::OK);
+                response::send_status(respond, &grpc_status::of(&error), StatusCode::OK);
                 drop(in_flight);
                 match error {
                     CallError::Request(RequestFault::TooSlow) => Connection::CloseAtOnce,
@@ -216,7 +216,7 @@ impl Calls {
                 return;
             }
         }
-        response::end_stream(&mut stream, &status::of(&RequestFault::WatchEnded.into()));
+        response::end_stream(&mut stream, &grpc_status::of(&RequestFault::WatchEnded.into()));
     }
 
     /// Drops the rest of a request that was refused. Some clients take a connection that is closed
@@ -283,7 +283,7 @@ fn log_end(record: &CallRecord, path: &str, received: usize, replied: &Result<Re
         Err(CallError::Request(RequestFault::ClientLeft(why))) => {
             (Code::Cancelled, 0, format!("the caller left: {why}"))
         }
-        Err(error) => (status::code_of(error), 0, format!("call failed: {error}")),
+        Err(error) => (grpc_status::code_of(error), 0, format!("call failed: {error}")),
     };
     record.end(path, &Outcome { code, bytes_in: received, bytes_out, message: &message });
 }

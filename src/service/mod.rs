@@ -11,6 +11,7 @@ pub mod client;
 mod cloud_init;
 mod connection;
 mod deadline;
+mod grpc_status;
 mod health;
 mod info;
 mod plugins;
@@ -19,7 +20,6 @@ mod request;
 mod response;
 mod router;
 mod shim;
-mod status;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::Code;
 use tracing::Span;
 
-use super::status;
+use super::grpc_status;
 use crate::backend::{self, Attempts, Progress};
 use crate::hook::{HookName, Identity};
 use crate::logging;
@@ -113,7 +113,7 @@ impl CallRecord {
         let Attempts { first, number, pid } = self.progress.attempts();
         let queued_ms = milliseconds(first.unwrap_or(now) - self.started);
         let took_ms = milliseconds(now - self.started);
-        let (status, changed) = (status::name(code), self.changed.get());
+        let (status, changed) = (grpc_status::name(code), self.changed.get());
         let attempt = (number > 0).then_some(number);
         let slow = self.is_slow.load(Ordering::Relaxed).then_some(true);
         let _call = self.span.enter();
