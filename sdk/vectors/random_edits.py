@@ -580,7 +580,7 @@ def main():
     parser.add_argument("runner", nargs="+")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.cases)
-    # The models are made anew for the verdicts, because they are large.
+    # The verdicts need new models: kept ones would take much memory.
     lines = answers(options.runner, (json.dumps(case(seed)[0]).encode() + b"\n" for seed in seeds))
     if len(lines) != len(seeds):
         sys.exit(f"the runner has printed {len(lines)} lines for {len(seeds)} cases")

@@ -58,6 +58,10 @@ pub(super) struct ServeOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Logging")]
     slow: Option<Duration>,
 
+    /// Log what hooks change, by path, without values
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), help_heading = "Logging")]
+    log_changes: bool,
+
     /// File for a failed start's reason
     #[arg(long, value_name = "PATH", default_value = TERMINATION_LOG)]
     pub(super) termination_log: PathBuf,
@@ -232,6 +236,7 @@ impl ServeOptions {
                 peers: Peers { uids: self.allow_uid.as_ref().map(|list| list.0.clone()) },
                 call_timeout: hooks.call_timeout,
                 slow: self.slow,
+                log_changes: self.log_changes,
                 shutdown_grace: self.shutdown_grace,
                 memory,
             },

@@ -1,6 +1,7 @@
 //! A hook call between the services and the backend: the hook, its documents and its reply. It
 //! knows neither gRPC nor processes, and does no I/O.
 
+mod changes;
 mod cloud_init;
 mod document;
 mod identity;
@@ -9,6 +10,7 @@ mod xml;
 
 use bytes::Bytes;
 
+pub use changes::{Change, ChangeKind, Changes, Detail, MAX_CHANGES, changes};
 pub use cloud_init::CloudInitTexts;
 pub(crate) use document::json_fault;
 pub use document::{BadDocument, Document};

@@ -48,7 +48,7 @@ const MAX_FIELD_BYTES: usize = 4 * 1024;
 
 /// Fields whose texts are JSON, and are logged as the values that they stand for. (Events have no
 /// such fields.)
-const JSON_FIELDS: [&str; 4] = ["fields", "workers", "programs", "limits"];
+const JSON_FIELDS: [&str; 5] = ["fields", "workers", "programs", "limits", "changes"];
 
 /// Initial capacity for a line: most are shorter.
 const LINE_CAPACITY: usize = 256;

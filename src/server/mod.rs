@@ -48,6 +48,8 @@ pub struct Config {
     pub call_timeout: Option<Duration>,
     /// The time after which a call is slow, and logged as such.
     pub slow: Option<Duration>,
+    /// Whether the log says what a hook changed.
+    pub log_changes: bool,
     /// Time for calls in flight to finish after the graceful step.
     pub shutdown_grace: Duration,
     /// The budget of bytes for connections and calls, the backend's own.
@@ -105,6 +107,7 @@ impl Server {
             backend: backend.clone(),
             call_timeout: config.call_timeout,
             slow: config.slow,
+            log_changes: config.log_changes,
             max_argument_bytes: backend.max_argument_bytes(),
             stop: shutdown.graceful.clone(),
             give_up: shutdown.forced.clone(),

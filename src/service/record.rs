@@ -11,7 +11,7 @@ use tracing::Span;
 
 use super::grpc_status;
 use crate::backend::{self, Attempts, Progress};
-use crate::hook::{HookName, Identity};
+use crate::hook::{Changes, HookName, Identity};
 use crate::logging;
 
 /// A call from its first header on.
@@ -26,6 +26,8 @@ pub(super) struct CallRecord {
     /// Whether the hook changed its document, if it has one.
     changed: OnceLock<bool>,
     is_slow: AtomicBool,
+    /// What the hook changed, if that is logged.
+    changes: OnceLock<Changes>,
 }
 
 /// How a call ended.
@@ -48,6 +50,7 @@ impl CallRecord {
             progress: Arc::default(),
             changed: OnceLock::new(),
             is_slow: AtomicBool::new(false),
+            changes: OnceLock::new(),
         }
     }
 
@@ -85,6 +88,13 @@ impl CallRecord {
         let _ = self.changed.set(changed);
     }
 
+    /// Notes what the hook changed, if that is known.
+    pub(super) fn set_changes(&self, changes: Option<Changes>) {
+        if let Some(changes) = changes {
+            let _ = self.changes.set(changes);
+        }
+    }
+
     /// Warns when the call has taken this long, and says what it waits for. Its last line is a
     /// warning then, too. Runs until it is dropped.
     pub(super) async fn watch(&self, slow: Option<Duration>) -> Infallible {
@@ -115,21 +125,26 @@ impl CallRecord {
         let took_ms = milliseconds(now - self.started);
         let (status, changed) = (grpc_status::name(code), self.changed.get());
         let attempt = (number > 0).then_some(number);
+        let list = self.changes.get().map(|changes| {
+            let listed: Vec<_> = changes.listed.iter().map(ToString::to_string).collect();
+            serde_json::json!(listed).to_string()
+        });
+        let list = list.as_ref().map(tracing::field::display);
+        let changes_count = self.changes.get().map(Changes::count);
         let slow = self.is_slow.load(Ordering::Relaxed).then_some(true);
         let _call = self.span.enter();
+        macro_rules! last_line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "call", method, status, took_ms, queued_ms, attempt, bytes_in,
+                    bytes_out, pid, changed, changes_count, changes = list, slow, "{message}"
+                )
+            };
+        }
         match code {
-            Code::Ok | Code::Cancelled if slow.is_some() => tracing::warn!(
-                target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out,
-                pid, changed, slow, "{message}"
-            ),
-            Code::Ok | Code::Cancelled => tracing::info!(
-                target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out, pid, changed,
-                "{message}"
-            ),
-            _ => tracing::error!(
-                target: "call", method, status, took_ms, queued_ms, attempt, bytes_in, bytes_out, pid,
-                slow, "{message}"
-            ),
+            Code::Ok | Code::Cancelled if slow.is_some() => last_line!(warn),
+            Code::Ok | Code::Cancelled => last_line!(info),
+            _ => last_line!(error),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::record::CallRecord;
 use crate::admission::{Budget, Memory};
 use crate::backend::Backend;
 use crate::error::{CallError, HookFailure};
-use crate::hook::{BadDocument, HookCall, HookName, HookReply};
+use crate::hook::{BadDocument, Detail, HookCall, HookName, HookReply, changes};
 
 /// What the services share.
 pub struct Shim {
@@ -28,6 +28,8 @@ pub struct Shim {
     pub in_flight: Budget,
     /// The time after which a call is slow, and logged as such.
     pub slow: Option<Duration>,
+    /// Whether the log says what a hook changed.
+    pub log_changes: bool,
     /// The budget of bytes.
     pub memory: Memory,
     /// Number of hook calls so far.
@@ -48,6 +50,7 @@ impl Shim {
     ) -> Result<HookReply, CallError> {
         let call = call?;
         let hook = self.backend.served_name(call.hook());
+        let sent = self.log_changes.then(|| call.clone());
         let reply = tokio::select! {
             reply = self.backend.call(call, record.deadline(), record.progress()) => reply?,
             never = record.watch(self.slow) => match never {},
@@ -60,6 +63,9 @@ impl Shim {
             HookReply::Unchanged => record.set_changed(false),
             HookReply::Changed(_) => record.set_changed(true),
             HookReply::Done => {}
+        }
+        if let Some(sent) = sent {
+            record.set_changes(changes(&sent, &reply, Detail::Positions));
         }
         Ok(reply)
     }

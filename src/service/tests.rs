@@ -54,6 +54,7 @@ impl Bench {
             backend: Arc::new(backend),
             call_timeout: None,
             slow: None,
+            log_changes: false,
             max_argument_bytes: None,
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),

@@ -141,3 +141,31 @@ async fn a_slow_call_is_logged_while_it_runs_and_again_when_it_ends() {
     let line = shim.log_line("hook answered").await;
     assert_eq!((&line["level"], line.get("slow")), (&json!("info"), None), "{line}");
 }
+
+#[tokio::test]
+async fn the_log_says_what_a_hook_changed_without_any_value() {
+    for flag in [false, true] {
+        let mut builder = Shim::persistent("");
+        if flag {
+            builder = builder.args(["--log-changes"]);
+        }
+        let mut shim = builder.start().await;
+        let answer = DOMAIN.replace("</domain>", "<os k='hunter2'/><x/><x>hunter2</x></domain>");
+        shim.define(&vmi("vm", &json!({"do": "answer", "value": answer})), DOMAIN).await.unwrap();
+        let line = shim.log_line("hook answered").await;
+        let changes = json!(["added /domain/os", "added /domain/x[1]", "added /domain/x[2]"]);
+        let expected = if flag { (Some(&changes), Some(&json!(3))) } else { (None, None) };
+        assert_eq!((line.get("changes"), line.get("changes_count")), expected, "{line}");
+        shim.define(&vmi("vm", &json!({"do": "unchanged"})), DOMAIN).await.unwrap();
+        let line = shim.log_line("hook answered").await;
+        assert_eq!((&line["changed"], line.get("changes")), (&json!(false), None), "{line}");
+        let data = r#"{"UserData": "hunter2", "DataSource": "noCloud"}"#;
+        let value = json!({"UserData": "hunter2 hunter2", "DataSource": "noCloud"});
+        let request = vmi("vm", &json!({"do": "answer", "value": value}));
+        shim.dial().await.cloud_init("v1alpha3", &request, data, "").await.unwrap();
+        let line = shim.log_line("hook answered").await;
+        let changes = json!(["altered /UserData"]);
+        assert_eq!(line.get("changes"), flag.then_some(&changes), "{line}");
+        shim.assert_not_logged("hunter2");
+    }
+}

@@ -176,6 +176,7 @@ impl PrivateShim {
         let shutdown = Shutdown::default();
         let config = server::Config {
             slow: None,
+            log_changes: false,
             peers: Peers::default(),
             call_timeout,
             shutdown_grace: SHUTDOWN_GRACE,
