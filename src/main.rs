@@ -28,6 +28,9 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
     }
     // Dropped last, which writes the last lines.
     let log = logging::start(config.log_format, config.verbosity);
+    for warning in &config.unknown_variables {
+        tracing::warn!("{warning}");
+    }
     // One thread: the shim lives in a fifth of a CPU beside a virtual machine.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -62,6 +62,9 @@ pub fn kill_processes() {
     process::reaper::kill_children();
 }
 
+/// A variable that the shim sets for programs.
+pub(crate) const LEVELS_VARIABLE: &str = process::LEVELS_VARIABLE;
+
 /// Prepares the environment that programs inherit. Called before the first thread is started.
 pub fn prepare_environment() {
     process::prepare_environment();

@@ -5,21 +5,26 @@
 mod health;
 mod options;
 pub mod values;
+mod variables;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::Level;
 
 use self::health::HealthArgs;
 use self::options::ServeOptions;
 pub use self::options::{HookOptions, LogOptions, Mode, WorkerOptions};
+use self::variables::variable;
+pub use self::variables::{error_of_variable, with_variable};
 use crate::commands::health::HealthConfig;
 use crate::commands::serve::ServeConfig;
 use crate::commands::{fail_to_start, print_error, write_termination_message};
-use crate::logging::{Format, Verbosity};
+use crate::logging::{Format, Verbosity, print};
 
 /// Where Kubernetes looks for a container's termination message by default.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -35,6 +40,8 @@ pub struct Config {
     pub no_new_privs: bool,
     /// File for the reason of a failed start. `None` for commands that people run.
     pub termination_log: Option<PathBuf>,
+    /// Warnings about variables that no option reads.
+    pub unknown_variables: Vec<String>,
     pub action: Action,
 }
 
@@ -50,18 +57,48 @@ impl Config {
     /// options that contradict each other.
     pub fn from_environment() -> Result<Self, ExitCode> {
         let args: Vec<_> = std::env::args_os().collect();
-        let matches = command().try_get_matches_from(&args);
-        let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
-            if error.use_stderr()
-                && let Some(path) = termination_log_unparsed(&args)
-            {
-                write_termination_message(&path, &error.to_string());
-            }
-            let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE_ERROR))
-        })?;
-        cli.resolve()
+        let command = command();
+        let variables = std::env::vars_os().map(|(name, _)| name);
+        let unknown_variables = variables::unknown(&command, variables);
+        let matches = command.try_get_matches_from(&args);
+        let cli = matches
+            .and_then(|matches| {
+                check_one_worker(&matches)?;
+                Cli::from_arg_matches(&matches)
+            })
+            .map_err(|error| refuse(&error, &args))?;
+        Ok(Self { unknown_variables, ..cli.resolve()? })
     }
+}
+
+/// Reports a command line that cannot be parsed, and returns the exit status.
+fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    let of_variable = error_of_variable(error, args);
+    if error.use_stderr()
+        && let Some(path) = termination_log_unparsed(args)
+    {
+        let text = of_variable.clone().unwrap_or_else(|| error.to_string());
+        write_termination_message(&path, &text);
+    }
+    match of_variable {
+        Some(text) => print(text.as_bytes()),
+        None => drop(error.print()),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE_ERROR))
+}
+
+/// Refuses a command line with two commands for workers. (One from the environment gives way.)
+pub fn check_one_worker(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let is_given = |id| {
+        // An error means that there is no such argument here.
+        let source = matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
+        source == Some(ValueSource::CommandLine)
+    };
+    if is_given("worker") && is_given("words") {
+        let what = "the worker's command is given twice: by --worker and after `--`\n";
+        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, what));
+    }
+    Ok(())
 }
 
 /// The command line's definition. By rule, every option may stand before or after a command's name,
@@ -76,21 +113,6 @@ fn command() -> clap::Command {
     let hidden: Vec<_> =
         command.get_arguments().filter(unused).map(|arg| arg.clone().hide(true)).collect();
     command.mut_subcommand("health", |health| health.args(hidden))
-}
-
-/// Returns the environment variable of an option: `SIDECAR_SHIM_MAX_WORKERS` for `--max-workers`.
-fn variable(option: &str) -> String {
-    format!("SIDECAR_SHIM_{}", option.to_uppercase().replace('-', "_"))
-}
-
-/// Lets one of the shim's options read its environment variable. An empty variable counts as unset,
-/// so that a pod can undo an image's.
-#[must_use]
-pub fn with_variable(arg: clap::Arg) -> clap::Arg {
-    let Some(name) = arg.get_long().map(variable) else { return arg };
-    let is_empty = std::env::var_os(&name).is_some_and(|value| value.is_empty());
-    // The help states the rule once.
-    if is_empty { arg } else { arg.env(name).hide_env(true) }
 }
 
 /// Returns the termination log for a command line that clap rejects.
@@ -190,7 +212,15 @@ impl Cli {
             Some(Command::Call(_)) => return Err(moved("call")),
             Some(Command::Check(_)) => return Err(moved("check")),
         };
-        Ok(Config { log_format, verbosity, no_new_privs, termination_log, action })
+        let unknown_variables = Vec::new();
+        Ok(Config {
+            log_format,
+            verbosity,
+            no_new_privs,
+            termination_log,
+            unknown_variables,
+            action,
+        })
     }
 }
 

@@ -159,3 +159,52 @@ async fn help_fits_one_screen() {
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
 }
+
+#[tokio::test]
+async fn a_bad_value_from_the_environment_names_its_variable() {
+    let output = run(&["--version", "v1alpha3"], |command| {
+        command.env("SIDECAR_SHIM_MAX_WORKERS", "many");
+    })
+    .await;
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("'many' for '--max-workers <N>'"), "{text}");
+    assert!(text.contains("(the variable SIDECAR_SHIM_MAX_WORKERS)"), "{text}");
+    let output = run(&["--version", "v1alpha3", "--max-workers", "some"], |command| {
+        command.env("SIDECAR_SHIM_MAX_WORKERS", "many");
+    })
+    .await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("'some'") && !text.contains("variable"), "{text}");
+    let text = message(Shim::builder().env("SIDECAR_SHIM_MAX_WORKERS", "many"), 2).await;
+    assert!(text.contains("(the variable SIDECAR_SHIM_MAX_WORKERS)"), "{text}");
+}
+
+#[tokio::test]
+async fn a_variable_that_no_option_reads_is_reported_without_its_value() {
+    let builder = Shim::persistent("")
+        .env("SIDECAR_SHIM_CALL_TIMEOUTS", "hunter2")
+        .env("SIDECAR_SHIM_SERVICE_HOST", "10.0.0.1");
+    let mut shim = builder.start().await;
+    let line = shim.log_line("no option reads the variable SIDECAR_SHIM_CALL_TIMEOUTS").await;
+    assert_eq!(line["level"], "warning");
+    assert!(line["msg"].as_str().unwrap().ends_with("did you mean SIDECAR_SHIM_CALL_TIMEOUT?"));
+    shim.still_works().await;
+    shim.assert_not_logged("hunter2");
+    shim.assert_not_logged("SERVICE_HOST");
+}
+
+#[tokio::test]
+async fn a_workers_command_is_given_once_and_the_command_line_wins() {
+    let args = ["--version", "v1alpha3", "--mode", "persistent", "--worker", "a", "--", "b"];
+    let output = run(&args, |_| ()).await;
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("given twice: by --worker and after `--`"), "{text}");
+    let output = run(&["--version", "v1alpha3", "--mode", "persistent", "--", "b"], |command| {
+        command.env("SIDECAR_SHIM_WORKER", "a").env("SIDECAR_SHIM_SOCKET_DIR", "/tmp");
+    })
+    .await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cannot run b: "), "{text}");
+}

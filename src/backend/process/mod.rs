@@ -71,7 +71,7 @@ const CONTEXT_VARIABLE: &str = "KUBEVIRT_HOOK_CONTEXT";
 
 /// The environment variable that tells a program that the shim reads levels at the beginning of
 /// lines on stderr.
-const LEVELS_VARIABLE: &str = "SIDECAR_SHIM_STDERR_LEVELS";
+pub(super) const LEVELS_VARIABLE: &str = "SIDECAR_SHIM_STDERR_LEVELS";
 
 /// Timeout for reading what an exited process left in a pipe. It is in the pipe already, so the
 /// timeout is only reached when a process outside the group holds the pipe open.

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use sidecar_shim::cli::{HookOptions, LogOptions, with_variable};
+use sidecar_shim::cli::{
+    HookOptions, LogOptions, check_one_worker, error_of_variable, with_variable,
+};
 use sidecar_shim::error::StartError;
 use sidecar_shim::logging::{Format, Verbosity};
 use tracing::Level;
@@ -44,9 +46,16 @@ impl Config {
     /// returns the exit status: 0 for help, 2 for a command line that cannot be parsed, 1 for
     /// options that contradict each other.
     pub(crate) fn from_environment() -> Result<Self, ExitCode> {
-        let matches = command().try_get_matches();
+        let args: Vec<_> = std::env::args_os().collect();
+        let matches = command().try_get_matches_from(&args).and_then(|matches| {
+            matches.subcommand().map_or(Ok(()), |(_, of_command)| check_one_worker(of_command))?;
+            Ok(matches)
+        });
         let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
-            let _ = error.print();
+            match error_of_variable(&error, &args) {
+                Some(text) => crate::output::write_stderr(&text),
+                None => drop(error.print()),
+            }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         })?;
         cli.command.resolve().map_err(crate::fail)
