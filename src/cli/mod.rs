@@ -32,6 +32,20 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The exit status for a command line that cannot be parsed, as clap has it.
 const USAGE_ERROR: u8 = 2;
 
+/// The options that `-h` lists, so that it fits a screen of 24 lines.
+const MOST_USED: [&str; 10] = [
+    "version",
+    "plugin-socket",
+    "mode",
+    "worker",
+    "node-hooks",
+    "call-timeout",
+    "max-workers",
+    "memory-budget",
+    "log-format",
+    "log-level",
+];
+
 /// The whole command line, validated.
 pub struct Config {
     pub log_format: Format,
@@ -57,7 +71,8 @@ impl Config {
     /// options that contradict each other.
     pub fn from_environment() -> Result<Self, ExitCode> {
         let args: Vec<_> = std::env::args_os().collect();
-        let command = command();
+        // clap's own way would give each option of the long help three lines.
+        let command = command(args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "-h"));
         let variables = std::env::vars_os().map(|(name, _)| name);
         let unknown_variables = variables::unknown(&command, variables);
         let matches = command.try_get_matches_from(&args);
@@ -103,11 +118,14 @@ pub fn check_one_worker(matches: &ArgMatches) -> Result<(), clap::Error> {
 
 /// The command line's definition. By rule, every option may stand before or after a command's name,
 /// and reads its environment variable. The help of `health` shows only what it uses.
-fn command() -> clap::Command {
-    let command = Cli::command().mut_args(|arg| match arg.get_long() {
-        Some(_) => with_variable(arg.global(true)),
-        None => arg,
+fn command(wants_short_help: bool) -> clap::Command {
+    let command = Cli::command().mut_args(|arg| {
+        let Some(name) = arg.get_long() else { return arg };
+        let is_rare = !MOST_USED.contains(&name);
+        let arg = with_variable(arg.global(true));
+        if wants_short_help { arg.hide(is_rare).help_heading(None::<&str>) } else { arg }
     });
+    let command = if wants_short_help { command.after_help(AFTER_SHORT_HELP) } else { command };
     let used = ["plugin-socket", "log-format", "log-level"];
     let unused = |arg: &&clap::Arg| arg.get_long().is_some_and(|name| !used.contains(&name));
     let hidden: Vec<_> =
@@ -162,11 +180,18 @@ struct Cli {
     command: Option<Command>,
 }
 
+const AFTER_SHORT_HELP: &str = "Other options, environment variables, examples: --help";
+
 const AFTER_HELP: &str = "\
 Options are also read from SIDECAR_SHIM_<OPTION>, as SIDECAR_SHIM_MAX_WORKERS=8; flags: true or
 false. Times: 500ms, 2s, 5m; sizes: 64MiB, 1GiB. Log: JSON of level info. Hooks: `hookctl call`.
 Exit status: 0 stopped, or healthy; 1 failed to start (stderr and the --termination-log have the
-reason), or not healthy; 2 the command line cannot be parsed";
+reason), or not healthy; 2 the command line cannot be parsed
+
+Examples:
+  sidecar-shim --version v1alpha3 --mode persistent -- python3 /hooks/hook.py
+  sidecar-shim --plugin-socket /var/run/kubevirt-plugin/my-hook/hook.sock --mode persistent
+  sidecar-shim health --socket /var/run/kubevirt-plugin/my-hook/hook.sock";
 
 #[derive(Subcommand)]
 enum Command {

@@ -76,8 +76,8 @@ fn warning(name: &OsStr, known: &[String]) -> String {
     format!("no option reads the variable {}: {advice}", clip(&name, MAX_NAME_BYTES))
 }
 
-/// Returns the text of an error about a value that is not on the command line: it names the variable
-/// that has it. `None` for other errors.
+/// Returns the text of an error about a value that is not on the command line: it names the
+/// variable that has it. `None` for other errors.
 #[must_use]
 pub fn error_of_variable(error: &clap::Error, args: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
