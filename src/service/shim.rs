@@ -11,7 +11,7 @@ use super::record::CallRecord;
 use crate::admission::{Budget, Memory};
 use crate::backend::Backend;
 use crate::error::{CallError, HookFailure};
-use crate::hook::{BadDocument, Detail, HookCall, HookName, HookReply, changes};
+use crate::hook::{BadDocument, Detail, HookCall, HookName, HookReply, Subject, changes};
 
 /// What the services share.
 pub struct Shim {
@@ -51,6 +51,7 @@ impl Shim {
         let call = call?;
         let hook = self.backend.served_name(call.hook());
         let sent = self.log_changes.then(|| call.clone());
+        let kind = call.hook().kind();
         let reply = tokio::select! {
             reply = self.backend.call(call, record.deadline(), record.progress()) => reply?,
             never = record.watch(self.slow) => match never {},
@@ -64,8 +65,11 @@ impl Shim {
             HookReply::Changed(_) => record.set_changed(true),
             HookReply::Done => {}
         }
-        if let Some(sent) = sent {
-            record.set_changes(changes(&sent, &reply, Detail::Positions));
+        if let Some(sent) = &sent
+            && let Subject::Domain(old) | Subject::CloudInitData(old) = sent.subject()
+            && let HookReply::Changed(new) = &reply
+        {
+            record.set_changes(changes(kind, old.bytes(), new.bytes(), Detail::Positions));
         }
         Ok(reply)
     }

@@ -18,7 +18,7 @@ mod xml;
 
 use std::fmt;
 
-use super::{HookCall, HookReply, Subject};
+use super::HookKind;
 use crate::text::{clip, escape_line};
 
 /// Maximum length of a document whose changes are listed: the tree takes about ten times as much
@@ -104,18 +104,19 @@ impl Changes {
     }
 }
 
-/// Lists what a hook changed. `None` if it changed no document, or one that is too long or cannot
-/// be read.
+/// Lists what a hook made of a document. `None` for a node hook, which has none, and for documents
+/// that are too long or cannot be read.
 #[must_use]
-pub fn changes(call: &HookCall, reply: &HookReply, detail: Detail) -> Option<Changes> {
-    let HookReply::Changed(new) = reply else { return None };
-    let (Subject::Domain(old) | Subject::CloudInitData(old)) = call.subject() else { return None };
-    if old.bytes().len().max(new.bytes().len()) > MAX_DOCUMENT_BYTES {
+pub fn changes(kind: HookKind, old: &[u8], new: &[u8], detail: Detail) -> Option<Changes> {
+    if old.len().max(new.len()) > MAX_DOCUMENT_BYTES {
         return None;
     }
-    match call.subject() {
-        Subject::Domain(_) => xml::changes(old.as_str(), new.as_str(), detail),
-        _ => json::changes(old.bytes(), new.bytes(), detail),
+    match kind {
+        HookKind::Domain => {
+            xml::changes(str::from_utf8(old).ok()?, str::from_utf8(new).ok()?, detail)
+        }
+        HookKind::CloudInit => json::changes(old, new, detail),
+        HookKind::Node => None,
     }
 }
 

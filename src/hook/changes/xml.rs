@@ -12,7 +12,7 @@ const NAMES: [&str; 6] = ["name", "dev", "alias", "id", "value", "type"];
 pub(super) fn changes(old: &str, new: &str, detail: Detail) -> Option<Changes> {
     let (old, new) = (Node::parse(old)?, Node::parse(new)?);
     let mut changes = Changes::default();
-    let path = format!("/{}", step(&new, None, detail));
+    let path = format!("/{}", new.name);
     Comparison { changes: &mut changes, detail }.compare(&old, &new, &path);
     Some(changes)
 }

@@ -46,23 +46,30 @@ pub(super) async fn call(
 }
 
 impl Again {
-    /// Returns lines that say whether the hook changed its result, and what.
-    pub(super) fn report(&self, color: bool) -> String {
-        let (outcome, difference) = match &self.reply {
-            Err(error) => (format!("failed: {error}"), String::new()),
-            Ok(reply) if domain(&self.sent) == domain(reply) => {
-                ("unchanged".to_owned(), String::new())
-            }
-            Ok(reply) => {
+    /// Returns what the hook did, in a few words.
+    pub(super) fn summary(&self) -> String {
+        match &self.reply {
+            Err(error) => format!("failed: {error}"),
+            Ok(reply) if self.is_unchanged(reply) => "unchanged".to_owned(),
+            Ok(_) => "changed, so the hook is not idempotent".to_owned(),
+        }
+    }
+
+    /// Returns the difference, if there is one, and how the result was sent.
+    pub(super) fn details(&self, color: bool) -> String {
+        let difference = match &self.reply {
+            Ok(reply) if !self.is_unchanged(reply) => {
                 let names = ["sent again", "returned again"];
-                let difference = diff::unified(HookKind::Domain, names, [&self.sent, reply], color);
-                ("changed, so the hook is not idempotent".to_owned(), difference)
+                diff::unified(HookKind::Domain, names, [&self.sent, reply], color)
             }
+            _ => String::new(),
         };
-        format!(
-            "again on its own result: {outcome}\n\
-             (as KubeVirt rewrites it, except for {NOT_MODELLED})\n{difference}"
-        )
+        let how = "its own result was sent as KubeVirt rewrites it, except for";
+        format!("{difference}({how} {NOT_MODELLED})\n")
+    }
+
+    fn is_unchanged(&self, reply: &[u8]) -> bool {
+        domain(&self.sent) == domain(reply)
     }
 }
 

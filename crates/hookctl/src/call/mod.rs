@@ -1,9 +1,11 @@
 //! Tries a hook without a cluster: starts the whole shim on a private socket, calls it as
 //! virt-launcher or virt-handler does, and shows what the hook changes, and whether it changes its
-//! own result again. The result goes to stdout, everything else to stderr.
+//! own result again. The result goes to a file, or to stdout if that is not a terminal; everything
+//! else goes to stderr.
 
 mod again;
 mod diff;
+mod report;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -40,8 +42,11 @@ pub(crate) struct CallConfig {
     pub(crate) repeat: u32,
     /// Deadline of each call.
     pub(crate) timeout: Duration,
-    /// When to colour the diff.
+    /// When to colour the report.
     pub(crate) color: ColorChoice,
+    /// File for the result; `-` is stdout. Without one, the result goes to stdout if that is not a
+    /// terminal.
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// The shim that is called.
@@ -83,6 +88,8 @@ pub(crate) enum CallFailed {
     Directory(std::io::Error),
     #[error("cannot write the result: {0}")]
     Write(std::io::Error),
+    #[error("cannot write the result to {}: {source}", path.display())]
+    WriteFile { path: PathBuf, source: std::io::Error },
     #[error(
         "this shim does not serve {hook} (it serves {offered}). In exec mode a hook is a program \
          in $PATH of that name, or the command after `--`; in persistent mode a worker declares it"
@@ -285,40 +292,16 @@ async fn call_once(
 
 fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result<(), CallFailed> {
     let color = output::is_colored(config.color, &std::io::stderr());
-    let mut report = match config.hook.kind() {
-        kind @ (HookKind::Domain | HookKind::CloudInit) => {
-            let [sent, returned] = [&documents.subject(kind), &outcome.result];
-            diff::unified(kind, ["sent", "returned"], [sent, returned], color)
+    // The report goes first: on a terminal it must not interrupt the result.
+    output::write_stderr(&report::report(config, documents, outcome, color));
+    let result = &outcome.result[..];
+    match &config.output {
+        Some(path) if path.as_os_str() != "-" => std::fs::write(path, result)
+            .map_err(|source| CallFailed::WriteFile { path: path.clone(), source }),
+        None if std::io::stdout().is_terminal() => Ok(()),
+        _ if std::io::stdout().is_terminal() && !result.ends_with(b"\n") => {
+            output::write_stdout(&[result, b"\n"].concat()).map_err(CallFailed::Write)
         }
-        // It returns no document, so this line is all that the user sees.
-        HookKind::Node => format!("{} succeeded\n", config.hook),
-    };
-    if let Some(again) = &outcome.again {
-        report.push_str(&again.report(color));
+        _ => output::write_stdout(result).map_err(CallFailed::Write),
     }
-    if config.repeat > 1 {
-        report.push_str(&timing(&outcome.times));
-    }
-    // The diff goes first: on a terminal it must not interrupt the result.
-    output::write_stderr(&report);
-    let mut result = outcome.result.to_vec();
-    if std::io::stdout().is_terminal() && !result.is_empty() && !result.ends_with(b"\n") {
-        result.push(b'\n');
-    }
-    output::write_stdout(&result).map_err(CallFailed::Write)
-}
-
-fn timing(times: &[Duration]) -> String {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    let at = |percent: usize| {
-        let rank = (sorted.len() * percent).div_ceil(100).max(1);
-        sorted.get(rank - 1).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
-    };
-    format!(
-        "{} calls, each on its own connection: p50 {:.3} ms, p99 {:.3} ms\n",
-        sorted.len(),
-        at(50),
-        at(99)
-    )
 }

@@ -36,7 +36,11 @@ pub(super) struct CallArgs {
     )]
     context: Option<String>,
 
-    /// Number of calls; prints p50 and p99
+    /// File for the result (default: stdout, if not a terminal)
+    #[arg(long, short = 'o', value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Number of calls; prints their times
     #[arg(
         long,
         value_name = "N",
@@ -49,7 +53,7 @@ pub(super) struct CallArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     timeout: Duration,
 
-    /// Colours of the diff: auto, always or never
+    /// Colours of the report: auto, always or never
     #[arg(
         long,
         value_name = "WHEN",
@@ -99,6 +103,7 @@ impl CallArgs {
             repeat: self.repeat,
             timeout: self.timeout,
             color: self.color,
+            output: self.output,
         };
         Ok((self.hooks.no_new_privs, self.log, config))
     }
