@@ -18,13 +18,16 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/tools/cache"
 	v1 "kubevirt.io/api/core/v1"
 	pluginv1alpha1 "kubevirt.io/api/plugin/v1alpha1"
 	"libvirt.org/go/libvirtxml"
 
+	passtserver "kubevirt.io/kubevirt/cmd/sidecars/network-passt-binding/server"
 	cloudinit "kubevirt.io/kubevirt/pkg/cloud-init"
 	"kubevirt.io/kubevirt/pkg/hooks"
+	hooksv1alpha3 "kubevirt.io/kubevirt/pkg/hooks/v1alpha3"
 	"kubevirt.io/kubevirt/pkg/os/disk"
 	nodecel "kubevirt.io/kubevirt/pkg/plugins/cel"
 	"kubevirt.io/kubevirt/pkg/testutils"
@@ -52,6 +55,7 @@ const maxRequestBytes = 64 << 20
 type request struct {
 	Do         string
 	Object     json.RawMessage
+	Cluster    v1.KubeVirtConfiguration
 	Kind       string // of a condition: domain or node
 	Expression string
 	VMI        *v1.VirtualMachineInstance
@@ -60,6 +64,7 @@ type request struct {
 	Times      int
 	Sidecars   uint
 	HookPoint  pluginv1alpha1.NodeHookPoint
+	Binding    string
 	CloudInit  *cloudinit.CloudInitData
 }
 
@@ -97,7 +102,7 @@ func main() {
 func answer(asked request) (response, error) {
 	switch asked.Do {
 	case "admit":
-		return response{}, admit(asked.Object)
+		return response{}, admit(asked)
 	case "compile":
 		return response{}, compile(asked.Kind, asked.Expression)
 	case "evaluate":
@@ -116,18 +121,61 @@ func answer(asked request) (response, error) {
 	case "cloudInit":
 		data, err := hooks.GetManager().PreCloudInitIso(asked.VMI, asked.CloudInit)
 		return response{CloudInit: data}, err
+	case "passt":
+		domain, err := passt(asked)
+		return response{Domains: []string{domain}}, err
 	case "shutdown":
 		return response{}, hooks.GetManager().Shutdown()
 	}
 	return response{}, fmt.Errorf("unknown request %q", asked.Do)
 }
 
-// admit judges a Plugin as the API server with KubeVirt does: no unknown fields, the admission webhook and the
-// admission policy that KubeVirt installs. (An API server prunes unknown fields; then they do nothing.)
-func admit(object json.RawMessage) error {
+// admit judges an object as the API server with KubeVirt does: no unknown fields (it would prune them, and they
+// would do nothing), and what KubeVirt's webhooks and policies check.
+func admit(asked request) error {
+	var kind metav1.TypeMeta
+	if err := json.Unmarshal(asked.Object, &kind); err != nil {
+		return err
+	}
+	switch kind.APIVersion + " " + kind.Kind {
+	case "plugin.kubevirt.io/v1alpha1 Plugin":
+		return admitPlugin(asked.Object)
+	case "kubevirt.io/v1 VirtualMachine":
+		return admitMachine(asked.Object, &asked.Cluster)
+	case "kubevirt.io/v1 KubeVirt":
+		return decode(asked.Object, &v1.KubeVirt{})
+	}
+	return fmt.Errorf("KubeVirt has no %s %s", kind.APIVersion, kind.Kind)
+}
+
+// decode refuses unknown fields.
+func decode(object json.RawMessage, into any) error {
 	strict := json.NewDecoder(bytes.NewReader(object))
 	strict.DisallowUnknownFields()
-	if err := strict.Decode(&pluginv1alpha1.Plugin{}); err != nil {
+	return strict.Decode(into)
+}
+
+func admitMachine(object json.RawMessage, cluster *v1.KubeVirtConfiguration) error {
+	machine := &v1.VirtualMachine{}
+	if err := decode(object, machine); err != nil {
+		return err
+	}
+	config, _, _ := testutils.NewFakeClusterConfigUsingKVConfig(cluster)
+	path := field.NewPath("spec")
+	causes := admitters.ValidateVirtualMachineSpec(path, &machine.Spec, config, false)
+	template := machine.Spec.Template
+	metadata := path.Child("template", "metadata")
+	causes = append(causes,
+		admitters.ValidateVirtualMachineInstanceMetadata(metadata, &template.ObjectMeta, config, false)...)
+	if len(causes) > 0 {
+		return fmt.Errorf("the webhook refuses it: %s: %s", causes[0].Field, causes[0].Message)
+	}
+	_, err := hooks.UnmarshalHookSidecarList(&v1.VirtualMachineInstance{ObjectMeta: template.ObjectMeta})
+	return err
+}
+
+func admitPlugin(object json.RawMessage) error {
+	if err := decode(object, &pluginv1alpha1.Plugin{}); err != nil {
 		return err
 	}
 	reviewed := admitters.NewPluginAdmitter(config()).Admit(context.Background(), &admissionv1.AdmissionReview{
@@ -235,6 +283,10 @@ func convert(vmi *v1.VirtualMachineInstance) (string, error) {
 		return "", err
 	}
 	api.NewDefaulter(vmi.Spec.Architecture).SetObjectDefaults_Domain(domain)
+	for i := range domain.Spec.Devices.Interfaces {
+		// The set-up of the pod's network does that.
+		domain.Spec.Devices.Interfaces[i].Type = "ethernet"
+	}
 	text, err := xml.MarshalIndent(domain.Spec, "", "\t")
 	return string(text), err
 }
@@ -286,4 +338,18 @@ func node(asked request) error {
 		return err
 	}
 	return manager.CallNodeHooks(asked.HookPoint, asked.VMI, "node01")
+}
+
+// passt does what KubeVirt's network binding plugin for passt does.
+func passt(asked request) (string, error) {
+	vmi, err := json.Marshal(asked.VMI)
+	if err != nil {
+		return "", err
+	}
+	plugin := passtserver.V1alpha3Server{BindingPluginName: asked.Binding}
+	result, err := plugin.OnDefineDomain(context.Background(), &hooksv1alpha3.OnDefineDomainParams{
+		DomainXML: []byte(asked.Domain),
+		Vmi:       vmi,
+	})
+	return string(result.GetDomainXML()), err
 }

@@ -15,6 +15,9 @@ QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 # Where KubeVirt looks for the sockets of sidecars, in a directory for each.
 SIDECARS = pathlib.Path("/var/run/kubevirt-hooks")
 
+# Numbers of disks: the size of a domain, from 3 kB to 126 kB.
+DISKS = (1, 16, 256)
+
 # The time for a shim to stop.
 STOP_SECONDS = 30
 
@@ -33,6 +36,18 @@ def read(path):
 
 def load(path):
     return json.loads(read(path))
+
+
+def machine(annotation=None, disks=None):
+    """The sample VM, with one annotation, and with a number of disks instead of its own."""
+    vmi = load(SAMPLES + "vmi.json")
+    vmi["metadata"]["annotations"] = dict([annotation] if annotation else [])
+    if disks is not None:
+        names = [f"disk{number}" for number in range(disks)]
+        image = {"image": "registry.example/disk"}
+        vmi["spec"]["domain"]["devices"]["disks"] = [{"name": name, "disk": {"bus": "virtio"}} for name in names]
+        vmi["spec"]["volumes"] = [{"name": name, "containerDisk": image} for name in names]
+    return vmi
 
 
 class Refused(Exception):

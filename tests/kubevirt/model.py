@@ -10,7 +10,7 @@ from judge import QEMU, ROOT, SAMPLES, SIDECARS, content, facts, fail, load, par
 
 RECORDED = ROOT / "crates/hookctl/src/rewrite/recorded"
 
-# The first is a sample of what stays as text; KubeVirt's types lack its elements.
+# KubeVirt's types lack the elements of these, libvirt's do not.
 ONLY_TO_THE_NEXT = {"text"}
 
 
@@ -48,7 +48,8 @@ class Kubevirt:
         self.judge("collect", sidecars=1 if kind == "same-sidecar" else 0)
         plugins = {"next-plugin": [self.twice], "same-plugin": [self.plugin], "same-sidecar": []}[kind]
         times = 1 if kind == "next-plugin" else 2
-        self.judge("define", vmi=load(SAMPLES + "vmi.json"), domain=read(SAMPLES + "domain.xml"), plugins=plugins, times=times)
+        vmi, domain = load(SAMPLES + "vmi.json"), read(SAMPLES + "domain.xml")
+        self.judge("define", vmi=vmi, domain=domain, plugins=plugins, times=times)
         self.judge("collect", sidecars=0)
         return (self.directory / "got").read_text(encoding="utf-8")
 
@@ -93,19 +94,29 @@ def modelled(kubevirt, result, kind, context):
     invented = facts(theirs) - facts(ours)
     if invented:
         fail(f"the model of {kind} lacks {invented} of\n{result}")
-    namespaced = [[content(each) for each in domain.iter() if each.tag.startswith("{") and content(each)] for domain in (ours, theirs)]
-    if sorted(map(repr, namespaced[0])) != sorted(map(repr, namespaced[1])):
-        fail(f"the model of {kind} has {namespaced[0]} where KubeVirt has {namespaced[1]}")
+    ours, theirs = namespaced(ours), namespaced(theirs)
+    if ours != theirs:
+        fail(f"the model of {kind} has {ours} where KubeVirt has {theirs}")
 
 
-HEAD = '<domain type="kvm"><name>ns_vm1</name><memory unit="b">1</memory><os><type arch="x86_64" machine="q35">hvm</type></os><devices/>'
+def namespaced(domain):
+    """What is in a namespace."""
+    contents = (content(each) for each in domain.iter() if each.tag.startswith("{"))
+    return sorted(map(repr, filter(None, contents)))
+
+
+HEAD = (
+    '<domain type="kvm"><name>ns_vm1</name><memory unit="b">1</memory>'
+    '<os><type arch="x86_64" machine="q35">hvm</type></os><devices/>'
+)
 NAMESPACE = QEMU.strip("{}")
 
 # More domains that a hook may return. What libvirt has no element for, in whatever namespace, is not here.
 SHAPES = [
     f"{HEAD}{tail}</domain>"
     for tail in (
-        f'<q:commandline xmlns:q="{NAMESPACE}"><q:arg value="-a"/><!-- c --><q:env name="n" value="v"/></q:commandline>',
+        f'<q:commandline xmlns:q="{NAMESPACE}"><q:arg value="-a"/><!-- c --><q:env name="n" value="v"/>'
+        "</q:commandline>",
         f'<commandline xmlns="{NAMESPACE}"><arg value="-a"/></commandline>',
         f'<q:commandline xmlns:q="{NAMESPACE}"><q:arg value="-a"/><q:other x="1"/></q:commandline>'
         f'<q:capabilities xmlns:q="{NAMESPACE}"><q:add capability="x"/></q:capabilities>'
@@ -113,13 +124,15 @@ SHAPES = [
         f'<q:commandline xmlns:q="{NAMESPACE}"><q:arg value="-a"/></q:commandline>'
         f'<p:commandline xmlns:p="{NAMESPACE}"><p:arg value="-b"/></p:commandline>',
         f'<q:commandline xmlns:q="{NAMESPACE}"/>',
-        f'<q:commandline xmlns:q="{NAMESPACE}"><q:arg value="&lt;&quot;&apos;&amp;&#9;&#10;"/><q:arg value="é Ж 中 😀"/></q:commandline>',
+        f'<q:commandline xmlns:q="{NAMESPACE}"><q:arg value="&lt;&quot;&apos;&amp;&#9;&#10;"/>'
+        '<q:arg value="é Ж 中 😀"/></q:commandline>',
         '<app:note xmlns:app="urn:a">t</app:note><note>x</note>',
         '<metadata><!-- c --><k:kubevirt xmlns:k="http://kubevirt.io"><k:uid>u1</k:uid></k:kubevirt>'
         '<app:x xmlns:app="urn:a">t<![CDATA[<c>]]></app:x></metadata>',
         '<x:commandline xmlns:x="http://libvirt.org/schemas/domain/xen/1.0"><x:arg value="-a"/></x:commandline>',
         '<vcpu foo:bar="1" placement="static">2</vcpu><?target data?>',
-        '<sysinfo type="smbios"><baseBoard><entry name="manufacturer">a &amp; b<!-- c --></entry></baseBoard></sysinfo>',
+        '<sysinfo type="smbios"><baseBoard><entry name="manufacturer">a &amp; b<!-- c --></entry></baseBoard>'
+        "</sysinfo>",
         '<features><acpi/></features><cpu mode="host-model"><topology sockets="1" cores="2" threads="1"/></cpu>',
     )
 ] + [

@@ -1,0 +1,101 @@
+"""What KubeVirt accepts: the manifests, and conditions on VMs."""
+
+import copy
+
+import api
+import conditions
+from expressions import EXPRESSIONS
+from judge import Refused, fail, machine, say
+
+
+def cluster():
+    """The configuration of a cluster for the manifests: feature gates, and the part that one of them adds."""
+    addition = api.the("network-binding", "KubeVirt")["spec"]["configuration"]
+    return {"developerConfiguration": {"featureGates": ["Plugins", "Sidecar"]}, **addition}
+
+
+KINDS = ("Plugin", "VirtualMachine", "KubeVirt")
+
+
+def judge_manifests(judge):
+    """Every object of KubeVirt's kinds is admitted; broken ones and Plugins for 1.10 are not."""
+    for name, document in api.documents().items():
+        if document["kind"] not in KINDS:
+            continue
+        if document["kind"] == "Plugin" and api.kubevirt(name) != "1.9":
+            refused(judge, document, "unknown field")
+            continue
+        judge("admit", object=document, cluster=cluster())
+        say(f"admitted: {name}")
+    domain, node = api.the("plugin-domain", "Plugin"), api.the("plugin-node", "Plugin")
+    for plugin, hooks, change, complaint in (
+        (domain, "domainHooks", {"condition": '"x" in vmi.metadata.annotations'}, "undefined field 'metadata'"),
+        (node, "nodeHooks", {"condition": '"x" in vmi.Annotations'}, "undefined field 'Annotations'"),
+        (domain, "domainHooks", {"cel": {"expression": "Domain{}"}}, "exactly one of cel or sidecar"),
+        (domain, "domainHooks", {"failureStrategy": "Retry"}, "failureStrategy"),
+        (domain, "domainHooks", {"sidecar": {"socketPath": "/var/run/kubevirt-plugin/smbios/../x"}}, "clean path"),
+        (node, "nodeHooks", {"permittedHooks": ["OnVMStop"]}, "permittedHooks"),
+        (node, "nodeHooks", {"sockets": []}, "unknown field"),
+    ):
+        broken = copy.deepcopy(plugin)
+        broken["spec"][hooks][0].update(change)
+        refused(judge, broken, complaint)
+    say("broken Plugins are refused")
+    machine_, binding = api.the("legacy-image", "VirtualMachine"), api.the("network-binding", "VirtualMachine")
+    annotations = machine_["spec"]["template"]["metadata"]["annotations"]
+    annotations["hooks.kubevirt.io/hookSidecars"] = "[{]"
+    refused(judge, machine_, "invalid character")
+    binding["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][0]["masquerade"] = {}
+    refused(judge, binding, "exactly one binding method")
+    say("broken VMs are refused")
+
+
+def refused(judge, document, complaint):
+    try:
+        judge("admit", object=document, cluster=cluster())
+    except Refused as error:
+        if complaint not in str(error):
+            fail(f"refused for another reason than {complaint}: {error}")
+    else:
+        fail(f"admitted: {document}")
+
+
+def judge_conditions(judge):
+    """tests/manifests and KubeVirt accept the same expressions, and find the same in them."""
+    vmi = machine(("x", "y"))
+    for kind, environment in (("domain", conditions.DOMAIN), ("node", conditions.NODE)):
+        accepted = 0
+        for expression in EXPRESSIONS:
+            ours, theirs = own_verdict(environment, expression, vmi), kubevirts_verdict(judge, kind, expression, vmi)
+            # tests/manifests/conditions.py says that it is stricter here.
+            if kind == "node" and expression.endswith(" == 2"):
+                ours = theirs if ours is None else fail(f"no longer stricter: {expression}")
+            if ours != theirs:
+                fail(f"condition of a {kind} hook {expression}: {ours}, and {theirs} in KubeVirt")
+            accepted += ours is not None
+        if not 0 < accepted < len(EXPRESSIONS):
+            fail(f"{accepted} of {len(EXPRESSIONS)} conditions of {kind} hooks are accepted")
+        say(f"{len(EXPRESSIONS)} conditions of {kind} hooks are judged alike, {accepted} of them accepted")
+
+
+def own_verdict(environment, expression, vmi):
+    """The value of a condition, "error" for an error in its evaluation, `None` if it is refused."""
+    try:
+        program = environment.env.compile(expression)
+    except Exception:  # any, as in conditions.py
+        return None
+    if program.return_type() != conditions.cel.Type.BOOL:
+        return None
+    value = program.eval(data={"vmi": environment.instance(vmi)})
+    return "error" if value.type() == conditions.cel.Type.ERROR else value.value()
+
+
+def kubevirts_verdict(judge, kind, expression, vmi):
+    try:
+        judge("compile", kind=kind, expression=expression)
+    except Refused:
+        return None
+    try:
+        return judge("evaluate", kind=kind, expression=expression, vmi=vmi)["value"]
+    except Refused:
+        return "error"
