@@ -1,5 +1,5 @@
-//! The model beside what KubeVirt printed: `.ci/kubevirt --record` wrote the files of `recorded`
-//! but for those that are sent, and without it compares them with what KubeVirt prints.
+//! The model beside what KubeVirt 1.9 prints. `recorded` has domains that are sent, and what came
+//! of them: `.ci/kubevirt --record` wrote those, and `.ci/kubevirt` compares them with KubeVirt.
 
 use std::path::Path;
 
