@@ -4,6 +4,7 @@ import copy
 
 import api
 import conditions
+import vmi as fields
 from expressions import EXPRESSIONS
 from judge import Refused, fail, machine, say
 
@@ -76,6 +77,44 @@ def judge_conditions(judge):
         if not 0 < accepted < len(EXPRESSIONS):
             fail(f"{accepted} of {len(EXPRESSIONS)} conditions of {kind} hooks are accepted")
         say(f"{len(EXPRESSIONS)} conditions of {kind} hooks are judged alike, {accepted} of them accepted")
+
+
+# A comparison that is right for one type alone.
+COMPARISONS = {
+    fields.STRING: '{} == ""',
+    fields.BOOL: "{} == false",
+    fields.INT: "{} == 0",
+    fields.UINT: "{} == 0u",
+    fields.STRINGS: '"x" in {}',
+}
+
+
+def judge_fields(judge):
+    """KubeVirt has every field of tests/manifests/vmi.py, by both names and with its type."""
+    for kind, name in (("domain", "go"), ("node", "json")):
+        conditions_ = list(field_conditions(fields.VMI, "vmi", name))
+        for condition in conditions_:
+            try:
+                judge("compile", kind=kind, expression=condition)
+            except Refused as error:
+                fail(f"KubeVirt refuses a field of tests/manifests/vmi.py: {error}")
+        say(f"KubeVirt has all {len(conditions_)} fields that conditions of {kind} hooks may name")
+
+
+def field_conditions(table, prefix, name):
+    for field in table:
+        if name == "json" and field.go_only:
+            continue
+        path, type_ = f"{prefix}.{getattr(field, name)}", field.type
+        if isinstance(type_, str):
+            yield COMPARISONS[type_].format(path)
+        elif isinstance(type_, tuple):
+            yield f"has({path})"
+            yield from field_conditions(type_, path, name)
+        elif isinstance(type_[0], str):
+            yield f"{path}.all(item, {COMPARISONS[type_[0]].format('item')})"
+        else:
+            yield from (f"{path}.all(item, {each})" for each in field_conditions(type_[0], "item", name))
 
 
 def own_verdict(environment, expression, vmi):
