@@ -60,7 +60,7 @@ async fn serve(config: ServeConfig) -> Result<(), StartError> {
         let steps: [&(dyn Fn() + Sync); 3] =
             [&|| graceful.cancel(), &|| forced.cancel(), &backend::kill_processes];
         for step in steps {
-            let name = signals.next().await;
+            let (_, name) = signals.next().await;
             tracing::info!("sidecar-shim received signal: {name}");
             step();
         }
@@ -152,13 +152,14 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one and returns the name that the Go shim logs.
-    pub async fn next(&mut self) -> &'static str {
+    /// Waits for the next one and returns its number, and the name that the Go shim logs.
+    pub async fn next(&mut self) -> (u8, &'static str) {
+        // Linux has these numbers on every architecture.
         tokio::select! {
-            _ = self.interrupt.recv() => "interrupt",
-            _ = self.terminate.recv() => "terminated",
-            _ = self.hangup.recv() => "hangup",
-            _ = self.quit.recv() => "quit",
+            _ = self.hangup.recv() => (1, "hangup"),
+            _ = self.interrupt.recv() => (2, "interrupt"),
+            _ = self.quit.recv() => (3, "quit"),
+            _ = self.terminate.recv() => (15, "terminated"),
         }
     }
 }

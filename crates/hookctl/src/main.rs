@@ -17,6 +17,7 @@ mod normalize;
 mod output;
 mod probe;
 mod rewrite;
+mod sample;
 
 use std::error::Error;
 use std::fmt::Display;
@@ -53,22 +54,26 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
         backend::reap_orphans()?;
         let mut signals = Signals::new()?;
         let outcome = tokio::select! {
-            outcome = act(&config.action) => Some(outcome),
-            _ = signals.next() => None,
+            outcome = act(&config.action) => Ok(outcome),
+            (number, _) = signals.next() => Err(number),
         };
         // What was running was killed when it was dropped. What it left on its stderr is not
         // logged.
-        let _quiet = outcome.is_none().then(|| set_default(NoSubscriber::new()));
+        let _quiet = outcome.is_err().then(|| set_default(NoSubscriber::new()));
         tokio::select! {
             () = backend::stop_orphans(Duration::ZERO) => {}
             // A second signal skips the wait.
             _ = signals.next() => {}
         }
         Ok(match outcome {
-            Some(Ok(true)) => ExitCode::SUCCESS,
-            Some(Ok(false)) => ExitCode::FAILURE,
-            Some(Err(error)) => fail(error),
-            None => fail("interrupted"),
+            Ok(Ok(true)) => ExitCode::SUCCESS,
+            Ok(Ok(false)) => ExitCode::FAILURE,
+            Ok(Err(error)) => fail(error),
+            Err(signal) => {
+                say("interrupted");
+                // As shells report it.
+                ExitCode::from(128 + signal)
+            }
         })
     })
 }
@@ -78,6 +83,10 @@ async fn act(action: &Action) -> Result<bool, Box<dyn Error>> {
     match action {
         Action::Call(config) => call::run(config).await.map(|()| true).map_err(Into::into),
         Action::Check(config) => check::run(config).await.map_err(Into::into),
+        Action::Sample(sample, for_plugin) => {
+            sample::print(*sample, *for_plugin)?;
+            Ok(true)
+        }
     }
 }
 

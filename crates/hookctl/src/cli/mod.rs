@@ -6,6 +6,7 @@
 mod call;
 mod check;
 mod inputs;
+mod sample;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -20,8 +21,10 @@ use tracing::Level;
 
 use self::call::CallArgs;
 use self::check::CheckArgs;
+use self::sample::SampleArgs;
 use crate::call::CallConfig;
 use crate::check::CheckConfig;
+use crate::sample::Sample;
 
 /// Heading of the shim's options in a command's help.
 const SHIM_OPTIONS: &str = "Options of sidecar-shim (also read from SIDECAR_SHIM_<OPTION>)";
@@ -39,6 +42,8 @@ pub(crate) struct Config {
 pub(crate) enum Action {
     Call(Box<CallConfig>),
     Check(Box<CheckConfig>),
+    /// The document, and whether it is for a Plugin.
+    Sample(Sample, bool),
 }
 
 impl Config {
@@ -99,6 +104,8 @@ enum Command {
     Call(CallArgs),
     /// Check whether a worker follows protocol.md (docs/check.md lists the checks)
     Check(CheckArgs),
+    /// Print a document that hooks are tried with: a VMI, its domain or its cloud-init data
+    Sample(SampleArgs),
 }
 
 impl Command {
@@ -113,6 +120,16 @@ impl Command {
                 let (log, config) = args.resolve()?;
                 // Each failed check shows what the worker wrote.
                 (false, log, Level::ERROR, Action::Check(Box::new(config)))
+            }
+            Self::Sample(args) => {
+                let (sample, for_plugin) = args.resolve()?;
+                let action = Action::Sample(sample, for_plugin);
+                return Ok(Config {
+                    log_format: Format::Text,
+                    verbosity: Verbosity { shim: Level::WARN, hooks: Level::WARN, calls: None },
+                    no_new_privs: false,
+                    action,
+                });
             }
         };
         let level = log.level();

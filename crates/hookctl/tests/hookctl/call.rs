@@ -454,3 +454,49 @@ async fn a_connection_that_is_closed_without_an_answer_is_explained() {
     assert!(report.ends_with(&causes), "{report}");
     refusing.abort();
 }
+
+#[tokio::test]
+async fn samples_are_those_that_calls_use() {
+    let sample = async |args: &[&str]| {
+        let output = Command::new(hookctl()).arg("sample").args(args).output().await.unwrap();
+        (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let (status, domain, _) = sample(&["domain"]).await;
+    assert_eq!(status, Some(0));
+    assert!(
+        domain.starts_with("<domain type=\"kvm\" xmlns:qemu=") && domain.ends_with("</domain>\n")
+    );
+    let (_, for_plugin, _) = sample(&["domain", "--plugin"]).await;
+    assert!(for_plugin.starts_with("<domain type=\"kvm\">\n  <"), "{for_plugin}");
+    for (name, field) in [("vmi", "\"metadata\""), ("cloud-init", "\"UserData\"")] {
+        let (status, document, _) = sample(&[name]).await;
+        let parsed: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert!(parsed.is_object() && document.contains(field) && status == Some(0), "{document}");
+    }
+    let (status, _, error) = sample(&["vmi", "--plugin"]).await;
+    assert!(status == Some(1) && error.contains("--plugin goes with domain only"), "{error}");
+}
+
+#[tokio::test]
+async fn the_result_goes_to_a_file_if_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.xml");
+    let smbios = file("examples/python/smbios.py");
+    let command = ["--", "python3", smbios.to_str().unwrap()];
+    let to = |path: &str| {
+        let args = ["onDefineDomain", "--output", path];
+        [&args[..], &command].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = async |args: Vec<String>| {
+        call(&args.iter().map(String::as_str).collect::<Vec<_>>(), |_| {}).await
+    };
+    let output = run(to(path.to_str().unwrap())).await;
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output.stderr));
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written.contains("Copper Lantern Works"));
+    assert_eq!(text(&run(to("-")).await.stdout), written);
+    let output = run(to("/nowhere/out.xml")).await;
+    assert_eq!(output.status.code(), Some(1));
+    let report = text(&output.stderr);
+    assert!(report.contains("cannot write the result to /nowhere/out.xml: "), "{report}");
+}

@@ -362,7 +362,7 @@ async fn an_interrupted_check_leaves_no_process_behind() {
             last = line;
         }
         assert_eq!(last, "hookctl: interrupted");
-        assert_eq!(child.wait().await.unwrap().code(), Some(1));
+        assert_eq!(child.wait().await.unwrap().code(), Some(130));
         assert!(!crate::support::exists(workers[0]), "it was reaped before");
     };
     tokio::time::timeout(LIMIT, ended).await.unwrap();

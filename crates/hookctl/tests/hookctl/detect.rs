@@ -208,7 +208,8 @@ async fn an_interrupted_call_leaves_no_process_behind() {
         kill(pid, signal).unwrap();
         drop(opener);
         let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{mode:?} {signal}");
+        let expected = 128 + signal as i32;
+        assert_eq!(output.status.code(), Some(expected), "{mode:?} {signal}");
         assert_eq!(text(&output.stderr), "hookctl: interrupted\n", "{mode:?} {signal}");
         assert_eq!(processes_of(&run), [0; 0], "{mode:?} {signal} left processes behind");
     }
