@@ -4,6 +4,7 @@
 
 mod argv;
 mod call;
+pub mod cloud_init;
 mod error;
 mod frame;
 mod hook;
