@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Sets a guest's time zone through cloud-init, from the VM's annotation
-timezone.vm.kubevirt.io/name, for example Europe/Lisbon."""
+timezone.vm.kubevirt.io/name, for example Europe/Lisbon. The owner's user data stays as it is."""
 import re
 
+from kubevirt_cloud_init import put_part
 from kubevirt_hook import Hook, Refused
 
 ANNOTATION = "timezone.vm.kubevirt.io/name"
@@ -15,15 +16,10 @@ def set_timezone(vmi, data):
         return None
     if not re.fullmatch(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name):
         raise Refused(f"annotation {ANNOTATION}: not the name of a time zone")
-    user_data = data.get("UserData") or "#cloud-config\n"
-    if not re.match(r"#cloud-config\s*\n", user_data):
-        raise Refused(f"annotation {ANNOTATION}: the user data is not #cloud-config")
-    # A top-level key is at the start of a line. The rest of the YAML stays unchanged.
-    line = f"timezone: {name}"
-    changed, found = re.subn(r"^timezone:.*$", line, user_data, flags=re.MULTILINE)
-    if not found:
-        changed = user_data + ("" if user_data.endswith("\n") else "\n") + line + "\n"
-    return None if changed == data.get("UserData") else {**data, "UserData": changed}
+    content = f'#cloud-config\ntimezone: "{name}"\n'
+    # In place of a zone that the owner's user data may set.
+    user_data = put_part(data.get("UserData"), "timezone.vm.kubevirt.io", content, replace=True)
+    return {**data, "UserData": user_data}
 
 if __name__ == "__main__":
     hook.run()

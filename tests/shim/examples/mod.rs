@@ -127,7 +127,7 @@ examples! {
     boot_disk: python, rust;
     qemu_arguments: python, rust, go;
     iommu: python, rust;
-    cloud_init: python, rust;
+    cloud_init: python, rust, go;
 }
 
 /// Installed under the name of its hook, a program needs no configuration.

@@ -378,56 +378,71 @@ pub fn cloud_init(_language: Language) -> Example {
         data["UserData"] = user_data;
         data.to_string()
     };
+    let multi_part = |owner: &str, zone: &str| {
+        let delimiter = "--==sidecar-shim-0==";
+        let owner = match owner {
+            "" => String::new(),
+            _ => {
+                format!("{delimiter}\nContent-Description: user data of the VM's owner\n{owner}\n")
+            }
+        };
+        format!(
+            "Content-Type: multipart/mixed; boundary=\"==sidecar-shim-0==\"\nMIME-Version: 1.0\n\n\
+             {owner}{delimiter}\n\
+             Content-Disposition: attachment; filename=\"timezone.vm.kubevirt.io\"\n\
+             Content-Type: text/cloud-config; charset=\"utf-8\"\n\
+             Merge-Type: dict(replace)+list()+str()\n\n\
+             #cloud-config\ntimezone: \"{zone}\"\n\n{delimiter}--\n"
+        )
+    };
+    let (yaml, script, message) = (
+        "#cloud-config\ntimezone: UTC\na: b",
+        "#!/bin/sh\necho ü\n",
+        "MIME-Version: 1.0\nContent-Type: text/cloud-config\n\na: b\n",
+    );
     let mut cases: Vec<_> = [
+        ("YAML", yaml, format!("Content-Type: text/cloud-config; charset=\"utf-8\"\n\n{yaml}")),
         (
-            "a zone is there",
-            json!("#cloud-config\ntimezone: UTC\na: b\n"),
-            "#cloud-config\ntimezone: Europe/Lisbon\na: b\n",
+            "a script",
+            script,
+            "Content-Type: text/x-shellscript; charset=\"utf-8\"\n\
+             Content-Transfer-Encoding: base64\n\nIyEvYmluL3NoCmVjaG8gw7wK"
+                .to_owned(),
         ),
-        (
-            "no line break at the end",
-            json!("#cloud-config\na: b"),
-            "#cloud-config\na: b\ntimezone: Europe/Lisbon\n",
-        ),
-        (
-            "a key of that name further inside",
-            json!("#cloud-config\r\nb:\n  timezone: x\n"),
-            "#cloud-config\r\nb:\n  timezone: x\ntimezone: Europe/Lisbon\n",
-        ),
-        (
-            "a carriage return",
-            json!("#cloud-config\r\nusers: []"),
-            "#cloud-config\r\nusers: []\ntimezone: Europe/Lisbon\n",
-        ),
-        (
-            "such a line in a text",
-            json!("#cloud-config\nwrite_files:\n- content: |\n    timezone: x\n\n\n"),
-            "#cloud-config\nwrite_files:\n- content: |\n    timezone: x\n\n\n\
-             timezone: Europe/Lisbon\n",
-        ),
-        ("no user data", json!(""), "#cloud-config\ntimezone: Europe/Lisbon\n"),
-        ("null", Value::Null, "#cloud-config\ntimezone: Europe/Lisbon\n"),
+        ("MIME", message, message.to_owned()),
+        ("no user data", "", String::new()),
     ]
     .into_iter()
-    .map(|(what, before, after)| Case {
+    .map(|(what, before, owner)| Case {
         what,
         value: "Europe/Lisbon",
-        sent: user_data(before),
-        expected: user_data(json!(after)),
+        sent: user_data(json!(before)),
+        expected: user_data(json!(multi_part(&owner, "Europe/Lisbon"))),
         as_json: false,
     })
     .collect();
-    cases.push(Case::edit("the zone that is there", "Etc/UTC", &sample, &[]));
-    let zone = [("timezone: Etc/UTC", "timezone: America/Port-au-Prince")];
-    let other = Case::edit("the sample", "America/Port-au-Prince", &sample, &zone);
-    cases.push(Case { as_json: true, ..other });
+    let zone = "America/Port-au-Prince";
+    let nothing = user_data(json!(multi_part("", zone)));
+    cases.push(Case {
+        what: "null",
+        value: zone,
+        sent: user_data(Value::Null),
+        expected: nothing.clone(),
+        as_json: false,
+    });
+    cases.push(Case::edit("the zone that is there", zone, &nothing, &[]));
+    let owner = data["UserData"].as_str().unwrap();
+    let owner = format!("Content-Type: text/cloud-config; charset=\"utf-8\"\n\n{owner}");
+    cases.push(Case {
+        what: "the sample",
+        value: zone,
+        sent: sample.clone(),
+        expected: user_data(json!(multi_part(&owner, zone))),
+        as_json: true,
+    });
 
     let values = ["", "/", "Etc/", "UTC\nruncmd: [halt]", "Europe/Lisbon\nruncmd: [halt]", "Ü"];
-    let mut refusals = refuse(&values, &sample, "not the name of a time zone");
-    for script in ["#!/bin/sh\n", "#!/bin/sh\ntrue\n", "## template: jinja\n#cloud-config\n"] {
-        let script = user_data(json!(script));
-        refusals.extend(refuse(&["UTC"], &script, "the user data is not #cloud-config"));
-    }
+    let refusals = refuse(&values, &sample, "not the name of a time zone");
     let annotation = "timezone.vm.kubevirt.io/name";
     Example { name: "cloud_init", hook: "preCloudInitIso", annotation, cases, refusals }
 }

@@ -43,7 +43,7 @@ const OPTIONAL: &[&str] = &["attachments", "cancel", "concurrency"];
 /// The commands of good workers, and which of [`OPTIONAL`] they may lack.
 fn good_workers() -> Vec<(Vec<String>, &'static [&'static str])> {
     let without_sdk = [perl("smbios"), Some(python("bare"))].into_iter().flatten();
-    let go = ["smbios", "qemu_arguments"].into_iter().filter_map(go);
+    let go = ["smbios", "qemu_arguments", "cloud_init"].into_iter().filter_map(go);
     let others = EXAMPLES.map(python).into_iter().chain(EXAMPLES.map(rust));
     let may_lack = |program: &Program| match program.language {
         Language::Go => &["concurrency"],
