@@ -459,7 +459,7 @@ async fn a_connection_that_is_closed_without_an_answer_is_explained() {
 async fn samples_are_those_that_calls_use() {
     let sample = async |args: &[&str]| {
         let output = Command::new(hookctl()).arg("sample").args(args).output().await.unwrap();
-        (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let (status, domain, _) = sample(&["domain"]).await;
     assert_eq!(status, Some(0));
