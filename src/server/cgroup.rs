@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The number that cgroup v1 shows where there is no limit: the largest multiple of the page size.
-const V1_NO_LIMIT: u64 = i64::MAX.cast_unsigned() & !4095;
+/// The smallest number that cgroup v1 shows where there is no limit: the largest multiple of the
+/// page size, which is 64 KiB at most.
+const V1_NO_LIMIT: u64 = i64::MAX.cast_unsigned() & !0xffff;
 
 /// The budget where the container has no limit: a call of 16 MiB and thirty ordinary ones.
 const BUDGET_WITHOUT_LIMIT: u64 = 64 << 20;
@@ -85,8 +86,11 @@ mod tests {
         let groups = "12:cpu,cpuacct:/pod\n5:memory:/pod\n";
         assert_eq!(smallest(groups, mounts), Some(64_000_000));
         assert_eq!(smallest("5:memory:/kubepods/pod1/container2", mounts), Some(64_000_000));
-        write(mounts, "memory/memory.limit_in_bytes", "9223372036854771712");
-        assert_eq!(smallest(groups, mounts), None);
+        // With pages of 4 KiB, and of 64 KiB, which some kernels for arm64 have.
+        for no_limit in ["9223372036854771712", "9223372036854710272"] {
+            write(mounts, "memory/memory.limit_in_bytes", no_limit);
+            assert_eq!(smallest(groups, mounts), None, "{no_limit}");
+        }
         assert_eq!(smallest("1:name=systemd:/x", mounts), None);
     }
 }
