@@ -90,7 +90,8 @@ impl CallRecord {
     /// Logs the first line of a hook call, and adds its hook and VM to all of its lines.
     pub(super) fn begin(&self, method: &str, hook: &HookName, vmi: &[u8]) {
         let Identity { namespace, name, uid } = Identity::of_vmi(vmi);
-        logging::describe_call(&self.span, hook.as_str(), [&namespace, &name, &uid]);
+        let about = logging::About::new(hook.as_str(), [&namespace, &name, &uid]);
+        logging::describe_call(&self.span, &about);
         self.span.in_scope(|| tracing::info!("{method} method has been called"));
     }
 
