@@ -1,7 +1,7 @@
 //! The fields of an event or a span, as they are written.
 //!
-//! A log of JSON is the hot path: each call has two lines at least, so a field is written as soon as
-//! it is recorded. A log of text is for people, and its fields are kept as values.
+//! A log of JSON is the hot path: each call has two lines at least, so a field is written as soon
+//! as it is recorded. A log of text is for people, and its fields are kept as values.
 
 use std::borrow::Cow;
 use std::fmt;
