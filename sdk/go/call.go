@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
 	"unicode/utf8"
 )
@@ -17,9 +14,16 @@ type Call struct {
 	Hook string
 	// Attempt is 1, or 2 if a worker crashed during the first attempt or asked for a retry.
 	Attempt int
-	// Context is "Boot", "MigrationSource" or "MigrationTarget", or empty if KubeVirt states none.
+	// Context is Boot, MigrationSource or MigrationTarget, or empty if KubeVirt states none.
 	Context string
 }
+
+// Contexts of calls.
+const (
+	Boot            = "Boot"
+	MigrationSource = "MigrationSource"
+	MigrationTarget = "MigrationTarget"
+)
 
 // CallFrom returns the call of a hook's context, or the zero value for any other context.
 func CallFrom(ctx context.Context) Call {
@@ -62,10 +66,10 @@ func (i *invocation) run(ctx context.Context) (result []byte, err error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		err = errors.New("the hook called runtime.Goexit")
+		err = &hookFault{"the hook called runtime.Goexit"}
 		defer func() {
 			if cause := recover(); cause != nil {
-				err = fmt.Errorf("panic: %v\n\n%s", cause, debug.Stack())
+				err = newPanicError(cause)
 			}
 		}()
 		// A copy: a hook may change it in place, and the result is compared with the original.
@@ -78,9 +82,9 @@ func (i *invocation) run(ctx context.Context) (result []byte, err error) {
 	case i.hook.subject == nodeName || result == nil || bytes.Equal(result, i.subject):
 		return nil, nil
 	case !utf8.Valid(result):
-		return nil, errors.New("the hook's result is not UTF-8")
+		return nil, &hookFault{"the hook's result is not UTF-8"}
 	case i.hook.subject == cloudInitData && !isObject(result):
-		return nil, errors.New("the hook's cloud-init data is not a JSON object")
+		return nil, &hookFault{"the hook's cloud-init data is not a JSON object"}
 	}
 	return result, nil
 }
@@ -88,15 +92,15 @@ func (i *invocation) run(ctx context.Context) (result []byte, err error) {
 // check validates the documents. A missing document is nil.
 func (i *invocation) check() error {
 	if !isObject(i.vmi) {
-		return InvalidParams("vmi is missing or not an object")
+		return InvalidParamsf("vmi is missing or not an object")
 	}
 	switch {
 	case i.hook.subject == cloudInitData && !isObject(i.subject):
-		return InvalidParams("cloudInitData is missing or not an object")
+		return InvalidParamsf("cloudInitData is missing or not an object")
 	case i.hook.subject != cloudInitData && i.subject == nil:
-		return InvalidParams("%s is missing or not a string", i.hook.subject)
+		return InvalidParamsf("%s is missing or not a string", i.hook.subject)
 	case !utf8.Valid(i.subject):
-		return InvalidParams("%s is not UTF-8", i.hook.subject)
+		return InvalidParamsf("%s is not UTF-8", i.hook.subject)
 	}
 	return nil
 }

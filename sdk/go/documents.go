@@ -5,36 +5,98 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
-// A VMI is a VirtualMachineInstance as Kubernetes JSON: one object.
+// A VMI is a VirtualMachineInstance as Kubernetes JSON: one object. Its methods find nothing where
+// something is missing or null.
 type VMI json.RawMessage
 
-// Metadata has the common metadata of Kubernetes objects.
-type Metadata struct {
-	Name, Namespace     string
-	Annotations, Labels map[string]string
+// A Value is a value in a VMI, as JSON. It is nil if there is none, or null.
+type Value json.RawMessage
+
+// Name returns the VM's name.
+func (v VMI) Name() string {
+	name, _ := v.At("metadata.name").Text()
+	return name
 }
 
-// Metadata decodes the VMI's metadata.
-func (v VMI) Metadata() (Metadata, error) {
-	var vmi struct{ Metadata Metadata }
-	err := v.Decode(&vmi)
-	return vmi.Metadata, err
+// Namespace returns the VM's namespace.
+func (v VMI) Namespace() string {
+	namespace, _ := v.At("metadata.namespace").Text()
+	return namespace
 }
 
-// Decode decodes the VMI, as json.Unmarshal does. It returns an error of [InvalidParams], which
-// names the field but not its value.
+// Label returns the value of a label, and whether the VM has it.
+func (v VMI) Label(name string) (value string, ok bool) {
+	return v.At("metadata.labels").member(name).Text()
+}
+
+// Annotation returns the value of an annotation, and whether the VM has it.
+func (v VMI) Annotation(name string) (value string, ok bool) {
+	return v.At("metadata.annotations").member(name).Text()
+}
+
+// At returns the value at a path, or nil if there is none. The path is names of fields with dots
+// between them, or numbers for elements of arrays: "spec.domain.memory.hugepages" or
+// "spec.networks.0.name".
+func (v VMI) At(path string) Value {
+	value := Value(v)
+	for _, name := range strings.Split(path, ".") {
+		value = value.member(name)
+	}
+	return value
+}
+
+// Decode decodes the VMI, as json.Unmarshal does: into a struct with the fields that the hook
+// needs, or into KubeVirt's own type. It returns an error of [InvalidParamsf], which names the
+// field but not its value.
 func (v VMI) Decode(target any) error { return decode("vmi", v, target) }
 
 // MarshalJSON returns the JSON unchanged.
 func (v VMI) MarshalJSON() ([]byte, error) { return json.RawMessage(v).MarshalJSON() }
 
+// Text returns a string, and whether the value is one.
+func (v Value) Text() (value string, ok bool) { return text(json.RawMessage(v)) }
+
+// Decode decodes the value, as json.Unmarshal does. Without a value, the target stays as it is. The
+// error is one of [InvalidParamsf], which names the field but not its value.
+func (v Value) Decode(target any) error {
+	if v == nil {
+		return nil
+	}
+	return decode("a value of the vmi", v, target)
+}
+
+// MarshalJSON returns the JSON unchanged.
+func (v Value) MarshalJSON() ([]byte, error) { return json.RawMessage(v).MarshalJSON() }
+
+// member returns the field of an object, or the element of an array.
+func (v Value) member(name string) Value {
+	var found json.RawMessage
+	switch trimmed := bytes.TrimLeft(v, " \t\r\n"); {
+	case bytes.HasPrefix(trimmed, []byte("{")):
+		fields, _ := object(v) // nothing in what is not valid
+		found = fields[name]
+	case bytes.HasPrefix(trimmed, []byte("[")):
+		var elements []json.RawMessage
+		index, err := strconv.ParseUint(name, 10, 31)
+		if err == nil && json.Unmarshal(v, &elements) == nil && index < uint64(len(elements)) {
+			found = elements[index]
+		}
+	}
+	if string(found) == "null" {
+		return nil
+	}
+	return Value(found)
+}
+
 // CloudInitData is KubeVirt's CloudInitData as JSON: one object with the fields DataSource,
 // UserData, NetworkData and others.
 type CloudInitData json.RawMessage
 
-// Decode decodes the data, as json.Unmarshal does. It returns an error of [InvalidParams], which
+// Decode decodes the data, as json.Unmarshal does. It returns an error of [InvalidParamsf], which
 // names the field but not its value.
 func (d CloudInitData) Decode(target any) error { return decode("cloudInitData", d, target) }
 
@@ -50,7 +112,7 @@ func (d CloudInitData) With(field string, value any) (CloudInitData, error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(d))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
-		return nil, InvalidParams("cloudInitData is not an object")
+		return nil, InvalidParamsf("cloudInitData is not an object")
 	}
 	from, to := -1, -1
 	last := int(decoder.InputOffset()) // position of a new field
@@ -62,7 +124,7 @@ func (d CloudInitData) With(field string, value any) (CloudInitData, error) {
 			err = decoder.Decode(&old)
 		}
 		if err != nil {
-			return nil, InvalidParams("cloudInitData is not JSON")
+			return nil, InvalidParamsf("cloudInitData is not JSON")
 		}
 		last, added = int(decoder.InputOffset()), []byte{','}
 		if name == field {
@@ -90,9 +152,9 @@ func decode(document string, text []byte, target any) error {
 	case errors.As(err, &misuse):
 		return err // a bug in the hook
 	case errors.As(err, &mismatch):
-		return InvalidParams("%s: %s cannot be decoded as %s", document, mismatch.Field, mismatch.Type)
+		return InvalidParamsf("%s: %s cannot be decoded as %s", document, mismatch.Field, mismatch.Type)
 	}
-	return InvalidParams("%s cannot be decoded", document)
+	return InvalidParamsf("%s cannot be decoded", document)
 }
 
 // marshal encodes a value as JSON, with as few escapes as possible.

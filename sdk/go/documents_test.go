@@ -4,21 +4,88 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
 
-func TestMetadata(t *testing.T) {
-	vmi := VMI(`{"kind":"VirtualMachineInstance","metadata":{"name":"vm1","namespace":"ns","annotations":{"a.b/c":"<d>"},"labels":null,"uid":"u"}}`)
-	metadata, err := vmi.Metadata()
-	if err != nil || metadata.Name != "vm1" || metadata.Namespace != "ns" || metadata.Annotations["a.b/c"] != "<d>" {
-		t.Errorf("%+v, %v", metadata, err)
+func TestHelpersFindNothingWhereSomethingIsMissing(t *testing.T) {
+	const full = ` {"kind":"VirtualMachineInstance","metadata":{"name":"vm1","namespace":"ns","annotations":{"a.b/c":"<d>","n":1,"null":null},"labels":null},
+		"spec":{"domain":{"memory":{"hugepages":{"pageSize":"2Mi"},"guest":null}},"networks":[{"name":"default"},[7]]}}`
+	vmi := VMI(full)
+	if vmi.Name() != "vm1" || vmi.Namespace() != "ns" {
+		t.Errorf("%q in %q", vmi.Name(), vmi.Namespace())
 	}
-	if label, ok := metadata.Labels["none"]; ok {
-		t.Errorf("a label that is not there: %q", label)
+	if value, ok := vmi.Annotation("a.b/c"); value != "<d>" || !ok {
+		t.Errorf("%q, %t", value, ok)
 	}
-	if metadata, err := VMI("{}").Metadata(); err != nil || metadata.Name != "" {
-		t.Errorf("%+v, %v", metadata, err)
+	for path, want := range map[string]string{
+		"spec.domain.memory.hugepages":          `{"pageSize":"2Mi"}`,
+		"spec.domain.memory.hugepages.pageSize": `"2Mi"`,
+		"spec.networks.0.name":                  `"default"`,
+		"spec.networks.1.0":                     "7",
+		"spec.networks.2":                       "",
+		"spec.networks.-1":                      "",
+		"spec.networks.name":                    "",
+		"spec.domain.memory.guest":              "",
+		"spec.domain.memory.guest.x":            "",
+		"metadata.name.x":                       "",
+		"spec.none.x":                           "",
+		"":                                      "",
+		"spec.":                                 "",
+	} {
+		if got := vmi.At(path); string(got) != want || (want == "") != (got == nil) {
+			t.Errorf("%s: %s, not %s", path, got, want)
+		}
+	}
+	for _, text := range []string{full, "{}", `{"metadata":null}`, `{"metadata":{"annotations":null}}`, `[]`, `{"metadata":`, "", `{"metadata":[]}`} {
+		vmi := VMI(text)
+		label, hasLabel := vmi.Label("none")
+		number, hasNumber := vmi.Annotation("n")
+		null, hasNull := vmi.Annotation("null")
+		if hasLabel || hasNumber || hasNull || label+number+null != "" {
+			t.Errorf("%s has %q, %q, %q", text, label, number, null)
+		}
+		if text != full && vmi.Name()+vmi.Namespace() != "" {
+			t.Errorf("%s has a name", text)
+		}
+	}
+}
+
+func TestValuesAreDecoded(t *testing.T) {
+	vmi := VMI(`{"spec":{"networks":[{"name":"default"},{"name":"second"}],"cores":"secret"}}`)
+	var networks []struct{ Name string }
+	if err := vmi.At("spec.networks").Decode(&networks); err != nil || len(networks) != 2 || networks[1].Name != "second" {
+		t.Errorf("%v, %v", networks, err)
+	}
+	cores := 1
+	if err := vmi.At("spec.none").Decode(&cores); err != nil || cores != 1 {
+		t.Errorf("nothing gives %d, %v", cores, err)
+	}
+	if err := vmi.At("spec.cores").Decode(&cores); !errors.Is(err, ErrInvalidParams) || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+	if text, ok := vmi.At("spec.networks").Text(); ok {
+		t.Errorf("an array is the text %q", text)
+	}
+}
+
+func TestErrorsHaveAKind(t *testing.T) {
+	for text, test := range map[string]struct {
+		err   error
+		kinds []error
+	}{
+		"refused":  {fmt.Errorf("%w", Refusef("refused")), []error{ErrRefused}},
+		"later":    {errors.Join(Retryf("later")), []error{ErrRefused, ErrRetryable}},
+		"params 1": {InvalidParamsf("params %d", 1), []error{ErrInvalidParams}},
+		"other":    {errors.New("other"), nil},
+	} {
+		for _, kind := range []error{ErrRefused, ErrRetryable, ErrInvalidParams} {
+			if got := errors.Is(test.err, kind); got != slices.Contains(test.kinds, kind) || test.err.Error() != text {
+				t.Errorf("%v is %v: %t", test.err, kind, got)
+			}
+		}
 	}
 }
 
@@ -30,13 +97,11 @@ func TestErrorsOfDecodingQuoteNothing(t *testing.T) {
 		`{"spec":secret`:              "vmi cannot be decoded",
 	} {
 		err := VMI(vmi).Decode(&target)
-		var failure *Error
-		if !errors.As(err, &failure) || failure.Code != CodeInvalidParams || !strings.EqualFold(err.Error(), want) {
+		if !errors.Is(err, ErrInvalidParams) || !strings.EqualFold(err.Error(), want) {
 			t.Errorf("%s: %v, not %s", vmi, err, want)
 		}
 	}
-	var failure *Error
-	if err := (CloudInitData("{}")).Decode(nil); err == nil || errors.As(err, &failure) {
+	if err := (CloudInitData("{}")).Decode(nil); err == nil || errors.Is(err, ErrInvalidParams) {
 		t.Errorf("an invalid target is a bug in the hook: %v", err)
 	}
 }
@@ -84,17 +149,17 @@ func TestDocumentsAreJSONInJSON(t *testing.T) {
 func TestOnlyHooksCanBeRegistered(t *testing.T) {
 	node := func(context.Context, VMI, string) error { return nil }
 	for name, register := range map[string]func(worker *Worker){
-		`invalid name of a node hook: ""`:               func(worker *Worker) { worker.NodeHook("", node) },
-		`invalid name of a node hook: "PreVMStart"`:     func(worker *Worker) { worker.NodeHook("PreVMStart", node) },
-		`invalid name of a node hook: "$/log"`:          func(worker *Worker) { worker.NodeHook("$/log", node) },
-		`invalid name of a node hook: "initialize"`:     func(worker *Worker) { worker.NodeHook("initialize", node) },
-		`invalid name of a node hook: "onDefineDomain"`: func(worker *Worker) { worker.NodeHook("onDefineDomain", node) },
-		"nil function for preVMStart":                   func(worker *Worker) { worker.NodeHook("preVMStart", nil) },
+		`invalid name of a node hook: ""`:               func(worker *Worker) { worker.OnNode("", node) },
+		`invalid name of a node hook: "PreVMStart"`:     func(worker *Worker) { worker.OnNode("PreVMStart", node) },
+		`invalid name of a node hook: "$/log"`:          func(worker *Worker) { worker.OnNode("$/log", node) },
+		`invalid name of a node hook: "initialize"`:     func(worker *Worker) { worker.OnNode("initialize", node) },
+		`invalid name of a node hook: "onDefineDomain"`: func(worker *Worker) { worker.OnNode("onDefineDomain", node) },
+		"nil function for preVMStart":                   func(worker *Worker) { worker.OnNode("preVMStart", nil) },
 		"nil function for onDefineDomain":               func(worker *Worker) { worker.OnDefineDomain(nil) },
-		"nil function for preCloudInitIso":              func(worker *Worker) { worker.PreCloudInitIso(nil) },
+		"nil function for preCloudInitIso":              func(worker *Worker) { worker.PreCloudInitISO(nil) },
 		"postVMStart is already registered": func(worker *Worker) {
-			worker.NodeHook("postVMStart", node)
-			worker.NodeHook("postVMStart", node)
+			worker.OnNode("postVMStart", node)
+			worker.OnNode("postVMStart", node)
 		},
 	} {
 		func() {

@@ -8,62 +8,82 @@ import (
 
 // Codes of errors in the worker protocol.
 const (
-	CodeRefused       = -32000 // the hook refuses or failed, and gives the reason
-	CodeUnknownMethod = -32601
-	CodeInvalidParams = -32602 // the documents are invalid
-	CodeFault         = -32603 // a bug in the hook
-	CodeCancelled     = -32800
+	codeRefused       = -32000 // the hook refuses or failed, and gives the reason
+	codeUnknownMethod = -32601
+	codeInvalidParams = -32602 // the documents are invalid
+	codeFault         = -32603 // a bug in the hook
+	codeCancelled     = -32800
 )
 
-// An Error is a failure whose text the VM's owner reads. The text must not contain documents or
-// secrets. [Refuse], [Retry] and [InvalidParams] create one; errors that wrap one count as well.
-type Error struct {
-	Code      int
-	Retryable bool // another worker may succeed
-	Err       error
+// What kind of error a hook has returned, for errors.Is in its tests.
+var (
+	ErrRefused       = errors.New("the hook refuses")           // of Refusef and Retryf
+	ErrRetryable     = errors.New("another worker may succeed") // of Retryf
+	ErrInvalidParams = errors.New("the documents are invalid")  // of InvalidParamsf
+)
+
+// A failure is an error whose text the VM's owner reads.
+type failure struct {
+	code      int
+	retryable bool
+	err       error
 }
 
-func (e *Error) Error() string { return e.Err.Error() }
+func (f *failure) Error() string { return f.err.Error() }
 
 // Unwrap returns the error without its code.
-func (e *Error) Unwrap() error { return e.Err }
+func (f *failure) Unwrap() error { return f.err }
 
-// Refuse returns the error of a hook that refuses this VM. The text is formatted as by fmt.Errorf.
-// The VM's owner reads it: say what is wrong and what to do.
-func Refuse(format string, args ...any) error {
-	return &Error{Code: CodeRefused, Err: fmt.Errorf(format, args...)}
+// Is reports whether the failure is of a kind.
+func (f *failure) Is(kind error) bool {
+	switch kind {
+	case ErrRefused:
+		return f.code == codeRefused
+	case ErrRetryable:
+		return f.retryable
+	case ErrInvalidParams:
+		return f.code == codeInvalidParams
+	}
+	return false
 }
 
-// Retry is like Refuse, for a failure that another worker may not have. The shim retries the call
+// Refusef returns the error of a hook that refuses this VM. The text is formatted as by fmt.Errorf.
+// The VM's owner reads it, so say what is wrong and what to do, and keep documents and secrets out.
+// An error that wraps it counts as well: the owner reads the text of the outer one.
+func Refusef(format string, args ...any) error {
+	return &failure{code: codeRefused, err: fmt.Errorf(format, args...)}
+}
+
+// Retryf is like Refusef, for a failure that another worker may not have. The shim retries the call
 // once; the second error is final.
-func Retry(format string, args ...any) error {
-	return &Error{Code: CodeRefused, Retryable: true, Err: fmt.Errorf(format, args...)}
+func Retryf(format string, args ...any) error {
+	return &failure{code: codeRefused, retryable: true, err: fmt.Errorf(format, args...)}
 }
 
-// InvalidParams returns the error of a hook whose documents are invalid. The text is formatted as
-// by fmt.Errorf.
-func InvalidParams(format string, args ...any) error {
-	return &Error{Code: CodeInvalidParams, Err: fmt.Errorf(format, args...)}
+// InvalidParamsf returns the error of a hook whose documents are invalid. The text is formatted as
+// by fmt.Errorf. The VM's owner reads it, as that of Refusef.
+func InvalidParamsf(format string, args ...any) error {
+	return &failure{code: codeInvalidParams, err: fmt.Errorf(format, args...)}
 }
 
 var (
-	errCancelled     = &Error{Code: CodeCancelled, Err: errors.New("the call was cancelled")}
-	errFault         = &Error{Code: CodeFault, Err: errors.New("a fault in the hook's code; its log has the trace")}
-	errDeadline      = &Error{Code: CodeRefused, Err: errors.New("the hook did not finish before its deadline")}
-	errTooLarge      = &Error{Code: CodeRefused, Err: errors.New("the result does not fit a frame")}
-	errNoParams      = &Error{Code: CodeInvalidParams, Err: errors.New("params is missing or not an object")}
-	errUnknownMethod = &Error{Code: CodeUnknownMethod, Err: errors.New("unknown method")}
-	errNoVersion     = &Error{Code: CodeInvalidParams, Err: errors.New("no common protocol version")}
+	errCancelled     = &failure{code: codeCancelled, err: errors.New("the call was cancelled")}
+	errFault         = &failure{code: codeFault, err: errors.New("a fault in the hook's code; its log has the trace")}
+	errDeadline      = &failure{code: codeRefused, err: errors.New("the hook did not finish before its deadline")}
+	errTooLarge      = &failure{code: codeRefused, err: errors.New("the result does not fit a frame")}
+	errNoParams      = &failure{code: codeInvalidParams, err: errors.New("params is missing or not an object")}
+	errUnknownMethod = &failure{code: codeUnknownMethod, err: errors.New("unknown method")}
+	errNoVersion     = &failure{code: codeInvalidParams, err: errors.New("no common protocol version")}
 )
 
 // callerError returns the error that the caller gets, and whether it is complete. If it is not, the
 // original error must be logged.
-func callerError(ctx context.Context, err error) (*Error, bool) {
-	var known *Error
+func callerError(ctx context.Context, err error) (*failure, bool) {
+	var known *failure
 	switch {
 	case errors.As(err, &known):
 		// Includes the text of errors that wrap it.
-		return &Error{known.Code, known.Retryable, err}, true
+		return &failure{known.code, known.retryable, err}, true
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
 		return errDeadline, false
 	}

@@ -5,7 +5,7 @@
 //	func main() {
 //		worker := hook.Worker{Name: "smbios", Version: "1.0.0"}
 //		worker.OnDefineDomain(setManufacturer)
-//		worker.Run()
+//		os.Exit(worker.Run())
 //	}
 //
 // The same program serves both modes of sidecar-shim. With KUBEVIRT_HOOK_PROTOCOL in its
@@ -22,16 +22,18 @@
 //
 // # Errors
 //
-// The VM's owner reads the texts of [Refuse], [Retry] and [InvalidParams]. The text of any other
-// error, or of a panic, goes to stderr only, and so to the shim's log: it was not written for the
-// owner and may quote a document. A panic fails only its call; but in a goroutine that the hook has
-// started, a panic kills the process, as everywhere in Go.
+// The VM's owner reads the texts of [Refusef], [Retryf] and [InvalidParamsf]. The text of any other
+// error, or of a panic, may quote a document, so the shim's log has only its type and, for a panic,
+// the stack. At level debug, a second line has the text, for the hook's author. A panic fails only
+// its call; but in a goroutine that the hook has started, a panic kills the process, as everywhere
+// in Go.
 //
 // # Log and stdout
 //
-// Run makes the default loggers of log/slog and log write to the shim's log. slog.InfoContext and
-// similar functions, called with the context of a call, add the call's id. Output of a hook and its
-// child processes to stdout goes to stderr, because stdout carries the messages to the shim.
+// [LogHandler] writes to the shim's log. It is the default handler of log/slog, unless the program
+// sets another. slog.InfoContext and similar functions, called with the context of a call, add the
+// call's id. Output of a hook and its child processes to stdout goes to stderr, because stdout
+// carries the messages to the shim.
 package hook
 
 import (
@@ -63,7 +65,8 @@ type Worker struct {
 	// than 1, the hooks must be safe for concurrent use.
 	Concurrency int
 
-	// LogLevel is the minimum level of log lines; nil means slog.LevelInfo.
+	// LogLevel is the minimum level of log lines. nil means that of the shim's own log, or
+	// slog.LevelInfo if that is not known, as in the style of one call per process.
 	LogLevel slog.Leveler
 
 	hooks map[string]registered
@@ -101,18 +104,29 @@ func (w *Worker) OnDefineDomain(hook DomainFunc) {
 	w.register(onDefineDomain, hook == nil, registered{domain, hook})
 }
 
-// PreCloudInitIso registers the function that changes cloud-init data.
-func (w *Worker) PreCloudInitIso(hook CloudInitFunc) {
+// PreCloudInitISO registers the function that changes cloud-init data.
+func (w *Worker) PreCloudInitISO(hook CloudInitFunc) {
 	w.register(preCloudInitIso, hook == nil, registered{
 		cloudInitData,
 		func(ctx context.Context, vmi VMI, data []byte) ([]byte, error) { return hook(ctx, vmi, data) },
 	})
 }
 
-// NodeHook registers a function for a hook point of nodes: "preVMStart", "postVMStart",
-// "preVMStop" (or "onVMStop", its name in KubeVirt 1.10), "postVMStop", "preMigrationSource",
-// "preMigrationTarget", "postMigrationTarget", or one that a later KubeVirt adds.
-func (w *Worker) NodeHook(name string, hook NodeFunc) {
+// Hook points of nodes.
+const (
+	PreVMStart          = "preVMStart"
+	PostVMStart         = "postVMStart"
+	PreVMStop           = "preVMStop" // the same as OnVMStop
+	OnVMStop            = "onVMStop"  // its name in KubeVirt 1.10
+	PostVMStop          = "postVMStop"
+	PreMigrationSource  = "preMigrationSource"
+	PreMigrationTarget  = "preMigrationTarget"
+	PostMigrationTarget = "postMigrationTarget"
+)
+
+// OnNode registers a function for a hook point of nodes: PreVMStart and the other constants, or the
+// name of one that a later KubeVirt adds.
+func (w *Worker) OnNode(name string, hook NodeFunc) {
 	if !hookName.MatchString(name) || slices.Contains([]string{onDefineDomain, preCloudInitIso, "initialize"}, name) {
 		panic(fmt.Sprintf("hook: invalid name of a node hook: %q", name))
 	}
@@ -140,12 +154,13 @@ func (w *Worker) register(name string, missing bool, hook registered) {
 // protocolVariable is set in the environment of workers.
 const protocolVariable = "KUBEVIRT_HOOK_PROTOCOL"
 
-// Run serves the hooks and exits the process. It does not return.
+// Run serves the hooks, and returns the exit status of the program when it has nothing more to do:
 //
-// A worker exits with status 0 at the end of stdin, or with 1 after a fatal error. A single call
-// exits with 0, with 1 if the hook failed, or with 2 if the command line is invalid. The reason
-// goes to stderr.
-func (w *Worker) Run() {
+//	os.Exit(worker.Run())
+//
+// A worker's status is 0 after the end of stdin, or 1 after a fatal error. That of a single call is
+// 0, 1 if the hook failed, or 2 if the command line is invalid. The reason goes to stderr.
+func (w *Worker) Run() (status int) {
 	if len(w.hooks) == 0 || w.Concurrency < 0 || w.Concurrency > maxConcurrency {
 		panic(fmt.Sprintf("hook: invalid worker with %d hooks and concurrency %d", len(w.hooks), w.Concurrency))
 	}
@@ -154,13 +169,18 @@ func (w *Worker) Run() {
 	os.Unsetenv(protocolVariable)
 	output, err := takeStdout()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: cannot redirect stdout: %v\n", w.name(), err)
-		os.Exit(1)
+		return w.fatal(fmt.Sprintf("cannot redirect stdout: %v", err), 1)
 	}
 	if persistent {
-		os.Exit(w.serve(steps{output}))
+		return w.serve(steps{output})
 	}
-	os.Exit(w.runOnce(os.Args, output))
+	return w.runOnce(os.Args, output)
+}
+
+// fatal writes the reason of an exit to stderr, and returns its status.
+func (w *Worker) fatal(reason string, status int) int {
+	writeLines(os.Stderr, slog.LevelError, w.name()+": "+reason)
+	return status
 }
 
 func (w *Worker) name() string {

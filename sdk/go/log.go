@@ -3,106 +3,53 @@ package hook
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
-	"math"
+	"os"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
+	"unicode"
+
+	"sidecar-shim.example/hook/internal/loglines"
 )
 
-// maxLogLine is the length at which the shim truncates log lines.
+// maxLogLine is the length at which the shim cuts log lines.
 const maxLogLine = 8 << 10
 
-// A logHandler formats each record as a line, "message key=value", and passes it to write.
-//
-// A handler of the standard library formats the attributes. Meanwhile a value's LogValue or String
-// may log as well, so no lock is held.
-type logHandler struct {
-	level slog.Leveler
-	write func(ctx context.Context, level, line string)
-	text  slog.Handler
-	attrs *formatted
-}
+// levelsVariable is "1" in the environment if the shim reads levels on stderr.
+const levelsVariable = "SIDECAR_SHIM_STDERR_LEVELS"
 
-func newLogHandler(level slog.Leveler, write func(ctx context.Context, level, line string)) *logHandler {
-	if level == nil {
-		level = slog.LevelInfo
+// currentTarget is that of LogHandler. Run changes it.
+var currentTarget atomic.Pointer[loglines.Target]
+
+var initialLogger, ownLogger = slog.Default(), slog.New(LogHandler())
+
+// Run would be too late for what a program logs before. Where the shim has not started the program,
+// as in its tests, the logger stays.
+func init() {
+	_, persistent := os.LookupEnv(protocolVariable)
+	level := slog.LevelInfo
+	if persistent && hasStderrLevels() {
+		level = slog.LevelDebug // the shim has not said yet which levels it logs
 	}
-	attrs := &formatted{byTicket: make(map[string]string)}
-	// The level is checked in Enabled.
-	everything := &slog.HandlerOptions{Level: slog.Level(math.MinInt)}
-	return &logHandler{level, write, slog.NewTextHandler(attrs, everything), attrs}
-}
-
-// formatted receives the lines of the standard library's handler. That has one writer for all
-// records, so each record has a number in place of its message, its ticket, to find its line by.
-type formatted struct {
-	lock     sync.Mutex
-	last     uint64
-	byTicket map[string]string
-}
-
-func (f *formatted) ticket() string {
-	f.lock.Lock()
-	defer f.lock.Unlock()
-	f.last++
-	return strconv.FormatUint(f.last, 10)
-}
-
-// Write takes one line, `level=INFO msg=TICKET key=value`.
-func (f *formatted) Write(line []byte) (int, error) {
-	text := strings.TrimSuffix(strings.TrimPrefix(string(line), "level=INFO msg="), "\n")
-	ticket, _, _ := strings.Cut(text, " ")
-	f.lock.Lock()
-	defer f.lock.Unlock()
-	f.byTicket[ticket] = text[len(ticket):]
-	return len(line), nil
-}
-
-// take returns the attributes of a record, with a space before each.
-func (f *formatted) take(ticket string) string {
-	f.lock.Lock()
-	defer f.lock.Unlock()
-	attrs := f.byTicket[ticket]
-	delete(f.byTicket, ticket)
-	return attrs
-}
-
-func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= h.level.Level()
-}
-
-func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
-	ticket := h.attrs.ticket()
-	// Without a time the line begins with the level.
-	bare := slog.Record{Level: slog.LevelInfo, Message: ticket}
-	record.Attrs(func(attr slog.Attr) bool {
-		bare.AddAttrs(attr)
-		return true
-	})
-	err := h.text.Handle(ctx, bare)
-	attrs := h.attrs.take(ticket)
-	if err != nil {
-		return err
+	currentTarget.Store(&loglines.Target{Level: level, Write: stderrLines(os.Stderr)})
+	if persistent || hasStderrLevels() {
+		slog.SetDefault(ownLogger)
 	}
-	line := record.Message + attrs
-	if len(line) > maxLogLine {
-		line = strings.ToValidUTF8(line[:maxLogLine], "")
+}
+
+// LogHandler returns the handler that writes to the shim's log. [Worker.Run] makes it the default
+// one of log/slog, unless the program has set another. Such a program can pass records on to it.
+func LogHandler() slog.Handler { return loglines.NewHandler(&currentTarget) }
+
+// startLog makes lines go to a target, and becomes the default logger if the program has no other.
+func startLog(target *loglines.Target) {
+	currentTarget.Store(target)
+	if now := slog.Default(); now == initialLogger || now == ownLogger {
+		slog.SetDefault(ownLogger)
 	}
-	h.write(ctx, levelName(record.Level), line)
-	return nil
-}
-
-func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	with := *h
-	with.text = h.text.WithAttrs(attrs)
-	return &with
-}
-
-func (h *logHandler) WithGroup(name string) slog.Handler {
-	with := *h
-	with.text = h.text.WithGroup(name)
-	return &with
 }
 
 // levelName returns the protocol's name for a level.
@@ -118,15 +65,74 @@ func levelName(level slog.Level) string {
 	return "error"
 }
 
+// levelOf returns the level with a name. Unknown ones count as info.
+func levelOf(name string) slog.Level {
+	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelWarn, slog.LevelError} {
+		if levelName(level) == name {
+			return level
+		}
+	}
+	return slog.LevelInfo
+}
+
 // writeLog sends a line to the shim's log, with the id of the context's call.
-func (s *server) writeLog(ctx context.Context, level, line string) {
-	text, _ := marshal(line) // cannot fail for a string
+func (s *server) writeLog(ctx context.Context, line loglines.Line) {
+	text, _ := marshal(loglines.Clip(line.Message, maxLogLine)) // cannot fail for a string
 	var message bytes.Buffer
-	message.WriteString(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"` + level + `","message":`)
+	message.WriteString(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"` + levelName(line.Level) + `","message":`)
 	message.Write(text)
 	if call := invocationFrom(ctx); call != nil && call.id != nil {
 		message.WriteString(`,"id":` + string(call.id))
 	}
+	for i, field := range line.Fields {
+		message.WriteString([]string{`,"fields":{`, ","}[min(i, 1)])
+		name, _ := marshal(field.Name)
+		value, _ := marshal(field.Value) // cannot fail for the values of fields
+		message.Write(bytes.Join([][]byte{name, value}, []byte(":")))
+	}
+	if len(line.Fields) > 0 {
+		message.WriteString("}")
+	}
 	message.WriteString("}}")
 	s.send(message.Bytes(), nil)
+}
+
+func hasStderrLevels() bool { return os.Getenv(levelsVariable) == "1" }
+
+// stderrLines returns the function that writes lines to stderr, as "WARNING: message key=value". If
+// the shim reads levels, each has a number in place of the word.
+func stderrLines(stderr io.Writer) func(ctx context.Context, line loglines.Line) {
+	return func(_ context.Context, line loglines.Line) {
+		var text strings.Builder
+		if !hasStderrLevels() {
+			text.WriteString(strings.ToUpper(levelName(line.Level)) + ": ")
+		}
+		text.WriteString(line.Message)
+		for _, field := range line.Fields {
+			text.WriteString(" " + quoted(field.Name) + "=" + quoted(fmt.Sprint(field.Value)))
+		}
+		writeLines(stderr, line.Level, text.String())
+	}
+}
+
+// writeLines writes a text to stderr, with its level before each line if the shim reads it. It is
+// one write, which keeps the lines together.
+func writeLines(stderr io.Writer, level slog.Level, text string) {
+	text = strings.TrimRight(text, "\n")
+	if hasStderrLevels() {
+		// Numbers of syslog, as in systemd.
+		prefix := map[string]string{"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>"}[levelName(level)]
+		text = prefix + strings.ReplaceAll(text, "\n", "\n"+prefix)
+	}
+	fmt.Fprintln(stderr, text)
+}
+
+// quoted returns a text, in quotes if it would not be one word without.
+func quoted(text string) string {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
+		return r == '"' || r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}) {
+		return strconv.Quote(text)
+	}
+	return text
 }

@@ -3,6 +3,7 @@ package hook
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,15 +23,16 @@ const programVariable = "HOOK_TEST_PROGRAM"
 const limit = time.Minute
 
 // programs are the hooks that the tests start.
-var programs = map[string]func(argument string){
-	"vectors": func(concurrency string) { vectorWorker(concurrency).Run() },
-	"reports": func(string) { reportingWorker().Run() },
-	"empty":   func(string) { new(Worker).Run() },
+var programs = map[string]func(argument string) int{
+	"vectors": func(concurrency string) int { return vectorWorker(concurrency).Run() },
+	"reports": func(string) int { return reportingWorker().Run() },
+	"early":   earlyWorker,
+	"empty":   func(string) int { return new(Worker).Run() },
 }
 
 func TestMain(m *testing.M) {
 	if program, ok := programs[os.Getenv(programVariable)]; ok {
-		program(os.Getenv(programVariable + "_ARGUMENT"))
+		os.Exit(program(os.Getenv(programVariable + "_ARGUMENT")))
 	}
 	os.Exit(m.Run())
 }
@@ -72,15 +74,15 @@ func startPiped(t *testing.T, worker *exec.Cmd) (io.WriteCloser, io.ReadCloser, 
 
 // vectorWorker returns the worker that protocol/vectors/README.md describes.
 func vectorWorker(concurrency string) *Worker {
-	worker := &Worker{Name: "vectors", Version: "1.0.0", LogLevel: slog.LevelDebug}
+	worker := &Worker{Name: "vectors", Version: "1.0.0"}
 	worker.Concurrency, _ = strconv.Atoi(concurrency)
 	worker.OnDefineDomain(func(ctx context.Context, vmi VMI, domain []byte) ([]byte, error) {
 		return behave(ctx, vmi, domain, "none", func(text string) ([]byte, error) { return []byte(text), nil })
 	})
-	worker.PreCloudInitIso(func(ctx context.Context, vmi VMI, data CloudInitData) (CloudInitData, error) {
+	worker.PreCloudInitISO(func(ctx context.Context, vmi VMI, data CloudInitData) (CloudInitData, error) {
 		return behave(ctx, vmi, data, "none", func(text string) ([]byte, error) { return data.With("UserData", text) })
 	})
-	worker.NodeHook("preVMStart", func(ctx context.Context, vmi VMI, node string) error {
+	worker.OnNode("preVMStart", func(ctx context.Context, vmi VMI, node string) error {
 		_, err := behave(ctx, vmi, nil, node, nil)
 		return err
 	})
@@ -92,6 +94,7 @@ type vector struct {
 	Do, Text, Level string
 	Bytes           int
 	Retryable       bool
+	Fields          json.RawMessage
 	Then            *vector
 }
 
@@ -120,11 +123,11 @@ func behave(ctx context.Context, vmi VMI, document []byte, node string, answer f
 		return bytes.Repeat([]byte("x"), do.Bytes), nil
 	case "refuse":
 		if do.Retryable {
-			return nil, Retry("%s", do.Text)
+			return nil, Retryf("%s", do.Text)
 		}
-		return nil, Refuse("%s", do.Text)
+		return nil, Refusef("%s", do.Text)
 	case "reject":
-		return nil, InvalidParams("%s", do.Text)
+		return nil, InvalidParamsf("%s", do.Text)
 	case "fail":
 		if node != "none" {
 			return nil, errors.New(do.Text)
@@ -136,16 +139,40 @@ func behave(ctx context.Context, vmi VMI, document []byte, node string, answer f
 		if context == "" {
 			context = "none"
 		}
-		return nil, Refuse("attempt %d, context %s, node %s", call.Attempt, context, node)
+		return nil, Refusef("attempt %d, context %s, node %s", call.Attempt, context, node)
 	case "log":
 		levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "error": slog.LevelError}
-		slog.Log(ctx, levels[do.Level], do.Text)
+		attrs, err := attrsOf(do.Fields)
+		if err != nil {
+			return nil, err
+		}
+		slog.LogAttrs(ctx, levels[do.Level], do.Text, attrs...)
 		return nil, nil
 	case "print":
 		fmt.Println(do.Text)
 		return nil, nil
 	}
 	return nil, fmt.Errorf("no such vector: %s", do.Do)
+}
+
+// attrsOf returns the fields of an object in their order.
+func attrsOf(object []byte) (attrs []slog.Attr, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	if _, err := decoder.Token(); err != nil {
+		return nil, nil // none
+	}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		var value any
+		if err := decoder.Decode(&value); err != nil {
+			return nil, err
+		}
+		attrs = append(attrs, slog.Any(name.(string), value))
+	}
+	return attrs, nil
 }
 
 // vectorFiles returns the names of the vectors in a directory, without ".json".

@@ -111,15 +111,15 @@ func response(id json.RawMessage, member string, value []byte, attachments ...st
 }
 
 // errorResponse returns the error response to a request, with optional data.
-func errorResponse(id json.RawMessage, err *Error, data any) []byte {
-	if err.Retryable {
+func errorResponse(id json.RawMessage, err *failure, data any) []byte {
+	if err.retryable {
 		data = map[string]bool{"retryable": true}
 	}
 	value, _ := marshal(struct { // cannot fail for these types
 		Code    int    `json:"code"`
 		Message string `json:"message"`
 		Data    any    `json:"data,omitempty"`
-	}{err.Code, err.Error(), data})
+	}{err.code, err.Error(), data})
 	return response(id, "error", value)
 }
 

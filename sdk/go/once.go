@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"sidecar-shim.example/hook/internal/loglines"
 )
 
 // contextVariable holds the context of the call, which workers get in invocation.context.
@@ -30,24 +32,39 @@ func (w *Worker) runOnce(args []string, output io.Writer) int {
 		fmt.Fprint(output, w.usage())
 		return 0
 	}
-	slog.SetDefault(slog.New(newLogHandler(w.LogLevel, func(_ context.Context, level, line string) {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", strings.ToUpper(level), line)
-	})))
+	target := &loglines.Target{Level: w.LogLevel, Write: stderrLines(os.Stderr)}
+	if target.Level == nil {
+		target.Level = slog.LevelInfo
+	}
+	startLog(target)
 	call, err := w.parse(args)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n%s", w.name(), err, w.usage())
-		return 2
+		return w.fatal(fmt.Sprintf("%v\n%s", err, w.usage()), 2)
 	}
 	call.Context = os.Getenv(contextVariable)
 	result, err := call.once()
-	if err == nil {
-		_, err = output.Write(result)
-	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", w.name(), strings.TrimRight(fmt.Sprintf("%+v", err), "\n"))
-		return 1
+		return w.failOnce(target, err)
+	}
+	if _, err = output.Write(result); err != nil {
+		return w.fatal(fmt.Sprintf("cannot write to stdout: %v", err), 1)
 	}
 	return 0
+}
+
+// failOnce writes to stderr why a call failed. The shim shows the last lines to the VM's owner.
+func (w *Worker) failOnce(target *loglines.Target, err error) int {
+	ctx := context.Background()
+	shown, complete := callerError(ctx, err)
+	if complete {
+		return w.fatal(shown.Error(), 1)
+	}
+	report := *target
+	report.Write = func(_ context.Context, line loglines.Line) {
+		writeLines(os.Stderr, line.Level, w.name()+": "+line.Message)
+	}
+	logFault(ctx, &report, err)
+	return 1
 }
 
 // once runs a hook and returns the output: the new document, or the old one if it is unchanged.

@@ -36,10 +36,9 @@ func reportingWorker() *Worker {
 		}
 		return []byte("reported"), nil
 	})
-	worker.NodeHook("preVMStart", func(_ context.Context, vmi VMI, node string) error {
-		metadata, err := vmi.Metadata()
-		if err != nil || node != "node-a" {
-			return Refuse("%s on %s: %w", metadata.Name, node, err)
+	worker.OnNode("preVMStart", func(_ context.Context, vmi VMI, node string) error {
+		if node != "node-a" {
+			return Refusef("%s on %s", vmi.Name(), node)
 		}
 		return nil
 	})
@@ -100,9 +99,13 @@ func target(t *testing.T, file *os.File) string {
 func TestLogLinesOfAWorker(t *testing.T) {
 	worker := asWorker(program(t, "reports", ""))
 	var input bytes.Buffer
-	call := `{"jsonrpc":"2.0","id":2,"method":"onDefineDomain","params":{"vmi":{},"domain":"log"}}`
-	if err := writeFrames(&input, []byte(call), nil); err != nil {
-		t.Fatal(err)
+	for _, message := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersions":[1]}}`,
+		`{"jsonrpc":"2.0","id":2,"method":"onDefineDomain","params":{"vmi":{},"domain":"log"}}`,
+	} {
+		if err := writeFrames(&input, []byte(message), nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	worker.Stdin = &input
 	output, err := worker.Output()
@@ -110,14 +113,92 @@ func TestLogLinesOfAWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	frames := bytes.NewReader(output)
+	if _, err := readFrame(frames); err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []string{
 		`{"jsonrpc":"2.0","method":"$/log","params":{"level":"info","message":"of the package log"}}`,
-		`{"jsonrpc":"2.0","method":"$/log","params":{"level":"warning","message":"of slog a=1","id":2}}`,
+		`{"jsonrpc":"2.0","method":"$/log","params":{"level":"warning","message":"of slog","id":2,"fields":{"a":1}}}`,
 		`{"jsonrpc":"2.0","id":2,"result":{"unchanged":true}}`,
 	} {
 		if frame, err := readFrame(frames); err != nil || string(frame) != want {
 			t.Errorf("got  %s, %v\nwant %s", frame, err, want)
 		}
+	}
+}
+
+// earlyWorker logs before and after it runs. With an argument, it has its own handler.
+func earlyWorker(own string) int {
+	if own != "" {
+		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
+			ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
+				if attr.Key == slog.TimeKey {
+					return slog.String("of", own)
+				}
+				return attr
+			},
+		})))
+	}
+	defer slog.Warn("after")
+	slog.Debug("before", "level", "debug")
+	slog.Warn("before")
+	worker := Worker{Name: "early"}
+	worker.OnDefineDomain(func(ctx context.Context, _ VMI, _ []byte) ([]byte, error) {
+		slog.WarnContext(ctx, "during")
+		return nil, Refusef("no\nno")
+	})
+	return worker.Run()
+}
+
+func TestWhatIsLoggedBeforeRunHasItsLevel(t *testing.T) {
+	for name, test := range map[string]struct {
+		own            string
+		levels, worker bool
+		stderr         string
+	}{
+		"a call":                  {"", false, false, "WARN before\nWARNING: during\nearly: no\nno\nWARNING: after\n"},
+		"a call with levels":      {"", true, false, "<4>before\n<4>during\n<3>early: no\n<3>no\n<4>after\n"},
+		"a worker with levels":    {"", true, true, "<7>before level=debug\n<4>before\n"},
+		"its own handler":         {"me", false, false, "of=me level=WARN msg=before\nof=me level=WARN msg=during\nearly: no\nno\nof=me level=WARN msg=after\n"},
+		"its own handler, worker": {"me", true, true, "of=me level=WARN msg=before\nof=me level=WARN msg=during\nof=me level=WARN msg=after\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			command := program(t, "early", test.own)
+			if test.worker {
+				var input bytes.Buffer
+				call := `{"jsonrpc":"2.0","id":2,"method":"onDefineDomain","params":{"vmi":{},"domain":"x"}}`
+				if err := writeFrames(&input, []byte(call), nil); err != nil {
+					t.Fatal(err)
+				}
+				asWorker(command).Stdin = &input
+			} else {
+				command.Args = append(command.Args, "--vmi", "{}", "--domain", "x")
+			}
+			if test.levels {
+				command.Env = append(command.Env, levelsVariable+"=1")
+			}
+			var stdout, stderr bytes.Buffer
+			command.Stdout, command.Stderr = &stdout, &stderr
+			err := command.Run()
+			if (err == nil) != test.worker {
+				t.Error(err)
+			}
+			got := stderr.String()
+			if !test.levels {
+				// The standard library's own line begins with the time.
+				_, after, _ := strings.Cut(got, "WARN before")
+				if test.own == "" {
+					got = "WARN before" + after
+				}
+			}
+			if got != test.stderr {
+				t.Errorf("got  %q\nwant %q", got, test.stderr)
+			}
+			if logged := strings.Count(stdout.String(), `"method":"$/log"`); test.worker && test.own == "" && logged != 2 {
+				t.Errorf("%d lines in %q", logged, stdout.String())
+			}
+		})
 	}
 }
 
@@ -150,13 +231,13 @@ func TestArgvStyle(t *testing.T) {
 		"a node hook by its name": {
 			"reports", "preVMStart", []string{"--vmi", vmi, "--node", "node-a"}, 0, "", "", ""},
 		"a node hook that refuses": {
-			"reports", "preVMStart", []string{"--vmi", vmi, "--node", "node-b"}, 1, "", "reports: vm1 on node-b: ", ""},
+			"reports", "preVMStart", []string{"--vmi", vmi, "--node", "node-b"}, 1, "", "reports: vm1 on node-b\n", ""},
 		"a refusal": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"refuse","text":"disk vda is not allowed"}`), "--domain", "<domain/>"}, 1, "",
 			"vectors: disk vda is not allowed\n", ""},
 		"a panic": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"fail","text":"vector fault"}`), "--domain", "<domain/>"}, 1, "",
-			"vectors: panic: vector fault\n\ngoroutine ", ""},
+			"vectors: a fault in the hook: a panic with a value of type string\n  at sidecar-shim.example/hook.behave (", ""},
 		"the context": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"invocation"}`), "--domain", "<domain/>"}, 1, "",
 			"attempt 1, context MigrationTarget, node none\n", "MigrationTarget"},
@@ -212,7 +293,7 @@ func TestArgvStyle(t *testing.T) {
 			if !strings.Contains(stderr.String(), test.stderr) || (test.stderr == "" && stderr.Len() > 0) {
 				t.Errorf("stderr is %q, not %q", stderr.String(), test.stderr)
 			}
-			if strings.Contains(stderr.String(), "secret") {
+			if strings.Contains(stderr.String(), "secret") || strings.Contains(stderr.String(), "vector fault") {
 				t.Errorf("stderr quotes a document: %q", stderr.String())
 			}
 		})

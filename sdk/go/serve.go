@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
-	"strings"
 	"sync"
+
+	"sidecar-shim.example/hook/internal/loglines"
 )
+
+// Version is the version of this module.
+const Version = "0.1.0"
 
 // protocolVersion is the supported version of the worker protocol.
 const protocolVersion = 1
@@ -21,7 +24,8 @@ const protocolVersion = 1
 // so that the reader can receive its cancellation.
 type server struct {
 	worker *Worker
-	log    io.Writer // stderr
+	log    *loglines.Target
+	level  slog.LevelVar // the shim's
 	slots  chan struct{}
 	failed chan error // the first write error
 
@@ -33,29 +37,32 @@ type server struct {
 	running map[string]*invocation // by the JSON of its id
 }
 
-func newServer(worker *Worker, output, log io.Writer) *server {
-	return &server{
+func newServer(worker *Worker, output io.Writer) *server {
+	server := &server{
 		worker:  worker,
-		log:     log,
 		slots:   make(chan struct{}, max(worker.Concurrency, 1)),
 		failed:  make(chan error, 1),
 		output:  output,
 		running: make(map[string]*invocation),
 	}
+	server.level.Set(slog.LevelDebug) // until the shim says which levels it logs
+	server.log = &loglines.Target{Level: worker.LogLevel, Write: server.writeLog}
+	if worker.LogLevel == nil {
+		server.log.Level = &server.level
+	}
+	return server
 }
 
 // serve runs the worker until it exits, and returns the exit status.
 func (w *Worker) serve(output io.Writer) int {
 	input, err := takeStdin()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: cannot redirect stdin: %v\n", w.name(), err)
-		return 1
+		return w.fatal(fmt.Sprintf("cannot redirect stdin: %v", err), 1)
 	}
-	server := newServer(w, output, os.Stderr)
-	slog.SetDefault(slog.New(newLogHandler(w.LogLevel, server.writeLog)))
+	server := newServer(w, output)
+	startLog(server.log)
 	if err := server.serve(steps{input}); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", w.name(), err)
-		return 1
+		return w.fatal(err.Error(), 1)
 	}
 	return 0
 }
@@ -157,8 +164,10 @@ func (s *server) initialize(request *message) {
 	s.lock.Lock()
 	s.attach = string(capabilities["attachments"]) == "true"
 	s.lock.Unlock()
+	level, _ := text(params["logLevel"])
+	s.level.Set(levelOf(level))
 
-	type worker struct {
+	type product struct {
 		Name    string `json:"name"`
 		Version string `json:"version"`
 	}
@@ -169,12 +178,14 @@ func (s *server) initialize(request *message) {
 	}
 	value, _ := marshal(struct { // cannot fail for these types
 		Version      int        `json:"protocolVersion"`
-		Worker       worker     `json:"worker"`
+		Worker       product    `json:"worker"`
+		SDK          product    `json:"sdk"`
 		Hooks        []string   `json:"hooks"`
 		Capabilities capability `json:"capabilities"`
 	}{
 		protocolVersion,
-		worker{s.worker.name(), s.worker.Version},
+		product{s.worker.name(), s.worker.Version},
+		product{"go", Version},
 		s.worker.hookNames(),
 		capability{Attachments: true, Cancel: true, Concurrency: cap(s.slots)},
 	})
@@ -206,7 +217,7 @@ func (s *server) answer(ctx context.Context, call *invocation) {
 	case err != nil:
 		shown, complete := callerError(ctx, err)
 		if !complete {
-			s.worker.logFault(s.log, call, err)
+			logFault(context.WithValue(ctx, invocationKey{}, call), s.log, err)
 		}
 		s.refuse(call.id, shown, nil)
 	default:
@@ -235,15 +246,8 @@ func (i *invocation) value(result []byte, attach bool) (value, attached []byte) 
 	return slices.Concat([]byte(`{"domain":`), text, []byte(`}`)), nil
 }
 
-// logFault logs an error that is kept from the VM's owner.
-func (w *Worker) logFault(log io.Writer, call *invocation, err error) {
-	// One write, which keeps the lines of a call together.
-	text := fmt.Sprintf("%s: %s: %+v", w.name(), call.Hook, err)
-	fmt.Fprintln(log, strings.TrimRight(text, "\n"))
-}
-
 // refuse sends an error response.
-func (s *server) refuse(id json.RawMessage, err *Error, data any) {
+func (s *server) refuse(id json.RawMessage, err *failure, data any) {
 	s.write(id, errorResponse(id, err, data), nil)
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"runtime"
 	"slices"
@@ -23,23 +22,20 @@ func TestACallEndsAtItsDeadline(t *testing.T) {
 		deadline, _ := ctx.Deadline()
 		left <- time.Until(deadline)
 		<-ctx.Done()
-		return nil, fmt.Errorf("asking the license server: %w", ctx.Err())
+		return nil, fmt.Errorf("secret: %w", ctx.Err())
 	})
 	shim := start(t, &worker)
 	shim.define(2, "{}", `{"deadlineMs":30,"attempt":1}`, "<domain/>")
-	shim.expectError(2, errDeadline)
+	shim.expectFault(2, "the deadline is over: an error of type *fmt.wrapError, which wraps context.deadlineExceededError", errDeadline)
 	if left := <-left; left <= 0 || left > 30*time.Millisecond {
 		t.Errorf("%v until the deadline", left)
 	}
 	shim.end()
-	if log := shim.log.String(); !strings.Contains(log, "onDefineDomain: asking the license server: context deadline exceeded") {
-		t.Errorf("the log is without the reason: %q", log)
-	}
 }
 
 func TestADeadlineThatIsFarAwayIsOne(t *testing.T) {
 	var worker Worker
-	worker.NodeHook("preVMStart", func(ctx context.Context, _ VMI, _ string) error {
+	worker.OnNode("preVMStart", func(ctx context.Context, _ VMI, _ string) error {
 		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < 290*365*24*time.Hour {
 			t.Errorf("the deadline is %v, %t", deadline, ok)
 		}
@@ -117,60 +113,52 @@ func TestAnswersDoNotMix(t *testing.T) {
 
 func TestAWorkerSurvivesEveryFaultOfAHook(t *testing.T) {
 	var worker Worker
-	behaviours := map[string]func() ([]byte, error){
-		"panic":   func() ([]byte, error) { var m map[string]int; m["a"] = 1; return nil, nil },
-		"goexit":  func() ([]byte, error) { runtime.Goexit(); return nil, nil },
-		"error":   func() ([]byte, error) { return nil, errors.New("a plain error") },
-		"bytes":   func() ([]byte, error) { return []byte("\xff"), nil },
-		"result":  func() ([]byte, error) { return []byte("result"), errors.New("an error beside a result") },
-		"timeout": func() ([]byte, error) { return nil, context.DeadlineExceeded }, // not the call's own
-		"nothing": func() ([]byte, error) { return nil, nil },
+	behaviors := map[string]struct {
+		do   func() ([]byte, error)
+		line string
+	}{
+		"panic": {func() ([]byte, error) { var m map[string]int; m["a"] = 1; return nil, nil },
+			"a fault in the hook: a panic with a value of type runtime.plainError"},
+		"stack":   {func() ([]byte, error) { panic("secret") }, "of type string\n  at sidecar-shim.example/hook.TestAWorkerSurvivesEveryFaultOfAHook."},
+		"goexit":  {func() ([]byte, error) { runtime.Goexit(); return nil, nil }, "the hook called runtime.Goexit"},
+		"error":   {func() ([]byte, error) { return nil, errors.New("secret") }, "an error of type *errors.errorString"},
+		"bytes":   {func() ([]byte, error) { return []byte("secret\xff"), nil }, "the hook's result is not UTF-8"},
+		"result":  {func() ([]byte, error) { return []byte("result"), errors.New("secret") }, "an error of type"},
+		"joined":  {func() ([]byte, error) { return nil, errors.Join(os.ErrExist, &os.PathError{Err: os.ErrExist}) }, "*errors.joinError, which wraps *errors.errorString, which wraps *fs.PathError"},
+		"timeout": {func() ([]byte, error) { return nil, context.DeadlineExceeded }, "context.deadlineExceededError"}, // not the call's own
 	}
 	worker.OnDefineDomain(func(_ context.Context, _ VMI, domain []byte) ([]byte, error) {
-		return behaviours[string(domain)]()
+		if string(domain) == "nothing" {
+			return nil, nil
+		}
+		return behaviors[string(domain)].do()
 	})
-	worker.PreCloudInitIso(func(_ context.Context, _ VMI, _ CloudInitData) (CloudInitData, error) {
-		return CloudInitData(`["no object"]`), nil
+	worker.PreCloudInitISO(func(_ context.Context, _ VMI, _ CloudInitData) (CloudInitData, error) {
+		return CloudInitData(`["secret"]`), nil
 	})
 	shim := start(t, &worker)
-	for id, behaviour := range []string{2: "panic", 3: "goexit", 4: "error", 5: "bytes", 6: "result", 9: "timeout"} {
-		if behaviour != "" {
-			shim.define(id, "{}", "{}", behaviour)
-			shim.expectError(id, errFault)
-		}
+	id := 2
+	for name, behavior := range behaviors {
+		shim.define(id, "{}", "{}", name)
+		shim.expectFault(id, behavior.line, errFault)
+		id++
 	}
-	shim.send(`{"jsonrpc":"2.0","id":7,"method":"preCloudInitIso","params":{"vmi":{},"cloudInitData":{}}}`)
-	shim.expectError(7, errFault)
-	shim.define(8, "{}", "{}", "nothing")
-	shim.expect(`{"jsonrpc":"2.0","id":8,"result":{"unchanged":true}}`)
+	shim.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"preCloudInitIso","params":{"vmi":{},"cloudInitData":{}}}`, id))
+	shim.expectFault(id, "the hook's cloud-init data is not a JSON object", errFault)
+	shim.define(id+1, "{}", "{}", "nothing")
+	shim.expect(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{"unchanged":true}}`, id+1))
 	shim.end()
-	for _, want := range []string{
-		"onDefineDomain: panic: assignment to entry in nil map\n\ngoroutine ",
-		"serve_test.go:", // from the stack trace
-		"the hook called runtime.Goexit\n",
-		"onDefineDomain: a plain error\n",
-		"onDefineDomain: the hook's result is not UTF-8\n",
-		"onDefineDomain: an error beside a result\n",
-		"preCloudInitIso: the hook's cloud-init data is not a JSON object\n",
-	} {
-		if !strings.Contains(shim.log.String(), want) {
-			t.Errorf("the log is without %q:\n%s", want, shim.log.String())
-		}
-	}
 }
 
 func TestARefusalMayBeWrapped(t *testing.T) {
 	var worker Worker
 	worker.OnDefineDomain(func(context.Context, VMI, []byte) ([]byte, error) {
-		return nil, fmt.Errorf("disk vda: %w", Retry("the pool %s is full: %w", "ssd", os.ErrPermission))
+		return nil, fmt.Errorf("disk vda: %w", Retryf("the pool %s is full: %w", "ssd", os.ErrPermission))
 	})
 	shim := start(t, &worker)
 	shim.define(2, "{}", "{}", "<domain/>")
 	shim.expect(`{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"disk vda: the pool ssd is full: permission denied","data":{"retryable":true}}}`)
 	shim.end()
-	if log := shim.log.String(); log != "" {
-		t.Errorf("an error for the owner is in the log too: %q", log)
-	}
 }
 
 func TestAHookMayChangeItsDocumentInPlace(t *testing.T) {
@@ -241,7 +229,7 @@ func TestMemoryIsLinear(t *testing.T) {
 		input, toWorker := io.Pipe()
 		fromWorker, output := io.Pipe()
 		ended := make(chan error, 1)
-		server := newServer(&worker, output, io.Discard)
+		server := newServer(&worker, output)
 		server.attach = attachments
 		go func() { ended <- server.serve(input) }()
 		domain := bytes.Repeat([]byte("x"), size)
@@ -270,95 +258,6 @@ func TestMemoryIsLinear(t *testing.T) {
 		}
 		if four > one*9/2 {
 			t.Errorf("attachments %t: %d bytes for 4 MiB, %d for 1 MiB", attachments, four, one)
-		}
-	}
-}
-
-func TestLogLinesHaveLevelAttributesAndCall(t *testing.T) {
-	var shim *shim
-	var worker Worker
-	worker.NodeHook("preVMStart", func(ctx context.Context, _ VMI, _ string) error {
-		handler := newLogHandler(nil, shim.server.writeLog)
-		logger := slog.New(handler).With("vm", "a b").WithGroup("disk")
-		logger.DebugContext(ctx, "below the level")
-		logger.WarnContext(ctx, "full <90%>", "name", "vda", slog.Group("size", "GiB", 7))
-		slog.New(handler).InfoContext(WithCall(context.Background(), Call{}), "of no call")
-		logger.ErrorContext(ctx, strings.Repeat("é", maxLogLine))
-		return nil
-	})
-	shim = start(t, &worker)
-	shim.send(`{"jsonrpc":"2.0","id":7,"method":"preVMStart","params":{"vmi":{},"nodeName":"a"}}`)
-	shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"warning","message":"full <90%> vm=\"a b\" disk.name=vda disk.size.GiB=7","id":7}}`)
-	shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"info","message":"of no call"}}`)
-	shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"error","message":"` + strings.Repeat("é", maxLogLine/2) + `","id":7}}`)
-	shim.expect(`{"jsonrpc":"2.0","id":7,"result":{}}`)
-	shim.end()
-}
-
-// A chatty value logs while it is logged.
-type chatty struct {
-	logger *slog.Logger
-	ctx    context.Context
-}
-
-func (c chatty) LogValue() slog.Value {
-	c.logger.InfoContext(c.ctx, "resolved", "by", "LogValue")
-	return slog.StringValue("value")
-}
-
-func (c chatty) String() string {
-	c.logger.InfoContext(c.ctx, "resolved", "by", "String")
-	return "text"
-}
-
-func TestValuesMayLogWhileTheyAreLogged(t *testing.T) {
-	var shim *shim
-	var worker Worker
-	worker.NodeHook("preVMStart", func(ctx context.Context, _ VMI, _ string) error {
-		logger := slog.New(newLogHandler(nil, shim.server.writeLog))
-		value := chatty{logger, ctx}
-		stringer := struct{ fmt.Stringer }{value}
-		logger.With("a", value).InfoContext(ctx, "with", "b", 1)
-		logger.InfoContext(ctx, "first", "a", value, "b", stringer)
-		return nil
-	})
-	shim = start(t, &worker)
-	shim.send(`{"jsonrpc":"2.0","id":7,"method":"preVMStart","params":{"vmi":{},"nodeName":"a"}}`)
-	for _, line := range []string{
-		"resolved by=LogValue", "with a=value b=1",
-		"resolved by=LogValue", "resolved by=String", "first a=value b=text",
-	} {
-		shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"info","message":"` + line + `","id":7}}`)
-	}
-	shim.expect(`{"jsonrpc":"2.0","id":7,"result":{}}`)
-	shim.end()
-}
-
-func TestLinesThatAreFormattedAtTheSameTimeStayApart(t *testing.T) {
-	var lock sync.Mutex
-	found := make(map[string]int)
-	handler := newLogHandler(nil, func(_ context.Context, _, line string) {
-		lock.Lock()
-		defer lock.Unlock()
-		found[line]++
-	})
-	var all sync.WaitGroup
-	for n := range 8 {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			logger := slog.New(handler).With("n", n)
-			for i := range 100 {
-				logger.Info(fmt.Sprint("m", n, i), "i", i)
-			}
-		}()
-	}
-	all.Wait()
-	for n := range 8 {
-		for i := range 100 {
-			if line := fmt.Sprintf("%s n=%d i=%d", fmt.Sprint("m", n, i), n, i); found[line] != 1 {
-				t.Errorf("%q came %d times", line, found[line])
-			}
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package hook
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ type shim struct {
 	server *server
 	input  *io.PipeWriter
 	output *io.PipeReader
-	log    bytes.Buffer // complete once end has returned
 	ended  chan error
 }
 
@@ -26,7 +24,7 @@ func start(t *testing.T, worker *Worker) *shim {
 	input, toWorker := io.Pipe()
 	fromWorker, output := io.Pipe()
 	shim := &shim{t: t, input: toWorker, output: fromWorker, ended: make(chan error, 1)}
-	shim.server = newServer(worker, output, &shim.log)
+	shim.server = newServer(worker, output)
 	go func() { shim.ended <- shim.server.serve(input) }()
 	shim.send(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersions":[1],"capabilities":{"attachments":true}}}`)
 	shim.receive()
@@ -78,9 +76,32 @@ func (s *shim) expect(want string) {
 }
 
 // expectError expects an error response to a call.
-func (s *shim) expectError(id int, failure *Error) {
+func (s *shim) expectError(id int, failure *failure) {
 	s.t.Helper()
 	s.expect(string(errorResponse(json.RawMessage(fmt.Sprint(id)), failure, nil)))
+}
+
+// expectFault expects the log line of a fault, and then the error response.
+func (s *shim) expectFault(id int, message string, failure *failure) {
+	s.t.Helper()
+	got, _ := s.receive()
+	var line struct {
+		Method string
+		Params struct {
+			Level, Message string
+			ID             int
+		}
+	}
+	if err := json.Unmarshal([]byte(got), &line); err != nil {
+		s.t.Fatal(err)
+	}
+	if line.Method != "$/log" || line.Params.Level != "error" || line.Params.ID != id || !strings.Contains(line.Params.Message, message) {
+		s.t.Errorf("%s is not the line of call %d with %q", got, id, message)
+	}
+	if strings.Contains(got, "secret") {
+		s.t.Errorf("the line quotes a document: %s", got)
+	}
+	s.expectError(id, failure)
 }
 
 // end closes the worker's input and waits for its exit.

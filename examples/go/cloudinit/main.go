@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"regexp"
 
 	"sidecar-shim.example/hook"
@@ -15,13 +16,12 @@ const annotation = "timezone.vm.kubevirt.io/name"
 var timezone = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
 
 func setTimezone(_ context.Context, vmi hook.VMI, data hook.CloudInitData) (hook.CloudInitData, error) {
-	metadata, err := vmi.Metadata()
-	name, found := metadata.Annotations[annotation]
-	if err != nil || !found {
-		return nil, err
+	name, found := vmi.Annotation(annotation)
+	if !found {
+		return nil, nil
 	}
 	if !timezone.MatchString(name) {
-		return nil, hook.Refuse("annotation %s: not the name of a time zone", annotation)
+		return nil, hook.Refusef("annotation %s: not the name of a time zone", annotation)
 	}
 	var owner struct{ UserData string }
 	if err := data.Decode(&owner); err != nil {
@@ -40,6 +40,6 @@ func setTimezone(_ context.Context, vmi hook.VMI, data hook.CloudInitData) (hook
 
 func main() {
 	worker := hook.Worker{Name: "cloud-init", Version: "1.0.0"}
-	worker.PreCloudInitIso(setTimezone)
-	worker.Run()
+	worker.PreCloudInitISO(setTimezone)
+	os.Exit(worker.Run())
 }

@@ -23,15 +23,15 @@ func checkGate(ctx context.Context, vmi hook.VMI, node string) error {
 		return nil
 	}
 	if err != nil {
-		return hook.Retry("node %s: cannot read whether it accepts VMs: %w", node, err)
+		return hook.Retryf("node %s: cannot read whether it accepts VMs: %w", node, err)
 	}
-	slog.InfoContext(ctx, "a VM was kept off this node")
-	return hook.Refuse("node %s does not accept VMs: %s", node, bytes.TrimSpace(reason))
+	slog.InfoContext(ctx, "a VM was kept off this node", "namespace", vmi.Namespace(), "name", vmi.Name())
+	return hook.Refusef("node %s does not accept VMs: %s", node, bytes.TrimSpace(reason))
 }
 
 func main() {
 	worker := hook.Worker{Name: "nodegate", Version: "1.0.0", Concurrency: 16}
-	worker.NodeHook("preVMStart", checkGate)
-	worker.NodeHook("preMigrationTarget", checkGate)
-	worker.Run()
+	worker.OnNode(hook.PreVMStart, checkGate)
+	worker.OnNode(hook.PreMigrationTarget, checkGate)
+	os.Exit(worker.Run())
 }

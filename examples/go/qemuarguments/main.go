@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"os"
 
 	"sidecar-shim.example/hook"
 	"sidecar-shim.example/hook/xmledit"
@@ -13,47 +14,35 @@ import (
 
 const annotation = "qemu.vm.kubevirt.io/options"
 
-const namespace = "http://libvirt.org/schemas/domain/qemu/1.0"
-
 var allowed = []string{"-boot", "-global", "-rtc"}
 
-func addOptions(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) {
-	metadata, err := vmi.Metadata()
-	text, found := metadata.Annotations[annotation]
-	if err != nil || !found {
-		return nil, err
+func addOptions(_ context.Context, vmi hook.VMI, doc *xmledit.Document) error {
+	text, found := vmi.Annotation(annotation)
+	if !found {
+		return nil
 	}
 	var options map[string]string
 	if json.Unmarshal([]byte(text), &options) != nil {
-		return nil, hook.Refuse("annotation %s: not a JSON object of strings", annotation)
-	}
-	document, err := xmledit.Parse(domain)
-	if err != nil {
-		return nil, hook.InvalidParams("domain: %w", err)
-	}
-	// KubeVirt's Plugins API returns the hook's own result without the prefix.
-	line, name := document.Root().Child("commandline", "xmlns", namespace), "arg"
-	if line == nil {
-		document.Root().SetAttr("xmlns:qemu", namespace)
-		line, name = document.Root().Ensure("qemu:commandline"), "qemu:arg"
+		return hook.Refusef("annotation %s: not a JSON object of strings", annotation)
 	}
 	for _, option := range allowed {
-		if value, found := options[option]; found && !holds(line.Children(name), option, value) {
-			line.Append(name, "value", option)
-			line.Append(name, "value", value)
+		if value, found := options[option]; found && !holds(doc, option, value) {
+			line := doc.Ensure("qemu:commandline")
+			line.Append("qemu:arg[@value=?]", option)
+			line.Append("qemu:arg[@value=?]", value)
 		}
 		delete(options, option)
 	}
 	if len(options) > 0 {
-		return nil, hook.Refuse("annotation %s: only %q are allowed", annotation, allowed)
+		return hook.Refusef("annotation %s: only %q are allowed", annotation, allowed)
 	}
-	return document.Bytes()
+	return nil
 }
 
 // holds reports whether the option exists, as it does in a later call of the same boot.
-func holds(arguments []*xmledit.Element, option, value string) bool {
+func holds(doc *xmledit.Document, option, value string) bool {
 	before := ""
-	for _, argument := range arguments {
+	for _, argument := range doc.FindAll("qemu:commandline/qemu:arg") {
 		text, _ := argument.Attr("value")
 		if before == option && text == value {
 			return true
@@ -65,6 +54,6 @@ func holds(arguments []*xmledit.Element, option, value string) bool {
 
 func main() {
 	worker := hook.Worker{Name: "qemu-arguments", Version: "1.0.0"}
-	worker.OnDefineDomain(addOptions)
-	worker.Run()
+	worker.OnDefineDomain(xmledit.Hook(addOptions))
+	os.Exit(worker.Run())
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"sidecar-shim.example/hook"
+	"sidecar-shim.example/hook/hooktest"
+	"sidecar-shim.example/hook/xmledit"
 )
 
 const changed = `<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">` +
@@ -18,15 +21,13 @@ func vmi(options string) hook.VMI {
 }
 
 func TestAddOptions(t *testing.T) {
+	add := xmledit.Hook(addOptions)
 	options := vmi(`{"-rtc": "base=utc", "-global": "a.b=\"c\""}`)
-	for _, domain := range []string{"<domain></domain>", changed} { // KubeVirt calls again on the result
-		got, err := addOptions(context.Background(), options, []byte(domain))
-		if err != nil || string(got) != changed {
-			t.Errorf("%s, %v", got, err)
-		}
+	if got := hooktest.Idempotent(t, add, options, "<domain></domain>"); got != changed {
+		t.Error(got)
 	}
-	if got, err := addOptions(context.Background(), hook.VMI("{}"), []byte("<domain/>")); got != nil || err != nil {
-		t.Errorf("without an annotation: %s, %v", got, err)
+	if got := hooktest.Idempotent(t, add, hook.VMI("{}"), "<domain/>"); got != "<domain/>" {
+		t.Errorf("without an annotation: %s", got)
 	}
 }
 
@@ -36,8 +37,8 @@ func TestAddOptionsSaysWhatIsWrong(t *testing.T) {
 		`["-global"]`:                        "not a JSON object of strings",
 		`{"-rtc": "x", "-drive": "file=/x"}`: `only ["-boot" "-global" "-rtc"] are allowed`,
 	} {
-		got, err := addOptions(context.Background(), vmi(options), []byte("<domain/>"))
-		if err == nil || !strings.Contains(err.Error(), want) {
+		got, err := xmledit.Hook(addOptions)(context.Background(), vmi(options), []byte("<domain/>"))
+		if got != nil || !errors.Is(err, hook.ErrRefused) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %s, %v", options, got, err)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"strings"
 	"unicode"
 
@@ -12,28 +13,21 @@ import (
 
 const annotation = "smbios.vm.kubevirt.io/baseBoardManufacturer"
 
-func setManufacturer(_ context.Context, vmi hook.VMI, domain []byte) ([]byte, error) {
-	metadata, err := vmi.Metadata()
-	manufacturer, found := metadata.Annotations[annotation]
-	if err != nil || !found {
-		return nil, err
+func setManufacturer(_ context.Context, vmi hook.VMI, doc *xmledit.Document) error {
+	manufacturer, found := vmi.Annotation(annotation)
+	if !found {
+		return nil
 	}
 	if strings.ContainsFunc(manufacturer, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return nil, hook.Refuse("annotation %s: a character that SMBIOS cannot hold", annotation)
+		return hook.Refusef("annotation %s: a character that SMBIOS cannot hold", annotation)
 	}
-	document, err := xmledit.Parse(domain)
-	if err != nil {
-		return nil, hook.InvalidParams("domain: %w", err)
-	}
-	root := document.Root()
-	root.Ensure("os").Ensure("smbios").SetAttr("mode", "sysinfo")
-	board := root.Ensure("sysinfo", "type", "smbios").Ensure("baseBoard")
-	board.Ensure("entry", "name", "manufacturer").SetText(manufacturer)
-	return document.Bytes()
+	doc.Ensure("os/smbios").SetAttr("mode", "sysinfo")
+	doc.Ensure("sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']").SetText(manufacturer)
+	return nil
 }
 
 func main() {
 	worker := hook.Worker{Name: "smbios", Version: "1.0.0"}
-	worker.OnDefineDomain(setManufacturer)
-	worker.Run()
+	worker.OnDefineDomain(xmledit.Hook(setManufacturer))
+	os.Exit(worker.Run())
 }

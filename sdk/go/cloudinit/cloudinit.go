@@ -198,5 +198,5 @@ func isMIME(userData string) bool {
 }
 
 func refused(why string) error {
-	return hook.Refuse("the VM's cloud-init user data: %s", why)
+	return hook.Refusef("the VM's cloud-init user data: %s", why)
 }

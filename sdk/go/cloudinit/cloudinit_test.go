@@ -73,8 +73,7 @@ func TestVectors(t *testing.T) {
 		}
 		got, err := put(string(test.UserData), parts)
 		if test.Error != "" {
-			var refusal *hook.Error
-			isRefusal := errors.As(err, &refusal)
+			isRefusal := errors.Is(err, hook.ErrRefused)
 			if err == nil || err.Error() != test.Says || isRefusal != (test.Error == "refused") {
 				t.Errorf("%s: the error is %v, a refusal: %t", test.About, err, isRefusal)
 			}

@@ -1,241 +1,260 @@
 package xmledit
 
 import (
-	"bytes"
-	"encoding/xml"
+	"slices"
 	"strings"
 )
 
-// An Element is one element of a Document.
-//
-// Child, Children, Attr and Text may be called on a nil *Element, which has no children, attributes
-// or text. So root.Child("os").Child("smbios").Attr("mode") needs no checks in between.
+// An Element is one element of a Document. It stays valid while the document is edited. After it
+// was removed, edits of it do not show.
 type Element struct {
-	document   *Document
-	name       string
-	start, end []byte // the tags in their written form; the end of <a/> is empty
-	attrs      []xml.Attr
-	nodes      []node
+	node
+	document      *Document
+	parent        *Element // also of a removed element: it keeps the meaning of prefixes
+	prefix, local string
+	tag, end      string    // as written; the end of <a/> is empty
+	attrs         []attr    // of the tag, read when they are needed
+	attrsRead     bool      // whether they are
+	bindings      []binding // namespaces that the tag declares
+	first, last   *node
+	depth         int // 1 for the root
+	removed       bool
 }
 
-// A node is a child element, or the bytes of a text, a comment, … between child elements.
+// A node is a child element, or the text, comments and instructions between two of them.
 type node struct {
-	element *Element
-	raw     []byte
+	previous, next *node
+	element        *Element // nil for raw content
+	raw            string
 }
 
-// Name returns the element's name as written, with its prefix.
-func (e *Element) Name() string { return e.name }
+// An Attr is an attribute, with its name as written.
+type Attr struct{ Name, Value string }
+
+// Name returns the element's name without its prefix.
+func (e *Element) Name() string {
+	if e == nil {
+		return ""
+	}
+	return e.local
+}
+
+// Parent returns the element around this one. It returns nil for the root and for an element that
+// was removed.
+func (e *Element) Parent() *Element {
+	if e == nil || e.removed {
+		return nil
+	}
+	return e.parent
+}
 
 // Attr returns an attribute's value, and whether the attribute exists.
 func (e *Element) Attr(name string) (value string, ok bool) {
-	if e != nil {
-		for _, attr := range e.attrs {
-			if written(attr.Name) == name {
-				return attr.Value, true
-			}
-		}
+	wanted := e.attrName(name)
+	if found := e.find(wanted); found >= 0 {
+		return decodeValue(e.attributes()[found].raw), true
 	}
 	return "", false
+}
+
+// Attrs returns the attributes in their order. Namespace declarations are not attributes.
+func (e *Element) Attrs() []Attr {
+	var attrs []Attr
+	for _, attr := range e.attributes() {
+		if !attr.declares() {
+			attrs = append(attrs, Attr{attr.written(), decodeValue(attr.raw)})
+		}
+	}
+	return attrs
+}
+
+// SetAttr changes or adds an attribute. It changes nothing if the attribute already has the value.
+func (e *Element) SetAttr(name, value string) {
+	wanted := e.attrName(name)
+	if e == nil {
+		return
+	}
+	found := e.find(wanted)
+	if found >= 0 && decodeValue(e.attributes()[found].raw) == value {
+		return
+	}
+	if !isText(value) {
+		e.document.fail(e, "an attribute's value has a character that XML does not allow")
+		return
+	}
+	if found >= 0 {
+		attr := e.attributes()[found]
+		quote := e.tag[attr.value]
+		e.splice(attr.value+1, attr.end-1, escapeValue(value, quote))
+		return
+	}
+	e.addAttr(e.attrPrefix(wanted), wanted.local, value)
+}
+
+// RemoveAttr removes an attribute and the white space before it.
+func (e *Element) RemoveAttr(name string) {
+	wanted := e.attrName(name)
+	if found := e.find(wanted); found >= 0 {
+		attr := e.attributes()[found]
+		e.splice(attr.from, attr.end, "")
+	}
 }
 
 // Text returns the element's own text, without child elements and comments, with references
 // resolved.
 func (e *Element) Text() string {
+	if e == nil {
+		return ""
+	}
+	if e.first != nil && e.first == e.last {
+		return decodeContent(e.first.raw)
+	}
 	var text strings.Builder
-	if e != nil {
-		for _, node := range e.nodes {
-			text.WriteString(node.text())
-		}
+	for node := e.first; node != nil; node = node.next {
+		text.WriteString(decodeContent(node.raw))
 	}
 	return text.String()
 }
 
-// Children returns the child elements with this name and these attributes, which are pairs of name
-// and value.
-func (e *Element) Children(name string, attrs ...string) []*Element {
-	var found []*Element
-	if e != nil {
-		for _, node := range e.nodes {
-			if node.element != nil && node.element.is(name, attrs) {
-				found = append(found, node.element)
-			}
-		}
-	}
-	return found
-}
-
-// Child returns the first child element with this name and these attributes, which are pairs of
-// name and value. It returns nil if there is none.
-func (e *Element) Child(name string, attrs ...string) *Element {
-	if e != nil {
-		for _, node := range e.nodes {
-			if node.element != nil && node.element.is(name, attrs) {
-				return node.element
-			}
-		}
-	}
-	return nil
-}
-
-// Ensure is like Child, but appends such an element if there is none.
-func (e *Element) Ensure(name string, attrs ...string) *Element {
-	if child := e.Child(name, attrs...); child != nil {
-		return child
-	}
-	return e.Append(name, attrs...)
-}
-
-// Append adds an element after the last child element, on a new line if that one is on its own
-// line.
-func (e *Element) Append(name string, attrs ...string) *Element {
-	if !isName(name) {
-		e.document.fail("<%s>: the name of a new child element is invalid", e.name)
-	}
-	child := &Element{document: e.document, name: name}
-	child.start, child.end = []byte("<"+name+">"), []byte("</"+name+">")
-	for ; len(attrs) > 0; attrs = attrs[2:] {
-		child.SetAttr(attrs[0], attrs[1])
-	}
-	e.open()
-	last := len(e.nodes)
-	for last > 0 && e.nodes[last-1].element == nil {
-		last--
-	}
-	added := []node{{element: child}}
-	if last > 1 && e.nodes[last-2].isSpace() {
-		added = []node{e.nodes[last-2], {element: child}}
-	}
-	if last == 0 {
-		last = len(e.nodes)
-	}
-	e.nodes = append(e.nodes[:last:last], append(added, e.nodes[last:]...)...)
-	return child
-}
-
-// Remove removes a child element and the white space before it. It does nothing if child is not a
-// child of this element.
-func (e *Element) Remove(child *Element) {
-	for i, node := range e.nodes {
-		if node.element == nil || node.element != child {
-			continue
-		}
-		first := i
-		if i > 0 && e.nodes[i-1].isSpace() {
-			first--
-		}
-		e.nodes = append(e.nodes[:first:first], e.nodes[i+1:]...)
-		return
-	}
-}
-
-// SetText replaces the content of the element. It changes nothing if the content is already this
-// text.
+// SetText replaces everything inside of the element with a text. It changes nothing if that is the
+// content already.
 func (e *Element) SetText(text string) {
-	if e.onlyText() && e.Text() == text {
+	if e == nil || (e.hasOnlyText() && e.Text() == text) {
 		return
 	}
 	if !isText(text) {
-		e.document.fail("<%s>: the text has a character that XML does not allow", e.name)
-	}
-	e.open()
-	e.nodes = []node{{raw: []byte(textEscaper.Replace(text))}}
-}
-
-// SetAttr sets an attribute. It changes nothing if the attribute already has this value.
-func (e *Element) SetAttr(name, value string) {
-	if old, ok := e.Attr(name); ok && old == value {
+		e.document.fail(e, "the text has a character that XML does not allow")
 		return
 	}
-	if !isName(name) || !isText(value) {
-		e.document.fail("<%s>: an attribute has an invalid name or a character that XML does not allow", e.name)
-		return
-	}
-	quoted := `"` + attrEscaper.Replace(value) + `"`
-	for i, attr := range e.attrs {
-		if written(attr.Name) == name {
-			from, to := valueAt(e.start, i)
-			e.start = splice(e.start, from, to, quoted)
-			e.attrs[i].Value = value
-			return
+	for node := e.first; node != nil; node = node.next {
+		if node.element != nil {
+			node.element.removed = true
 		}
 	}
-	tag := bytes.TrimSuffix(bytes.TrimSuffix(e.start, []byte(">")), []byte("/"))
-	at := len(bytes.TrimRight(tag, space))
-	e.start = splice(e.start, at, at, " "+name+"="+quoted)
-	prefix, local, prefixed := strings.Cut(name, ":")
-	if !prefixed {
-		prefix, local = "", name
+	e.open()
+	e.first, e.last = nil, nil
+	if text != "" {
+		e.insert(&node{raw: textEscaper.Replace(text)}, nil)
 	}
-	e.attrs = append(e.attrs, xml.Attr{Name: xml.Name{Space: prefix, Local: local}, Value: value})
+}
+
+// Remove removes the element and the white space before it.
+func (e *Element) Remove() {
+	switch {
+	case e == nil || e.removed:
+	case e.parent == nil:
+		e.document.fail(e, "the root element cannot be removed")
+	default:
+		e.takeSpaceBefore()
+		before, after := e.previous, e.next
+		e.parent.unlink(&e.node)
+		e.removed = true
+		keepTextValid(before, after)
+	}
+}
+
+// hasOnlyText reports whether the element contains only text: no child element, comment or
+// instruction.
+func (e *Element) hasOnlyText() bool {
+	for node := e.first; node != nil; node = node.next {
+		if node.element != nil || hasMarkup(node.raw) {
+			return false
+		}
+	}
+	return true
+}
+
+// attributes returns the attributes of the tag, namespace declarations included.
+func (e *Element) attributes() []attr {
+	if e == nil {
+		return nil
+	}
+	if !e.attrsRead {
+		tag, _ := readTag(e.tag, 0, nil) // was read before
+		e.attrs, e.attrsRead = tag.attrs, true
+	}
+	return e.attrs
+}
+
+// find returns the index of an attribute, or -1.
+func (e *Element) find(wanted name) int {
+	return slices.IndexFunc(e.attributes(), func(attr attr) bool {
+		if attr.local != wanted.local || attr.declares() {
+			return false
+		}
+		if attr.prefix == "" {
+			return wanted.prefix == ""
+		}
+		namespace, known := e.lookup(attr.prefix)
+		return wanted.prefix != "" && known && namespace == wanted.namespace
+	})
+}
+
+// addAttr adds an attribute, or a declaration, after the last one.
+func (e *Element) addAttr(prefix, local, value string) {
+	at := 1 + len(e.written())
+	if attrs := e.attributes(); len(attrs) > 0 {
+		at = attrs[len(attrs)-1].end
+	}
+	e.splice(at, at, " "+join(prefix, local)+`="`+escapeValue(value, '"')+`"`)
+}
+
+// splice replaces a part of the tag.
+func (e *Element) splice(from, to int, text string) {
+	e.tag = e.tag[:from] + text + e.tag[to:]
+	e.attrs, e.attrsRead = nil, false
 }
 
 // open turns <a/> into <a></a>.
 func (e *Element) open() {
-	if len(e.end) == 0 {
-		tag := bytes.TrimRight(bytes.TrimSuffix(e.start, []byte("/>")), space)
-		e.start = splice(tag, len(tag), len(tag), ">")
-		e.end = []byte("</" + e.name + ">")
+	if e.end == "" {
+		e.tag = strings.TrimRight(strings.TrimSuffix(e.tag, "/>"), space) + ">"
+		e.end = "</" + e.written() + ">"
 	}
 }
 
-func (e *Element) is(name string, attrs []string) bool {
-	if e.name != name {
-		return false
+// insert links a node before another one, or as the last one.
+func (e *Element) insert(added, before *node) {
+	previous := e.last
+	if before != nil {
+		previous = before.previous
+		before.previous = added
+	} else {
+		e.last = added
 	}
-	for ; len(attrs) > 0; attrs = attrs[2:] {
-		if value, ok := e.Attr(attrs[0]); !ok || value != attrs[1] {
-			return false
-		}
+	added.previous, added.next = previous, before
+	if previous != nil {
+		previous.next = added
+	} else {
+		e.first = added
 	}
-	return true
 }
 
-// onlyText reports whether the element contains only text: no child element, comment or
-// instruction.
-func (e *Element) onlyText() bool {
-	for _, node := range e.nodes {
-		if node.element != nil || bytes.HasPrefix(node.raw, []byte("<!--")) || bytes.HasPrefix(node.raw, []byte("<?")) {
-			return false
-		}
+// unlink is the opposite of insert.
+func (e *Element) unlink(old *node) {
+	if old.previous != nil {
+		old.previous.next = old.next
+	} else {
+		e.first = old.next
 	}
-	return true
+	if old.next != nil {
+		old.next.previous = old.previous
+	} else {
+		e.last = old.previous
+	}
+	old.previous, old.next = nil, nil
 }
 
-func (e *Element) size() int {
-	size := len(e.start) + len(e.end)
-	for _, node := range e.nodes {
-		size += len(node.raw)
-		if node.element != nil {
-			size += node.element.size()
-		}
-	}
-	return size
-}
+// written returns the name with its prefix as written.
+func (e *Element) written() string { return join(e.prefix, e.local) }
 
 func (e *Element) appendTo(out []byte) []byte {
-	out = append(out, e.start...)
-	for _, node := range e.nodes {
+	out = append(out, e.tag...)
+	for node := e.first; node != nil; node = node.next {
 		out = append(out, node.raw...)
 		if node.element != nil {
 			out = node.element.appendTo(out)
 		}
 	}
 	return append(out, e.end...)
-}
-
-func (n node) isSpace() bool {
-	return n.element == nil && len(bytes.Trim(n.raw, space)) == 0
-}
-
-func (n node) text() string {
-	if n.element != nil {
-		return ""
-	}
-	if !bytes.ContainsAny(n.raw, "<&\r") {
-		return string(n.raw)
-	}
-	token, _ := xml.NewDecoder(bytes.NewReader(n.raw)).RawToken() // was parsed before
-	text, _ := token.(xml.CharData)                               // empty for a comment
-	return string(text)
 }
