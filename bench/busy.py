@@ -4,10 +4,10 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../sdk/python"))
-from kubevirt_hook import Hook
+from kubevirt_hook import Worker
 
 ROUNDS = 200_000
-hook = Hook("busy", "1.0.0")
+hook = Worker("busy", "1.0.0")
 
 
 @hook.on_define_domain

@@ -25,6 +25,16 @@ fn argv() {
 }
 
 #[test]
+fn pages() {
+    passes("test_pages.py", 8);
+}
+
+#[test]
+fn testing() {
+    passes("test_testing.py", 18);
+}
+
+#[test]
 fn vectors() {
     passes("test_vectors.py", 2);
 }
@@ -46,5 +56,6 @@ fn every_file_of_tests_is_one_of_these() {
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<_> = names.filter(|name| name.starts_with("test_")).collect();
     names.sort();
-    assert_eq!(names, ["test_argv.py", "test_vectors.py", "test_worker.py", "test_xml.py"]);
+    let expected = ["argv", "pages", "testing", "vectors", "worker", "xml"];
+    assert_eq!(names, expected.map(|name| format!("test_{name}.py")));
 }

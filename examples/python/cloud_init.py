@@ -4,14 +4,14 @@ timezone.vm.kubevirt.io/name, for example Europe/Lisbon. The owner's user data s
 import re
 
 from kubevirt_cloud_init import put_part
-from kubevirt_hook import Hook, Refused
+from kubevirt_hook import Refused, Worker
 
 ANNOTATION = "timezone.vm.kubevirt.io/name"
-hook = Hook("cloud-init", "1.0.0")
+hook = Worker("cloud-init", "1.0.0")
 
 @hook.pre_cloud_init_iso
 def set_timezone(vmi, data):
-    name = (vmi["metadata"].get("annotations") or {}).get(ANNOTATION)
+    name = vmi.annotation(ANNOTATION)
     if name is None:
         return None
     if not re.fullmatch(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name):

@@ -5,10 +5,10 @@ import os, re, resource
 from contextlib import suppress
 from pathlib import Path
 
-from kubevirt_hook import Hook, Refused
+from kubevirt_hook import Refused, Worker
 
 PROC, MAX = Path(os.environ.get("MEMLOCK_PROC", "/proc")), os.environ.get("MEMLOCK_MAX", "64Gi")
-hook = Hook("memlock", "1.0.0")
+hook = Worker("memlock", "1.0.0")
 
 def size(text):
     found = re.fullmatch("([0-9]{1,6})([KMGT])i", text)
@@ -22,7 +22,7 @@ def is_virtqemud(path, pods):
 @hook.on_node("preVMStart")
 @hook.on_node("preMigrationTarget")
 def raise_limit(vmi, node):
-    if (text := (vmi["metadata"].get("annotations") or {}).get("memlock.example/limit")) is None:
+    if (text := vmi.annotation("memlock.example/limit")) is None:
         return
     if not 0 < size(text) <= size(MAX):
         raise Refused(f"annotation memlock.example/limit: not a size up to {MAX}, such as 4Gi")

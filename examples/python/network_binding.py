@@ -5,8 +5,7 @@ of a VM, with the plugin's name in NETWORK_BINDING_PLUGIN_NAME."""
 import os
 import re
 
-import kubevirt_xml
-from kubevirt_hook import Hook, Refused
+from kubevirt_hook import Refused, Worker
 
 PLUGIN = os.environ.get("NETWORK_BINDING_PLUGIN_NAME") or "passt"
 # In pods with Istio's sidecar these ports are that sidecar's.
@@ -15,7 +14,7 @@ ISTIO, ISTIO_PORTS = "sidecar.istio.io/inject", (
 LOG_FILE = "/var/run/kubevirt/passt.log"  # KubeVirt copies it into the log of the pod
 PCI_ADDRESS = re.compile("([0-9a-fA-F]{4}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})[.]([0-7])")
 MEMORY = ("memoryBacking", {}, [("access", {"mode": "shared"}, []), ("source", {"type": "memfd"}, [])])
-hook = Hook("network-binding", "1.0.0")
+hook = Worker("network-binding", "1.0.0")
 
 def refused(why):
     return Refused(f"network binding {PLUGIN}: {why}")
@@ -42,10 +41,10 @@ def bound(vmi):
                       "(podInterfaceName), so KubeVirt is not ready or too old for this binding")
     return interface, status["podInterfaceName"]
 
-def port_forwards(interface, annotations):
+def port_forwards(interface, vmi):
     """If the VM names no ports, passt forwards all of them; otherwise those only."""
     ranges = {"tcp": [], "udp": []}
-    if annotations.get(ISTIO, "").lower() == "true":
+    if (vmi.annotation(ISTIO) or "").lower() == "true":
         ranges["tcp"] = [("range", {"start": str(it), "exclude": "yes"}, []) for it in ISTIO_PORTS]
     for port in interface.get("ports") or []:
         protocol = (port.get("protocol") or "tcp").lower()
@@ -74,36 +73,34 @@ def contents(interface, pod_interface, vmi):
         elements.append(("acpi", {"index": str(interface["acpiIndex"])}, []))
     elements.append(("alias", {"name": f"ua-{name}"}, []))
     elements.append(("backend", {"type": "passt", "logFile": LOG_FILE}, []))
-    return elements + port_forwards(interface, vmi["metadata"].get("annotations") or {})
+    return elements + port_forwards(interface, vmi)
 
 def build(parent, name, attributes, children):
-    element = parent.append(name, **attributes)
+    element = parent.append(name)
+    for attribute, value in attributes.items():
+        element.set(attribute, value)
     for child in children:
         build(element, *child)
 
 def means(element, name, attributes, children):
     """Whether an element says this already. KubeVirt writes elements in another order."""
-    there = element.children()
+    there = element.find_all("*")
     return (element.name == name and len(there) == len(children)
             and all(element.get(it) == value for it, value in attributes.items())
             and all(any(means(it, *child) for it in there) for child in children))
 
-def is_alias(element, name):
-    return (element.get("name") or "").removeprefix("ua-") == name
-
-@hook.on_define_domain
-def define(vmi, domain):
+@hook.edit_domain
+def connect(vmi, doc):
     interface, pod_interface = bound(vmi)
     wanted = ("interface", {"type": "vhostuser"}, contents(interface, pod_interface, vmi))
-    document = kubevirt_xml.parse(domain)
-    memory = document.root.child("memoryBacking")
+    memory = doc.find("memoryBacking")
     if memory is None:
-        build(document.root, *MEMORY)
-    elif any(access.get("mode") != "shared" for access in memory.children("access")):
+        build(doc.root, *MEMORY)
+    elif any(access.get("mode") != "shared" for access in memory.find_all("access")):
         raise refused("passt needs memory with access mode shared, and another hook has set another")
-    devices = document.root.ensure("devices")
-    there = next((device for device in devices.children("interface") if any(
-        is_alias(alias, interface["name"]) for alias in device.children("alias"))), None)
+    devices, names = doc.ensure("devices"), (interface["name"], f"ua-{interface['name']}")
+    there = next((alias.parent for alias in devices.find_all("interface/alias")
+                  if alias.get("name") in names), None)
     if there is None:
         build(devices, *wanted)
     elif not means(there, *wanted):  # it keeps its place: guests name interfaces in this order
@@ -111,7 +108,6 @@ def define(vmi, domain):
         there.set("type", "vhostuser")
         for child in wanted[2]:
             build(there, *child)
-    return str(document)
 
 if __name__ == "__main__":
     hook.run()

@@ -1,24 +1,21 @@
 #!/usr/bin/env python3
 """Sets the base board manufacturer in the guest's SMBIOS tables, from the VM's annotation
 smbios.vm.kubevirt.io/baseBoardManufacturer."""
-import kubevirt_xml
-from kubevirt_hook import Hook, Refused
+from kubevirt_hook import Refused, Worker
 
 ANNOTATION = "smbios.vm.kubevirt.io/baseBoardManufacturer"
-hook = Hook("smbios", "1.0.0")
+ENTRY = "sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']"
+hook = Worker("smbios", "1.0.0")
 
-@hook.on_define_domain
-def define(vmi, domain):
-    manufacturer = (vmi["metadata"].get("annotations") or {}).get(ANNOTATION)
+@hook.edit_domain
+def set_manufacturer(vmi, doc):
+    manufacturer = vmi.annotation(ANNOTATION)
     if manufacturer is None:
-        return None
+        return
     if not manufacturer.isprintable():
         raise Refused(f"annotation {ANNOTATION}: a character that SMBIOS cannot hold")
-    document = kubevirt_xml.parse(domain)
-    document.root.ensure("os").ensure("smbios").set("mode", "sysinfo")
-    board = document.root.ensure("sysinfo", type="smbios").ensure("baseBoard")
-    board.ensure("entry", name="manufacturer").text = manufacturer
-    return str(document)
+    doc.ensure("os/smbios").set("mode", "sysinfo")
+    doc.ensure(ENTRY).text = manufacturer
 
 if __name__ == "__main__":
     hook.run()

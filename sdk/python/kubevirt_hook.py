@@ -1,19 +1,21 @@
+# kubevirt_hook of kubevirt-hook 0.1.0 for Python. May be copied: only edit_domain needs another
+# file, kubevirt_xml.py.
 """Hooks of KubeVirt virtual machines, for sidecar-shim.
 
-    from kubevirt_hook import Hook
+    from kubevirt_hook import Worker
 
-    hook = Hook("my-hook", "1.0.0")
+    hook = Worker("my-hook", "1.0.0")
 
-    @hook.on_define_domain
-    def define(vmi, domain):
-        return domain.replace("</domain>", "<!-- seen --></domain>")
+    @hook.edit_domain
+    def set_title(vmi, doc):
+        doc.ensure("title").text = f"{vmi.namespace}/{vmi.name}"
 
     if __name__ == "__main__":
         hook.run()
 
 The program is both a worker for `sidecar-shim --mode persistent` and an argv-style hook
 (`onDefineDomain --vmi JSON --domain XML`). README.md documents the whole interface on one page.
-This file needs only Python 3.9 or later, and may be copied.
+This file needs only Python 3.9 or later.
 """
 
 from __future__ import annotations
@@ -32,17 +34,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator
+    from types import TracebackType
     from typing import Any, NoReturn, TypeVar
+
+    from kubevirt_xml import Document
 
     Json = dict[str, Any]
     Documents = dict[str, bytes | bytearray]
+    Fields = dict[str, str | int | float | bool]
+    # Logs a text with a level of the protocol and fields.
+    Sink = Callable[[str, str, Fields], None]
     F = TypeVar("F")
-    DomainHook = TypeVar("DomainHook", bound=Callable[[Json, str], str | None])
-    CloudInitHook = TypeVar("CloudInitHook", bound=Callable[[Json, Json], Json | None])
-    NodeHook = TypeVar("NodeHook", bound=Callable[[Json, str], None])
+    DomainHook = TypeVar("DomainHook", bound=Callable[["VMI", str], str | bytes | Document | None])
+    EditHook = TypeVar("EditHook", bound=Callable[["VMI", Document], None])
+    CloudInitHook = TypeVar("CloudInitHook", bound=Callable[["VMI", Json], Json | None])
+    NodeHook = TypeVar("NodeHook", bound=Callable[["VMI", str], None])
 
 __version__ = "0.1.0"
-__all__ = ["Call", "Cancelled", "Hook", "InvalidParams", "Refused"]
+__all__ = ["VMI", "Call", "Cancelled", "HookError", "InvalidParams", "Refused", "Worker"]
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 0xFF_FFFF
@@ -53,6 +62,19 @@ MAX_CONCURRENCY = 64
 MAX_NAME_BYTES = 63
 # The shim truncates log lines at this length, and error messages at half of it.
 MAX_TEXT = 8192
+# Maximum number of fields that the shim takes of a log line, and maximum length of each.
+MAX_FIELDS, MAX_FIELD = 32, 1024
+# Maximum number of records that are kept until `run` knows where they go.
+MAX_EARLY = 1000
+# Maximum number of frames of a trace that are logged: of the first ones, and of the last ones.
+FIRST_FRAMES, LAST_FRAMES = 4, 24
+# Maximum number of exceptions that are followed from one to its cause.
+MAX_CAUSES = 16
+# Flags of the code of a coroutine, generator or asynchronous generator.
+UNFINISHED_FLAGS = 0x80 | 0x20 | 0x200
+
+# Levels of the protocol, with the numbers of `logging`, and those of syslog for lines on stderr.
+LEVELS = {"debug": (10, 7), "info": (20, 6), "warning": (30, 4), "error": (40, 3)}
 
 REFUSED, METHOD_NOT_FOUND, INVALID_PARAMS, FAULT, CANCELLED = -32000, -32601, -32602, -32603, -32800
 
@@ -67,7 +89,11 @@ MEMBERS: dict[str, tuple[str, str, type]] = {
 }
 
 
-class Refused(Exception):
+class HookError(Exception):
+    """Base class of what a hook raises on purpose."""
+
+
+class Refused(HookError):
     """The hook refuses this VM. The VM's owner reads the message: say what is wrong and what to do.
     `retryable` asks the shim for one retry, on another worker."""
 
@@ -76,12 +102,58 @@ class Refused(Exception):
         self.retryable = retryable
 
 
-class InvalidParams(Exception):
+class InvalidParams(HookError):
     """A document that KubeVirt sent is invalid. The message says which one, and why."""
 
 
-class Cancelled(Exception):
+class Cancelled(HookError):
     """The call was cancelled: its caller has gone."""
+
+
+class _WrongResult(TypeError):
+    """A hook has returned what it must not."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self._harmless = words  # they quote nothing, so they are logged
+
+
+class VMI(dict):  # type: ignore[type-arg]  # in Python 3.9, the base class cannot have them
+    """The VirtualMachineInstance as Kubernetes JSON: a `dict` with a few shorthands."""
+
+    @property
+    def name(self) -> str:
+        return self.at("metadata.name", "")  # type: ignore[no-any-return]
+
+    @property
+    def namespace(self) -> str:
+        return self.at("metadata.namespace", "")  # type: ignore[no-any-return]
+
+    def label(self, key: str) -> str | None:
+        """Returns a label's value, or `None`."""
+        return self._of("labels", key)
+
+    def annotation(self, key: str) -> str | None:
+        """Returns an annotation's value, or `None`."""
+        return self._of("annotations", key)
+
+    def at(self, path: str, default: Any = None) -> Any:
+        """Returns the value at a path such as `spec.domain.devices.disks.0.name`, or `default`
+        where something on the way is missing or null."""
+        value: Any = self
+        for key in path.split("."):
+            if isinstance(value, dict):
+                value = value.get(key)
+            elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+                value = value[int(key)]
+            else:
+                return default
+        return default if value is None else value
+
+    def _of(self, kind: str, key: str) -> str | None:
+        values = self.at(f"metadata.{kind}")
+        value = values.get(key) if isinstance(values, dict) else None
+        return value if isinstance(value, str) else None
 
 
 class Call:
@@ -114,7 +186,7 @@ class Call:
         """Whether the caller has gone or the deadline has passed."""
         return self._cancelled or self.remaining() == 0.0
 
-    def check(self) -> None:
+    def raise_if_cancelled(self) -> None:
         """Raises `Cancelled` if the call is `cancelled`. For hooks that take long."""
         if self.cancelled:
             raise Cancelled
@@ -123,37 +195,67 @@ class Call:
 _running: contextvars.ContextVar[Call] = contextvars.ContextVar("kubevirt_hook.call")
 
 
-class Hook:
+class Worker:
     """The hooks of one program. The shim logs `name` and `version`.
 
     With a `concurrency` above 1, up to that many calls run at the same time, each in a thread. With
-    `cancel`, hooks run in a thread too, and the shim reports calls whose caller has gone: see
-    `Call.check`. Otherwise hooks run in the main thread, one at a time.
+    `cancellable`, hooks run in a thread too. In both cases the shim reports calls whose caller has
+    gone: see `Call.raise_if_cancelled`. Otherwise hooks run in the main thread, one at a time.
     """
 
     def __init__(
-        self, name: str, version: str = "", *, concurrency: int = 1, cancel: bool = False
+        self, name: str, version: str = "", *, concurrency: int = 1, cancellable: bool = False
     ) -> None:
         if not 1 <= concurrency <= MAX_CONCURRENCY:
             raise ValueError(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
         self.name, self.version = name, version
-        self.concurrency, self.cancel = concurrency, cancel
+        self.concurrency = concurrency
+        self.cancellable = cancellable or concurrency > 1
         self._functions: dict[str, tuple[str, Any]] = {}
-        self._log_handler: Callable[[], logging.Handler] | None = None
+        self._logging = _Logging()
+        self._logging.connect()
 
-    def on_define_domain(self, function: DomainHook) -> DomainHook:
-        """Registers `function(vmi, domain)`. It returns the new libvirt document as a `str`, or
-        `None` for no change."""
+    def on_define_domain(self, function: DomainHook = None) -> DomainHook:  # type: ignore[assignment]
+        """Registers `function(vmi, domain)`. It returns the new libvirt document, or `None` for no
+        change."""
+        if function is None:  # @hook.on_define_domain()
+            return self.on_define_domain
         return self._register(DEFINE, "domain", function)
 
-    def pre_cloud_init_iso(self, function: CloudInitHook) -> CloudInitHook:
+    def edit_domain(self, function: EditHook = None) -> EditHook:  # type: ignore[assignment]
+        """Registers `function(vmi, doc)`, which edits the libvirt document: a
+        `kubevirt_xml.Document`. It returns nothing."""
+        from kubevirt_xml import XmlError, parse
+
+        if function is None:
+            return self.edit_domain
+        edits = function
+
+        def edit(vmi: VMI, domain: str) -> str:
+            try:
+                doc = parse(domain)
+            except XmlError as error:
+                raise InvalidParams(f"domain: {error}") from None
+            result: Any = edits(vmi, doc)
+            if result is not None:
+                raise _WrongResult(f"an edit_domain hook must return None, not {_kind(result)}")
+            return str(doc)
+
+        self._register(DEFINE, "domain", function, edit)
+        return function
+
+    def pre_cloud_init_iso(self, function: CloudInitHook = None) -> CloudInitHook:  # type: ignore[assignment]
         """Registers `function(vmi, data)`. It returns the new cloud-init data as a `dict` with
         KubeVirt's field names (`UserData`, …), or `None` for no change."""
+        if function is None:
+            return self.pre_cloud_init_iso
         return self._register(CLOUD_INIT, "cloudInitData", function)
 
     def on_node(self, name: str) -> Callable[[NodeHook], NodeHook]:
         """Registers `function(vmi, node_name)` for the node hook of this name, such as
         `preVMStart`. It returns nothing."""
+        if not isinstance(name, str):
+            raise TypeError('on_node needs the name of a hook: @hook.on_node("preVMStart")')
         plain = (
             name.isascii() and name.isalnum() and name[0].islower() and len(name) <= MAX_NAME_BYTES
         )
@@ -161,24 +263,28 @@ class Hook:
             raise ValueError(f"invalid name of a node hook: {name!r}")
         return lambda function: self._register(name, "nodeName", function)
 
-    def _register(self, name: str, member: str, function: F) -> F:
+    def _register(self, name: str, member: str, function: F, run: Any = None) -> F:
         if name in self._functions:
             raise ValueError(f"the hook {name} is already registered")
-        self._functions[name] = (member, function)
+        _check_function(name, function)
+        self._functions[name] = (member, run or function)
         return function
 
     @property
     def call(self) -> Call:
         """The current call. Raises `LookupError` outside of a hook, and in threads that the hook
         started."""
-        return _running.get()
+        call = _running.get(None)
+        if call is None:
+            raise LookupError("no call runs in this thread; tests use kubevirt_testing.call")
+        return call
 
     @property
     def log(self) -> logging.Logger:
         """A logger with this hook's name. Like all other loggers it writes to the shim's log."""
         import logging
 
-        self._connect_logging()
+        self._logging.connect()
         return logging.getLogger(self.name)
 
     def run(self) -> NoReturn:
@@ -188,33 +294,72 @@ class Hook:
             sys.exit(f"{self.name}: no hooks are registered")
         # Removed, so that programs started by a hook do not act as workers.
         worker = os.environ.pop("KUBEVIRT_HOOK_PROTOCOL", None) is not None
-        sys.exit(_Worker(self).serve() if worker else _run_once(self, sys.argv))
+        sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv))
 
-    def _connect_logging(self) -> None:
-        """Connects the root logger to the shim, unless the program has configured it."""
-        logging = sys.modules.get("logging")
-        if logging is None or self._log_handler is None:
-            return
-        root = logging.getLogger()
-        if not root.handlers:
-            root.addHandler(self._log_handler())
-            if root.level == logging.WARNING:  # the default
-                root.setLevel(logging.INFO)
+    def invoke(self, name: str, vmi: Json, document: Any) -> Any:
+        """Calls the hook of this name as the shim does: for tests. Returns the new document, or
+        `None` for no change."""
+        if name not in self._functions:
+            raise LookupError(f"there is no hook {name}")
+        call = _running.get(None)
+        return self._invoke(call or Call(name, None, None), vmi, document, name)
 
-    def _invoke(self, call: Call, vmi: Json, subject: Any) -> Any:
+    def _invoke(self, call: Call, vmi: Json, subject: Any, name: str = "") -> Any:
         """Runs the hook. Returns the new document, or `None` for no change."""
-        member, function = self._functions[call.hook]
-        self._connect_logging()  # an earlier call may have imported it
+        name = name or call.hook
+        member, function = self._functions[name]
+        self._logging.connect()  # an earlier call may have imported it
         before = _running.set(call)
         try:
-            result = function(vmi, subject)
+            result = function(VMI(vmi), subject)
         finally:
             _running.reset(before)
-        allowed = type(None) if member == "nodeName" else MEMBERS[member][2]
-        if result is not None and not isinstance(result, allowed):
-            wanted = "None" if member == "nodeName" else f"a {allowed.__name__} or None"
-            raise TypeError(f"{call.hook} must return {wanted}, not a {type(result).__name__}")
+        if member == "domain":
+            result = _domain_text(result)
+        elif result is not None and (member == "nodeName" or not isinstance(result, dict)):
+            wanted = "None" if member == "nodeName" else "a dict or None"
+            raise _WrongResult(f"{name} must return {wanted}, not {_kind(result)}")
         return None if member == "domain" and result == subject else result
+
+
+def _check_function(name: str, function: Any) -> None:
+    """Checks, when a function is registered, what would fail in each call."""
+    if not callable(function):
+        raise TypeError(f"{name}: a function is needed, not {_kind(function)}")
+    plain = getattr(function, "__func__", function)  # of a method
+    code = getattr(plain, "__code__", None)
+    if code is None:  # another kind of callable
+        return
+    if code.co_flags & UNFINISHED_FLAGS:
+        raise TypeError(
+            f"{name}: {code.co_name} is asynchronous or a generator, and hooks are not: define it"
+            " with def, and call asyncio.run inside"
+        )
+    given = 2 + (plain is not function)
+    least = code.co_argcount - len(plain.__defaults__ or ())
+    most = given if code.co_flags & 0x04 else code.co_argcount  # with *arguments, any number
+    needed = set(code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount])
+    if not least <= given <= most or needed - (plain.__kwdefaults__ or {}).keys():
+        raise TypeError(f"{name}: {code.co_name} must take two arguments, the VMI and the document")
+
+
+def _domain_text(result: Any) -> str | None:
+    """Returns a domain hook's result as a text."""
+    if result is None or isinstance(result, str):
+        return result
+    if isinstance(result, (bytes, bytearray)):
+        try:
+            return result.decode()
+        except UnicodeDecodeError:
+            raise _WrongResult(f"{DEFINE} has returned bytes that are not UTF-8") from None
+    xml = sys.modules.get("kubevirt_xml")
+    if xml and isinstance(result, xml.Document):
+        return str(result)
+    raise _WrongResult(f"{DEFINE} must return a str, bytes, Document or None, not {_kind(result)}")
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
 
 
 # ---- documents and JSON ----
@@ -251,10 +396,17 @@ def _json_bytes(value: Any) -> bytes:
         return _encode(value).encode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can express only as an escape
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _WrongResult(f"the result cannot be JSON: {error}") from None
 
 
 def _result_bytes(result: Any) -> bytes:
-    return result.encode() if isinstance(result, str) else _json_bytes(result)
+    if not isinstance(result, str):
+        return _json_bytes(result)
+    try:
+        return result.encode()
+    except UnicodeEncodeError:
+        raise _WrongResult(f"{DEFINE} has returned a lone surrogate") from None
 
 
 def _plain(text: str) -> str:
@@ -299,12 +451,86 @@ def _move_stdout() -> int:
     return output
 
 
-def _show(error: BaseException) -> None:
-    """Prints the traceback of an exception, without this file's own frames at its start."""
-    trace = error.__traceback__
+# ---- errors ----
+
+
+def _deliberate(error: BaseException) -> HookError | None:
+    """Returns the error that the hook has raised on purpose: this one, or one that it was raised
+    from."""
+    for cause in _chain(error, lambda it: it.__cause__):
+        if isinstance(cause, HookError):
+            return cause
+    return None
+
+
+def _chain(
+    error: BaseException, following: Callable[[BaseException], BaseException | None]
+) -> Iterator[BaseException]:
+    """Yields an exception and those that have led to it, the last one first."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen and len(seen) < MAX_CAUSES:
+        seen.add(id(cause))
+        yield cause
+        cause = following(cause)
+
+
+def _reasons(error: BaseException) -> list[BaseException]:
+    """Returns an exception and those that its traceback would show."""
+    return [
+        *_chain(
+            error,
+            lambda it: it.__cause__ or (it.__context__ if not it.__suppress_context__ else None),
+        )
+    ]
+
+
+def _report(sink: Sink, level: str, what: str, error: BaseException, debug: bool) -> None:
+    """Logs an exception: its type and where it was raised, in one record. Its words may quote a
+    document, so they are only for debugging."""
+    reasons = _reasons(error)
+    lines = [what]
+    for number, reason in enumerate(reasons):
+        words = getattr(reason, "_harmless", "")  # of an error of this SDK
+        lines.append(
+            f"{'caused by ' if number else ''}{_type_name(reason)}{words and f': {words}'}"
+        )
+        lines += _frame_lines(reason.__traceback__)
+    sink(level, "\n".join(lines), {})
+    if debug:
+        words = [f"{_type_name(reason)}: {_words(reason)}" for reason in reasons]
+        sink("debug", "\n".join(["the words, which may quote a document:", *words]), {})
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as fault:
+        return f"str() fails with {_type_name(fault)}"
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _frame_lines(trace: TracebackType | None) -> list[str]:
+    """Returns the places of a traceback, without this file's own at its start."""
     while trace and trace.tb_next and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    lines = []
+    while trace:
+        code = trace.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}')
+        trace = trace.tb_next
+    left_out = len(lines) - FIRST_FRAMES - LAST_FRAMES
+    if left_out > 0:
+        lines[FIRST_FRAMES:-LAST_FRAMES] = [f"  … {left_out} more"]
+    return lines
 
 
 # ---- argv style: one process for each call ----
@@ -314,7 +540,7 @@ class _UsageError(Exception):
     """An invalid command line."""
 
 
-def _run_once(hook: Hook, argv: list[str]) -> int:
+def _run_once(hook: Worker, argv: list[str]) -> int:
     """Runs the call on the command line. Returns the exit status."""
     if argv[1:] in (["-h"], ["--help"]):
         print(_usage(hook))
@@ -325,26 +551,24 @@ def _run_once(hook: Hook, argv: list[str]) -> int:
     except _UsageError as error:
         print(f"{hook.name}: {error}\n{_usage(hook)}", file=sys.stderr)
         return 2
-    hook._log_handler = _stderr_handler
-    hook._connect_logging()
+    hook._logging.start(_print_line)
     call = Call(name, None, {"context": os.environ.get("KUBEVIRT_HOOK_CONTEXT")})
     member = hook._functions[name][0]
     try:
         vmi, subject = _document("vmi", given["vmi"]), _document(member, given[member])
         result = hook._invoke(call, vmi, subject)
         data = given[member] if result is None else _result_bytes(result)
-    except (Refused, InvalidParams, Cancelled) as error:
-        print(f"{hook.name}: {_plain(str(error) or 'the call was cancelled')}", file=sys.stderr)
-        return 1
     except (Exception, SystemExit) as error:
-        _show(error)
+        known = hook._logging.report(error)
+        if known:
+            _print_text("error", f"{hook.name}: {str(known) or 'the call was cancelled'}")
         return 1
     if member != "nodeName":  # a node hook's result is its exit status
         _write_all(output, data)
     return 0
 
 
-def _arguments(hook: Hook, argv: list[str]) -> tuple[str, dict[str, bytes]]:
+def _arguments(hook: Worker, argv: list[str]) -> tuple[str, dict[str, bytes]]:
     """Reads the hook's name and its documents from the command line. The documents are returned as
     their original bytes, independent of the locale."""
     members = {flag: member for member, (flag, _, _) in MEMBERS.items()}
@@ -378,7 +602,7 @@ def _flags(member: str) -> str:
     return " ".join(f"{flag} {value}" for flag, value, _ in (MEMBERS["vmi"], MEMBERS[member]))
 
 
-def _usage(hook: Hook) -> str:
+def _usage(hook: Worker) -> str:
     lines = [f"{name} {_flags(member)}" for name, (member, _) in sorted(hook._functions.items())]
     lines.append("or as a worker of sidecar-shim --mode persistent")
     return "usage: " + "\n       ".join(lines)
@@ -387,37 +611,148 @@ def _usage(hook: Hook) -> str:
 # ---- logging ----
 
 
-def _stderr_handler() -> logging.Handler:
+def _print_line(level: str, text: str, fields: Fields) -> None:
+    """Logs to stderr: with a number for the level if the shim reads those."""
+    text = _with_fields(text, fields)
+    _print_text(level, text if _has_levels() else f"{level.upper()}: {text}")
+
+
+def _print_text(level: str, text: str) -> None:
+    text = _plain(text)
+    if _has_levels():
+        mark = f"<{LEVELS[level][1]}>"
+        text = mark + text.replace("\n", f"\n{mark}")
+    _write_all(2, f"{text}\n".encode())
+
+
+def _has_levels() -> bool:
+    return os.environ.get("SIDECAR_SHIM_STDERR_LEVELS") == "1"
+
+
+def _with_fields(text: str, fields: Fields) -> str:
+    return text + "".join(f" {name}={_field_text(fields[name])}" for name in fields)
+
+
+def _field_text(value: Any) -> str:
+    simple = isinstance(value, str) and value.isprintable() and not set(value) & set(' "=')
+    return value if simple and value else _encode(value)
+
+
+def _handler(target: _Logging) -> logging.Handler:
     import logging
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    return handler
+    standard = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
-
-def _shim_handler(channel: _Channel) -> logging.Handler:
-    import logging
-
-    names = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
-
-    class ShimHandler(logging.Handler):
-        """Sends log records to the shim, with the id of the current call."""
+    class Handler(logging.Handler):
+        """Hands log records to the shim."""
 
         def emit(self, record: logging.LogRecord) -> None:
             try:
-                text = _plain(self.format(record))
-                if channel.forked or channel.interrupted:
-                    _write_all(2, f"{text}\n".encode())  # sys.stderr may be interrupted as well
-                    return
-                levels = (name for number, name in names if record.levelno >= number)
-                call = _running.get(None)
-                said = {"level": next(levels, "debug"), "message": text}
-                params = {**said, "id": call.id} if call else said
-                channel.write(_frames({"method": "$/log", "params": params}))
+                extra = {it: record.__dict__[it] for it in record.__dict__ if it not in standard}
+                target.emit(record, self.format(record), extra)
             except Exception:
                 self.handleError(record)
 
-    return ShimHandler()
+    return Handler()
+
+
+class _Logging:
+    """Connects the root logger to the shim, unless the program has configured it. The module
+    `logging` is imported only by those who use it."""
+
+    def __init__(self) -> None:
+        self._sink: Sink | None = None
+        # The least level that the shim logs, and the level that was set here.
+        self._wanted = LEVELS["info"][0]
+        self._set: int | None = None
+        self._handler: logging.Handler | None = None
+        self._early: list[logging.LogRecord] = []
+
+    def start(self, sink: Sink) -> None:
+        """From now on, records go to the shim; first those that came before."""
+        self._sink = sink
+        self.connect()
+        early, self._early = self._early, []
+        for record in early:
+            sys.modules["logging"].getLogger().handle(record)
+
+    def set_level(self, name: Any) -> None:
+        """Takes the least level that the shim logs, as the protocol names it."""
+        known = LEVELS.get(name) if isinstance(name, str) else None
+        self._wanted = (known or LEVELS["info"])[0]
+        self.connect()
+
+    def connect(self) -> None:
+        """Connects the root logger, if there is a module `logging` by now."""
+        logging: Any = sys.modules.get("logging")
+        if logging is None or not hasattr(logging, "lastResort"):  # it is just being imported
+            return
+        if self._handler is None:
+            self._handler = _handler(self)
+        root = logging.getLogger()
+        if any(it is not self._handler for it in root.handlers):  # the program's own
+            if root.level == self._set:
+                root.setLevel(logging.WARNING)  # as it was
+            self._set = None
+            return
+        if root.level in (logging.WARNING, self._set):  # the default, or set here
+            root.setLevel(self._wanted)
+            self._set = self._wanted
+        if self._sink:
+            if not root.handlers:
+                root.addHandler(self._handler)
+        elif logging.lastResort is not self._handler:
+            import atexit
+
+            logging.lastResort = self._handler
+            atexit.register(self._print_early)
+
+    def _print_early(self) -> None:
+        """Prints what would be lost because `run` was never called."""
+        for record in self._early:
+            if record.levelno >= LEVELS["warning"][0]:
+                print(record.getMessage(), file=sys.stderr)
+
+    def emit(self, record: logging.LogRecord, text: str, extra: Json) -> None:
+        """Takes a log record, its text and its fields."""
+        if self._sink is None:
+            if len(self._early) < MAX_EARLY:
+                self._early.append(record)
+            return
+        levels = (name for name in reversed(LEVELS) if record.levelno >= LEVELS[name][0])
+        self._sink(next(levels, "debug"), text, _fields(extra))
+
+    def report(self, error: BaseException) -> HookError | None:
+        """Logs an exception of a hook. Returns the error that it has raised on purpose, if any."""
+        assert self._sink
+        known = _deliberate(error)
+        if known is None:
+            if sys.excepthook is not sys.__excepthook__:  # the program's own, for its own purposes
+                try:
+                    sys.excepthook(type(error), error, error.__traceback__)
+                except Exception as fault:
+                    _report(self._sink, "error", "sys.excepthook fails", fault, self._is_debug())
+            _report(self._sink, "error", "a fault in the hook's code", error, self._is_debug())
+        elif known is not error or len(_reasons(known)) > 1:
+            what = f"{type(known).__name__} was raised with another exception"
+            _report(self._sink, "info", what, error, self._is_debug())
+        return known
+
+    def _is_debug(self) -> bool:
+        logging = sys.modules.get("logging")
+        return min(self._wanted, logging.getLogger().level if logging else 50) <= LEVELS["debug"][0]
+
+
+def _fields(extra: Json) -> Fields:
+    """Returns what the protocol takes of a record's fields."""
+    fields = {}
+    for name in list(extra)[:MAX_FIELDS]:
+        value = extra[name]
+        is_number = isinstance(value, (bool, int)) or (
+            isinstance(value, float) and value - value == 0  # finite
+        )
+        fields[_plain(name)] = value if is_number else _plain(str(value))[:MAX_FIELD]
+    return fields
 
 
 # ---- the worker ----
@@ -427,7 +762,7 @@ class _ProtocolError(Exception):
     """Invalid input. The stream cannot be resynchronized."""
 
 
-class _NoCommonVersion(Exception):
+class _NoCommonVersion(InvalidParams):
     """The shim supports no protocol version that this file supports."""
 
 
@@ -529,6 +864,19 @@ class _Channel:
         finally:
             self._writers.discard(thread)
 
+    def log(self, level: str, text: str, fields: Fields) -> None:
+        """Logs a text, with the id of the current call."""
+        if self.forked or self.interrupted:
+            _print_line(level, text, fields)  # sys.stderr may be interrupted as well
+            return
+        call = _running.get(None)
+        params: Json = {"level": level, "message": _plain(text)}
+        if call:
+            params["id"] = call.id
+        if fields:
+            params["fields"] = fields
+        self.write(_frames({"method": "$/log", "params": params}))
+
 
 def _frames(message: Json, *attached: bytes) -> list[bytes]:
     return _fitting([_json_bytes({"jsonrpc": "2.0", **message}), *attached])
@@ -540,36 +888,32 @@ def _fitting(frames: list[bytes]) -> list[bytes]:
     return frames
 
 
-def _error(error: BaseException) -> Json:
-    """Converts an exception to an error of the protocol."""
+def _error(error: HookError | None) -> Json:
+    """Returns the protocol's error for one that a hook has raised on purpose, or for a fault."""
+    code = FAULT
+    data: Json = {}
+    # The text of a fault was not written for the VM's owner and may quote a document.
+    message = str(error) if error else "a fault in the hook's code; its log has the trace"
     if isinstance(error, Refused):
-        code, message = REFUSED, str(error)
-        data: Json = {"retryable": True} if error.retryable else {}
-    elif isinstance(error, InvalidParams):
-        code, message, data = INVALID_PARAMS, str(error), {}
+        code, data = REFUSED, {"retryable": True} if error.retryable else {}
     elif isinstance(error, _NoCommonVersion):
-        code, message = INVALID_PARAMS, "no common protocol version"
-        data = {"protocolVersions": [PROTOCOL_VERSION]}
+        code, data = INVALID_PARAMS, {"protocolVersions": [PROTOCOL_VERSION]}
+    elif isinstance(error, InvalidParams):
+        code = INVALID_PARAMS
     elif isinstance(error, Cancelled):
-        code, message, data = CANCELLED, "the call was cancelled", {}
-    else:
-        # The text was not written for the VM's owner and may quote a document.
-        _show(error)
-        code, message, data = FAULT, "a fault in the hook's code; its log has the trace", {}
+        code, message = CANCELLED, "the call was cancelled"
     return {"code": code, "message": _plain(message), **({"data": data} if data else {})}
 
 
-class _Worker:
+class _Server:
     """Reads requests, runs hooks and sends responses."""
 
-    def __init__(self, hook: Hook) -> None:
+    def __init__(self, hook: Worker) -> None:
         self._hook, self._channel = hook, _Channel()
         self._attach = False
         self._open: dict[int | None, Call] = {}  # calls in flight
-        threaded = hook.cancel or hook.concurrency > 1
-        self._threads = _Threads(hook.concurrency) if threaded else None
-        hook._log_handler = lambda: _shim_handler(self._channel)
-        hook._connect_logging()
+        self._threads = _Threads(hook.concurrency) if hook.cancellable else None
+        hook._logging.start(self._channel.log)
 
     def serve(self) -> int:
         """Serves requests until EOF. Returns the exit status."""
@@ -580,7 +924,7 @@ class _Worker:
             if self._threads:
                 self._threads.finish()
         except (_ProtocolError, OSError) as error:
-            print(f"{self._hook.name}: {error}", file=sys.stderr)
+            _print_text("error", f"{self._hook.name}: {error}")
             return 1
         return 0
 
@@ -611,17 +955,19 @@ class _Worker:
     def _initialize(self, params: Any) -> Json:
         said = params if isinstance(params, dict) else {}
         if PROTOCOL_VERSION not in (said.get("protocolVersions") or []):
-            raise _NoCommonVersion
+            raise _NoCommonVersion("no common protocol version")
         shim = said.get("capabilities") or {}
         self._attach = shim.get("attachments") is True
         hook = self._hook
+        hook._logging.set_level(said.get("logLevel"))
         return {
             "protocolVersion": PROTOCOL_VERSION,
             "worker": {"name": hook.name, "version": hook.version},
+            "sdk": {"name": "python", "version": __version__},
             "hooks": sorted(hook._functions),
             "capabilities": {
                 "attachments": True,
-                "cancel": hook.cancel,
+                "cancel": hook.cancellable,
                 "concurrency": hook.concurrency,
             },
         }
@@ -644,7 +990,7 @@ class _Worker:
         if result is None:
             return [{} if member == "nodeName" else {"unchanged": True}]
         if member == "domain" and self._attach and result:
-            return [{}, result.encode()]
+            return [{}, _result_bytes(result)]
         return [{member: result}]
 
     def _answer(self, ident: Any, work: Callable[[], list[Any]], call: Call | None = None) -> None:
@@ -661,11 +1007,21 @@ class _Worker:
                 answer = {"id": ident, "result": {}, "attachments": ["domain"]}
                 frames = _frames(answer, *attached)
         except (Exception, SystemExit) as error:
-            answer = _error(Cancelled() if call and call._cancelled else error)
-            frames = _frames({"id": ident, "error": answer})
+            frames = _frames({"id": ident, "error": _error(self._reported(error, call))})
         if call:
             self._open.pop(call.id, None)
         self._channel.write(frames)
+
+    def _reported(self, error: BaseException, call: Call | None) -> HookError | None:
+        """Logs an exception of a call. Returns the error that was raised on purpose."""
+        if call and call._cancelled:
+            return Cancelled()
+        before = _running.set(call) if call else None  # the log lines belong to it
+        try:
+            return self._hook._logging.report(error)
+        finally:
+            if before:
+                _running.reset(before)
 
 
 class _Threads:

@@ -1,44 +1,89 @@
+# kubevirt_xml of kubevirt-hook 0.1.0 for Python. May be copied: it needs no other file.
 """Edits XML documents and keeps every byte that is not edited.
 
     import kubevirt_xml
 
-    document = kubevirt_xml.parse(domain)
-    document.root.ensure("os").ensure("smbios").set("mode", "sysinfo")
-    return str(document)
+    doc = kubevirt_xml.parse(domain)
+    doc.ensure("os/smbios").set("mode", "sysinfo")
+    for disk in doc.find_all("devices/disk[@device='disk']"):
+        disk.ensure("driver").set("discard", "unmap")
+    return str(doc)
 
-White space, comments, quotes and the order of attributes are kept. Names are compared as written,
-with their prefix: "qemu:commandline". README.md documents the whole interface on one page. This
-file needs only Python 3.9 or later, and may be copied.
+White space, comments, quotes and the order of attributes are kept. docs/editing-xml.md defines the
+paths, and what is written where; README.md has the interface on one page. This file needs only
+Python 3.9 or later.
+
+Theory of operation: expat checks the document. Its text is then read on demand: an `Element` has
+its tags as they are written, and its content as an `_Unread` range of the text until something in
+there is asked for. A change replaces a tag, or turns a range into a list of nodes.
 """
 
 from __future__ import annotations
 
 from _thread import allocate_lock
+from _weakref import ref
 from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 
 # Starting the hook delays the VM's start, so `typing` is not imported. Type checkers treat this
 # name as typing.TYPE_CHECKING.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Union
+    from collections.abc import Iterator
+    from typing import Union, overload
 
     # An element; or a text, a comment, … in its written form.
     Node = Union["Element", str]
+    # An attribute in a step: its name as written, the namespace, the name alone, the value.
+    Predicate = tuple[str, str, str, str]
+else:
 
-__all__ = ["Document", "Element", "XmlError", "parse"]
+    def overload(function: object) -> object:
+        return function
+
+
+__version__ = "0.1.0"
+__all__ = ["Document", "Element", "PathError", "XmlError", "parse"]
 
 # Maximum nesting depth of elements, which the shim enforces: libxml2, which libvirt uses, has about
 # the same.
 MAX_DEPTH = 255
 
+# Length of the text in which tags are counted at once, to see how deeply elements are nested. So
+# much of an ordinary domain has far fewer than MAX_DEPTH elements.
+BLOCK = 4096
+
+# Number of colons beyond which they are not rare in a document.
+MANY = 1000
+
+# Prefixes that paths know. Every libvirt document may have QEMU's.
+NAMESPACES = {
+    "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",
+    "xml": "http://www.w3.org/XML/1998/namespace",
+}
+
 SPACE = " \t\r\n"
+NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789-."
+FIRST_CHARACTERS = NAME_CHARACTERS[:53]
 TEXT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 # Parsers normalize unescaped white space in attributes to spaces.
-VALUE_ESCAPES = {**TEXT_ESCAPES, **str.maketrans({'"': "&quot;", "\t": "&#9;", "\n": "&#10;"})}
+VALUE_ESCAPES = {**TEXT_ESCAPES, **str.maketrans({"\t": "&#9;", "\n": "&#10;"})}
+QUOTE_ESCAPES = {'"': "&quot;", "'": "&apos;"}
+
+# Of expat: an undeclared prefix. KubeVirt leaves such in <metadata>.
+UNBOUND_PREFIX = 27
 
 
 class XmlError(ValueError):
     """An invalid document. The message has the position and the reason, and quotes nothing."""
+
+
+class PathError(ValueError):
+    """An invalid path or name: a mistake in the program."""
+
+    def __init__(self, kind: str, path: str, what: str, harmless: str = "") -> None:
+        super().__init__(f'{kind} "{path}": {what}')
+        # For logs. A program may have formatted a value from outside into the path.
+        self._harmless = harmless or what
 
 
 class Document:
@@ -56,42 +101,184 @@ class Document:
         parts.append(self._after)
         return "".join(parts)
 
+    def namespace(self, prefix: str, uri: str) -> None:
+        """Adds a prefix for paths and names of attributes."""
+        if _name_end(prefix, 0) != len(prefix) or prefix in ("xml", "xmlns"):
+            raise PathError("prefix", prefix, "it is invalid")
+        if not uri or uri == NAMESPACES["xml"]:
+            raise PathError("prefix", prefix, "its namespace is invalid")
+        _checked(uri)
+        source = self.root._source
+        source.prefixes[prefix], source.declared = uri, None
+
+    def find(self, path: str, *values: str) -> Element | None:
+        """Returns the first element with this path below the root, or `None`."""
+        return self.root.find(path, *values)
+
+    def find_all(self, path: str, *values: str) -> list[Element]:
+        """Returns all elements with this path below the root, in the order of the document."""
+        return self.root.find_all(path, *values)
+
+    def ensure(self, path: str, *values: str) -> Element:
+        """Returns the first element with this path below the root, and adds what is missing."""
+        return self.root.ensure(path, *values)
+
+    def append(self, step: str, *values: str) -> Element:
+        """Adds an element after the last child of the root."""
+        return self.root.append(step, *values)
+
 
 class Element:
-    """One element of a document."""
+    """One element of a document. It stays valid while the document is edited. Keep the document
+    as long as you use its elements."""
 
-    __slots__ = ("_attributes", "_content", "_depth", "_end", "_name", "_start")
+    __slots__ = ("__weakref__", "_at", "_attributes", "_content", "_depth", "_end", "_gone",
+                 "_indent", "_outer", "_source", "_start", "_tag")  # fmt: skip
 
-    def __init__(
-        self, name: str, start: str, content: list[Node] | _Unread, end: str, depth: int
-    ) -> None:
-        self._name, self._depth = name, depth
+    def __init__(self, source: _Source, parent: Element | None, tag: str, start: str) -> None:
+        self._source = source
+        # A strong reference would be a cycle, and keep each document until the next collection.
+        self._outer = ref(parent) if parent else None
+        self._tag = tag  # the name as written, with its prefix
         # The tags in their written form; the end of <a/> is empty.
-        self._start, self._content, self._end = start, content, end
+        self._start, self._end = start, ""
+        self._content: list[Node] | _Unread = []
+        self._depth: int = parent._depth + 1 if parent else 1  # of the root: 1
         self._attributes: dict[str, str] | None = None
+        self._gone = False  # whether it was removed
+        self._at = -1  # the position in the source
+        # If it is on its own line, the white space before it, from the line break on. `None`: it is
+        # not; "": not known yet.
+        self._indent: str | None = ""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
 
     @property
     def name(self) -> str:
-        """The name as written, with its prefix."""
-        return self._name
+        """The name without prefix."""
+        return self._tag.rpartition(":")[2]
 
-    def get(self, attribute: str, /) -> str | None:
-        """Returns an attribute's value, or `None`."""
-        return self._values().get(attribute)
+    @property
+    def namespace(self) -> str:
+        """The namespace, or an empty string."""
+        uri = self._namespace()
+        return "" if uri.startswith("\0") else uri
 
-    def set(self, attribute: str, value: str, /) -> None:
-        """Sets an attribute. Changes nothing if it already has this value."""
-        values, start = self._values(), self._start
-        if values.get(attribute) == value:
-            return
-        quoted = f'"{_escaped(value, VALUE_ESCAPES)}"'
-        if attribute in values:
-            begin, end = _value_places(start, 0)[0][list(values).index(attribute)]
+    @property
+    def _parent(self) -> Element | None:
+        return self._outer() if self._outer else None
+
+    @property
+    def parent(self) -> Element | None:
+        """The element around it. `None` for the root, and for a removed element."""
+        return None if self._gone else self._parent
+
+    # ---- elements
+
+    def find(self, path: str, *values: str) -> Element | None:
+        """Returns the first element with this path below this one, or `None`."""
+        return next(self._matches(_steps(self, path, values), 0), None)
+
+    def find_all(self, path: str, *values: str) -> list[Element]:
+        """Returns all elements with this path below this one, in the order of the document."""
+        return list(self._matches(_steps(self, path, values), 0))
+
+    def ensure(self, path: str, *values: str) -> Element:
+        """Returns the first element with this path below this one. If there is none, adds what is
+        missing."""
+        steps = _steps(self, path, values)
+        for there in range(len(steps), -1, -1):
+            found = next(self._matches(steps[:there], 0), None)
+            if found:
+                return found._add(path, steps[there:])
+        raise AssertionError("no step always matches")
+
+    def append(self, step: str, *values: str) -> Element:
+        """Adds an element after the last child, on a new line if that one is on its own line."""
+        return self._add(step, [_step(self, step, values)])
+
+    def insert_before(self, step: str, *values: str) -> Element:
+        """Adds an element before this one, on a new line if this one is on its own line."""
+        wanted = _step(self, step, values)
+        parent = self._parent
+        if self._depth == 1:
+            raise ValueError("nothing can stand before the root")
+        wanted.check(step, self._depth)
+        new = Element(self._source, parent or self, "", "")
+        if self._gone or parent is None:
+            new._gone = True
         else:
-            quoted = f" {_checked(attribute)}={quoted}"
-            begin = end = len(start[: -1 if self._end else -2].rstrip(SPACE))
-        self._start = start[:begin] + quoted + start[end:]
-        values[attribute] = value
+            nodes = parent._nodes()
+            at = nodes.index(self)
+            new._indent = indent = self._indentation()
+            nodes[at:at] = [new, indent] if indent else [new]
+        new._begin(wanted)
+        return new
+
+    def remove(self) -> None:
+        """Removes this element and the white space before it."""
+        parent = self._parent
+        if self._depth == 1:
+            raise ValueError("the root cannot be removed")
+        if self._gone or parent is None:
+            return
+        self._indentation()
+        nodes = parent._nodes()
+        at = first = nodes.index(self)
+        before = nodes[at - 1] if at else None
+        if isinstance(before, str) and not before.strip(SPACE):
+            first -= 1
+        del nodes[first : at + 1]
+        self._gone = True
+        if first and first < len(nodes):
+            _join(nodes, first)
+
+    # ---- attributes and text
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str, /) -> str: ...  # noqa: F811
+
+    def get(self, name: str, default: str | None = None, /) -> str | None:  # noqa: F811
+        """Returns an attribute's value, or `default`."""
+        written = self._written(*_attribute(self, name))
+        return default if written is None else self._values()[written]
+
+    def set(self, name: str, value: str, /) -> None:
+        """Sets an attribute. Changes nothing if it already has this value."""
+        uri, local = _attribute(self, name)
+        _checked(value)
+        written = self._written(uri, local)
+        if written is None:
+            self._set_new(self._prefixed(name, uri, local) if uri else local, value)
+            return
+        values = self._values()
+        if values[written] != value:
+            start = self._start
+            begin, end = _value_places(start, 0)[0][list(values).index(written)]
+            self._start = start[:begin] + _quoted(value, start[begin]) + start[end:]
+            values[written] = value
+
+    def remove_attribute(self, name: str, /) -> None:
+        """Removes an attribute and the white space before it. Changes nothing without it."""
+        written = self._written(*_attribute(self, name))
+        if written is None:
+            return
+        values = self._values()
+        at = list(values).index(written)
+        places = _value_places(self._start, 0)[0]
+        begin = places[at - 1][1] if at else 1 + len(self._tag)
+        self._start = self._start[:begin] + self._start[places[at][1] :]
+        del values[written]
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """A copy of the attributes: names as they are written, and values, in their order."""
+        values = self._values()
+        return {name: value for name, value in values.items() if not _is_declaration(name)}
 
     @property
     def text(self) -> str:
@@ -103,96 +290,272 @@ class Element:
 
     @text.setter
     def text(self, text: str) -> None:
+        _checked(text)
         nodes = self._nodes()
         is_text = all(isinstance(it, str) and not it.startswith(("<!--", "<?")) for it in nodes)
         if is_text and self.text == text:
             return
-        written = _escaped(text, TEXT_ESCAPES)
         self._open()
-        nodes[:] = [written]
+        for node in nodes:
+            if isinstance(node, Element):
+                node._indentation()
+                node._gone = True
+        nodes[:] = [text.translate(TEXT_ESCAPES)]
 
-    def children(self, name: str | None = None, /, **attributes: str) -> list[Element]:
-        """Returns the child elements with this name and these attributes. Without a name, those
-        with any name."""
-        return self._find(name, attributes, None)
+    # ---- finding
 
-    def child(self, name: str, /, **attributes: str) -> Element | None:
-        """Returns the first child element with this name and these attributes, or `None`."""
-        found = self._find(name, attributes, 1)
-        return found[0] if found else None
+    def _matches(self, steps: list[_Step], number: int) -> Iterator[Element]:
+        """Yields the elements below this one that the steps from this number on lead to."""
+        if number == len(steps):
+            yield self
+            return
+        step = steps[number]
+        default = self._lookup("") if step.name != "*" else ""
+        last = number + 1 == len(steps)
+        for child in self._children(step):
+            if child._is(step, default):
+                if last:
+                    yield child
+                else:
+                    yield from child._matches(steps, number + 1)
 
-    def ensure(self, name: str, /, **attributes: str) -> Element:
-        """Returns the first child element with this name and these attributes. Appends one if there
-        is none."""
-        return self.child(name, **attributes) or self.append(name, **attributes)
+    def _children(self, step: _Step) -> Iterator[Element]:
+        """Yields child elements, at least all that the step can match."""
+        content = self._content
+        if isinstance(content, _Unread):
+            yield from content.children(self, step)
+        else:
+            for node in list(content):  # the caller may edit the document between two of them
+                if isinstance(node, Element):
+                    yield node
 
-    def append(self, name: str, /, **attributes: str) -> Element:
-        """Adds an element after the last child element, on a new line if that one is on its own
-        line."""
-        if self._depth >= MAX_DEPTH:
-            raise ValueError(f"elements nested deeper than {MAX_DEPTH}")
-        child = Element(name, f"<{_checked(name)}>", [], f"</{name}>", self._depth + 1)
-        for attribute, value in attributes.items():
-            child.set(attribute, value)
+    def _is(self, step: _Step, default: str) -> bool:
+        """Whether a step matches this element. `default` is the parent's default namespace."""
+        if step.name != "*":
+            tag = self._tag
+            if tag == step.name:
+                uri = self._lookup("") if "xmlns" in self._start else default
+                if uri != step.uri:
+                    return False
+            elif not tag.endswith(step.suffix) or self._namespace() != step.uri:
+                return False
+        for _, uri, local, value in step.predicates:
+            if uri:
+                name = self._written(uri, local)
+                if name is None or self._values()[name] != value:
+                    return False
+            elif self._values().get(local) != value:
+                return False
+        return True
+
+    # ---- namespaces
+
+    def _namespace(self) -> str:
+        return self._lookup(self._tag.rpartition(":")[0])
+
+    def _lookup(self, prefix: str) -> str:
+        """Returns the namespace of a prefix. An undeclared and unknown prefix has one that is
+        unlike all others."""
+        name = f"xmlns:{prefix}" if prefix else "xmlns"
+        element: Element | None = self
+        while element:
+            if "xmlns" in element._start:
+                uri = element._values().get(name)
+                if uri is not None:
+                    return uri
+            element = element._parent
+        return self._source.prefixes.get(prefix, f"\0{prefix}") if prefix else ""
+
+    def _written(self, uri: str, local: str) -> str | None:
+        """Returns the written name of an attribute, or `None` if it is not there."""
+        values = self._values()
+        if not uri:
+            return local if local in values else None
+        for name in values:
+            if name.endswith(f":{local}") and not _is_declaration(name):
+                prefix = name.rpartition(":")[0]
+                if (NAMESPACES["xml"] if prefix == "xml" else self._lookup(prefix)) == uri:
+                    return name
+        return None
+
+    def _prefixed(self, name: str, uri: str, local: str) -> str:
+        """Returns an attribute's name with a prefix for its namespace, declared if need be."""
+        prefix = name.rpartition(":")[0]
+        if prefix == "xml" or self._declares(prefix, uri):
+            return name
+        return f"{self._nearest(uri) or self._declare(prefix, uri)}:{local}"
+
+    def _declares(self, prefix: str, uri: str) -> bool:
+        """Whether a prefix is declared here for this namespace."""
+        name = f"xmlns:{prefix}" if prefix else "xmlns"
+        for element in self._ancestors(beyond=True):
+            said = element._declarations().get(name)
+            if said is not None:
+                return said == uri
+        return not uri
+
+    def _nearest(self, uri: str) -> str | None:
+        """Returns the nearest prefix that is declared for a namespace here, or `None`."""
+        hidden: set[str] = set()
+        for element in self._ancestors(beyond=True):
+            declared = element._declarations()
+            for name, said in declared.items():
+                if said == uri and name not in hidden and name != "xmlns":
+                    return name[6:]
+            hidden.update(declared)
+        return None
+
+    def _declare(self, prefix: str, uri: str) -> str:
+        """Declares a prefix for a namespace, at the root if possible. Returns the prefix."""
+        above = list(self._ancestors())
+        if not any(f"xmlns:{prefix}" in element._declarations() for element in above):
+            above[-1]._set_new(f"xmlns:{prefix}", uri)
+            return prefix
+        # In this tag or below, the prefix may be in use for that other namespace.
+        known, number = set(self._source.prefixes), 1
+        for element in self._ancestors(beyond=True):
+            known.update(name[6:] for name in element._declarations())
+        while f"{prefix}{number}" in known:
+            number += 1
+        self._set_new(f"xmlns:{prefix}{number}", uri)
+        return f"{prefix}{number}"
+
+    def _ancestors(self, *, beyond: bool = False) -> Iterator[Element]:
+        """Yields this element and those around it; with `beyond`, also those around a removed
+        one."""
+        element: Element | None = self
+        while element:
+            yield element
+            element = None if element._gone and not beyond else element._parent
+
+    def _declarations(self) -> dict[str, str]:
+        if "xmlns" not in self._start:
+            return {}
+        return {name: uri for name, uri in self._values().items() if _is_declaration(name)}
+
+    # ---- writing
+
+    def _add(self, path: str, steps: list[_Step]) -> Element:
+        """Adds the elements of these steps below each other. Returns the innermost."""
+        for number, step in enumerate(steps, 1):
+            step.check(path, self._depth + number)
+        element = self
+        for step in steps:
+            element = element._append(step)
+        return element
+
+    def _append(self, step: _Step) -> Element:
         self._open()
+        new = Element(self._source, self, "", "")
+        content = self._content
+        if isinstance(content, _Unread) and content.append(self, new):
+            new._begin(step)
+            return new
         nodes = self._nodes()
         last = len(nodes) - 1
         while last >= 0 and isinstance(nodes[last], str):
             last -= 1
-        if last < 0:
-            nodes.append(child)
-        elif last > 0 and _is_space(nodes[last - 1]):
-            nodes[last + 1 : last + 1] = [nodes[last - 1], child]
+        if last >= 0:
+            node = nodes[last]
+            assert isinstance(node, Element)
+            new._indent = indent = node._indentation()
+            nodes[last + 1 : last + 1] = [indent, new] if indent else [new]
+        elif all(_is_space(node) for node in nodes):
+            self._append_first(new, "".join(map(str, nodes)), nodes)
         else:
-            nodes.insert(last + 1, child)
-        return child
+            nodes.append(new)  # the text before it may be white space behind a comment
+        new._begin(step)
+        return new
 
-    def remove(self, child: Element | None, /) -> None:
-        """Removes a child element and the white space before it. Changes nothing if `child` is not
-        a child of this element."""
-        nodes = self._nodes()
-        if isinstance(child, Element) and child in nodes:
-            at = nodes.index(child)
-            first = at - 1 if at > 0 and _is_space(nodes[at - 1]) else at
-            del nodes[first : at + 1]
+    def _append_first(self, new: Element, space: str, nodes: list[Node]) -> None:
+        """Adds the first child of an element that has nothing but white space."""
+        new._indent = None
+        parent = self._parent
+        own, outer = self._indentation(), parent and parent._indentation()
+        if not own or not outer or own == outer or not own.startswith(outer):
+            nodes[:] = [new, space] if space else [new]
+            return
+        new._indent = own + own[len(outer) :]
+        rest = space if "\n" in space or "\r" in space else space + own
+        nodes[:] = [new._indent, new, rest]
 
-    def _find(
-        self, name: str | None, attributes: dict[str, str], most: int | None
-    ) -> list[Element]:
-        content = self._content
-        found: list[Element] = []
-        if isinstance(content, list):
-            for node in content:
-                if isinstance(node, Element) and node._is(name, attributes):
-                    found.append(node)
-                    if len(found) == most:
-                        break
-            return found
-        at = content.begin
-        while len(found) != most:
-            element, at = content.element_from(at, name or "", self._depth + 1)
-            if element is None:
-                break
-            if element._is(name, attributes):
-                found.append(element)
-        return found
+    def _begin(self, step: _Step) -> None:
+        """Writes the tags of a new element, which has its place already."""
+        name, uri, declared = step.name, step.uri, ""
+        parent = self._parent
+        assert parent
+        if uri.startswith("\0"):  # like an element with an undeclared prefix
+            name = f"{uri[1:]}:{name}"
+        elif not parent._declares(step.prefix, uri):
+            # Neither the prefix of the path stands for the namespace, …
+            near = "" if parent._declares("", uri) else parent._nearest(uri)
+            if near is not None:
+                name = f"{near}:{name}" if near else name
+            elif step.prefix:
+                above = list(parent._ancestors())
+                if any(f"xmlns:{step.prefix}" in it._declarations() for it in above):
+                    declared = f"xmlns:{step.prefix}"
+                else:
+                    above[-1]._set_new(f"xmlns:{step.prefix}", uri)
+                name = f"{step.prefix}:{name}"
+            else:
+                declared = "xmlns"
+        elif step.prefix:
+            name = f"{step.prefix}:{name}"
+        self._tag, self._start, self._end = name, f"<{name}>", f"</{name}>"
+        self._attributes = {}
+        if declared:
+            self._set_new(declared, uri)
+        for attribute, of, local, value in step.predicates:
+            self._set_new(self._prefixed(attribute, of, local) if of else local, value)
 
-    def _is(self, name: str | None, attributes: dict[str, str]) -> bool:
-        if name is not None and self._name != name:
-            return False
-        return not attributes or attributes.items() <= self._values().items()
+    def _set_new(self, written: str, value: str) -> None:
+        """Adds an attribute, or a declaration, after the last one."""
+        start, values = self._start, self._values()
+        end = len(start[: -1 if self._end else -2].rstrip(SPACE))
+        self._start = f"{start[:end]} {written}={_quoted(value, QUOTE)}{start[end:]}"
+        values[written] = value
+
+    def _open(self) -> None:
+        """Turns <a/> into <a></a>."""
+        if not self._end:
+            self._start = self._start[:-2].rstrip(SPACE) + ">"
+            self._end = f"</{self._tag}>"
+
+    def _indentation(self) -> str | None:
+        """Returns the white space before this element, from the line break on, if it is on its own
+        line."""
+        if self._indent == "":
+            parent = self._parent
+            if parent is None:
+                self._indent = "\n" if self._depth == 1 else None  # the root counts as such
+            elif self._source.is_plain and self._at >= 0:
+                self._indent = _line(
+                    self._source.text, self._source.behind_tag_before(self._at), self._at
+                )
+            else:
+                nodes = parent._nodes()
+                at = nodes.index(self)
+                before = nodes[at - 1] if at else ""
+                self._indent = (
+                    _line(before, 0, len(before))
+                    if isinstance(before, str) and _is_space(before)
+                    else None
+                )
+        return self._indent
 
     def _values(self) -> dict[str, str]:
-        """Returns the attributes with their values, in document order."""
+        """Returns the attributes and declarations with their values, in document order."""
         values, start = self._attributes, self._start
         if values is None:
             values = self._attributes = {}
-            if "'" in start or "&" in start or not start.isprintable():
+            quote = "'" if '"' not in start else '"'
+            if "&" in start or not start.isprintable() or (quote == '"' and "'" in start):
                 parser = ParserCreate("utf-8")
                 parser.StartElementHandler = lambda _, attributes: values.update(attributes)
-                parser.Parse(start + (self._end and f"</{self._name}>"), True)
-            elif '"' in start:  # double quotes only, and no references
-                parts = start.split('"')
+                parser.Parse(start + (self._end and f"</{self._tag}>"), True)
+            elif quote in start:  # one kind of quotes, and no references
+                parts = start.split(quote)
                 names = [part.rstrip(" =").rpartition(" ")[2] for part in parts[:-1:2]]
                 values.update(zip(names, parts[1::2]))
         return values
@@ -201,14 +564,8 @@ class Element:
         """Returns the content: elements, and texts, comments, … in their written form."""
         content = self._content
         if isinstance(content, _Unread):
-            content = self._content = content.nodes(self._depth + 1)
+            content = self._content = content.nodes(self)
         return content
-
-    def _open(self) -> None:
-        """Turns <a/> into <a></a>."""
-        if not self._end:
-            self._start = self._start[:-2].rstrip(SPACE) + ">"
-            self._end = f"</{self._name}>"
 
     def _write(self, parts: list[str]) -> None:
         parts.append(self._start)
@@ -224,25 +581,212 @@ class Element:
         parts.append(self._end)
 
 
-def parse(document: str) -> Document:
+# ---- paths ----
+
+
+class _Step:
+    """One step of a path."""
+
+    __slots__ = ("name", "predicates", "prefix", "suffix", "uri")
+
+    def __init__(self, prefix: str, name: str, uri: str) -> None:
+        self.prefix, self.name, self.uri = prefix, name, uri
+        self.suffix = f":{name}"
+        self.predicates: list[Predicate] = []
+
+    def hint(self) -> str:
+        """Returns a text that each matching tag has, as far as it uses no references."""
+        for _, _, _, value in self.predicates:
+            if value.isalnum():
+                return value
+        return ""
+
+    def check(self, path: str, depth: int) -> None:
+        """Checks that an element can be added for this step, at this depth."""
+        if self.name == "*":
+            raise PathError("path", path, '"*" is not the name of a new element')
+        if depth > MAX_DEPTH:
+            raise ValueError(f"elements nested deeper than {MAX_DEPTH}")
+        names = set()
+        for written, uri, local, value in self.predicates:
+            _checked(value)
+            if (uri, local) in names:
+                raise PathError("path", path, f'a new element cannot have "{written}" twice')
+            names.add((uri, local))
+
+
+def _step(element: Element, path: str, values: tuple[str, ...]) -> _Step:
+    """Reads a path that must be one step."""
+    [step] = _steps(element, path, values, single=True)
+    step.check(path, 0)
+    return step
+
+
+def _steps(
+    element: Element, path: str, values: tuple[str, ...], *, single: bool = False
+) -> list[_Step]:
+    """Reads a path, which is asked of this element."""
+    source, steps, at = element._source, [], 0
+    rest = list(values)
+    while True:
+        if path.startswith("*", at):
+            step, at = _Step("", "*", ""), at + 1
+        else:
+            prefix, local, at = _qualified(path, at)
+            step = _Step(
+                prefix, local, source.uri(path, prefix) if prefix else element._namespace()
+            )
+        while path.startswith("[", at):
+            at = _predicate(step, source, path, at + 1, rest)
+        steps.append(step)
+        if at == len(path):
+            break
+        if path[at] != "/":
+            raise _unexpected(path, at, '"/" or "[" expected')
+        if single:
+            raise _unexpected(path, at, "only one step expected")
+        at += 1
+    if rest:
+        used = len(values) - len(rest)
+        raise PathError("path", path, f'it has {used} "?", but {len(values)} arguments were given')
+    return steps
+
+
+def _predicate(step: _Step, source: _Source, path: str, begin: int, values: list[str]) -> int:
+    """Reads a predicate from behind its bracket. Takes its value from `values` if that is "?".
+    Returns the position behind it."""
+    if not path.startswith("@", begin):
+        raise _unexpected(path, begin, '"@" expected')
+    prefix, local, at = _qualified(path, begin + 1)
+    name = path[begin + 1 : at]
+    if _is_declaration(name):
+        raise PathError("path", path, f'"{name}" is a declaration, not an attribute')
+    if not path.startswith("=", at):
+        raise _unexpected(path, at, '"=" expected')
+    quote, end = path[at + 1 : at + 2], at + 1
+    if quote == "?":
+        if not values:
+            count = path.count("?")
+            raise PathError("path", path, f'it has {count} "?", and too few arguments were given')
+        value = values.pop(0)
+    elif quote and quote in "\"'":
+        end = path.find(quote, at + 2)
+        if end < 0:
+            raise _unexpected(path, at + 1, "the value has no end")
+        value = path[at + 2 : end]
+    else:
+        raise _unexpected(path, at + 1, 'a value in quotes or "?" expected')
+    if not path.startswith("]", end + 1):
+        raise _unexpected(path, end + 1, '"]" expected')
+    if not isinstance(value, str):
+        raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
+    step.predicates.append((name, source.uri(path, prefix) if prefix else "", local, value))
+    return end + 2
+
+
+def _attribute(element: Element, name: str) -> tuple[str, str]:
+    """Reads the name of an attribute. Returns its namespace, and the name without prefix."""
+    if name.isidentifier() and name.isascii() and name != "xmlns":
+        return "", name
+    prefix, local, end = _qualified(name, 0)
+    if end != len(name):
+        raise _unexpected(name, end, "it is not part of a name", "name")
+    if _is_declaration(name):
+        raise PathError("name", name, "a declaration is not an attribute")
+    return element._source.uri(name, prefix, "name") if prefix else "", local
+
+
+def _qualified(path: str, at: int) -> tuple[str, str, int]:
+    """Reads a name with or without a prefix. Returns both, and the position behind them."""
+    end = _name_end(path, at)
+    if end == at:
+        raise _unexpected(path, at, "a name expected")
+    if not path.startswith(":", end):
+        return "", path[at:end], end
+    last = _name_end(path, end + 1)
+    if last == end + 1:
+        raise _unexpected(path, last, "a name expected")
+    if path.startswith(":", last):
+        raise _unexpected(path, last, "a name has one prefix")
+    return path[at:end], path[end + 1 : last], last
+
+
+def _name_end(path: str, at: int) -> int:
+    """Returns the position behind the name at `at`, or `at` if there is none."""
+    length = len(path)
+    if at < length and path[at] in FIRST_CHARACTERS:
+        at += 1
+        while at < length and path[at] in NAME_CHARACTERS:
+            at += 1
+    return at
+
+
+def _unexpected(path: str, at: int, wanted: str, kind: str = "path") -> PathError:
+    found = f'"{path[at]}" at' if at < len(path) else "the end, at"
+    place = f"character {at + 1}: {wanted}"
+    return PathError(kind, path, f"{found} {place}", place)
+
+
+def _is_declaration(name: str) -> bool:
+    return name.startswith("xmlns") and (name == "xmlns" or name[5] == ":")
+
+
+# ---- reading ----
+
+
+def parse(document: str | bytes) -> Document:
     """Parses a document, which must be well-formed and have no document type. The encoding in its
-    declaration is ignored, because `document` is decoded already."""
+    declaration is ignored: bytes are UTF-8."""
+    if not isinstance(document, str):
+        try:
+            document = document.decode()
+        except UnicodeDecodeError:
+            raise XmlError("the document is not UTF-8") from None
     at = _root(document)
     try:
-        ParserCreate("utf-8").Parse(document, True)
+        try:
+            # With a separator that no namespace can have, expat checks prefixes as well.
+            ParserCreate("utf-8", "").Parse(document, True)
+        except ExpatError as error:
+            if error.code != UNBOUND_PREFIX:
+                raise
+            _check_prefixes(document, at)
     except ExpatError as error:
         place = f"line {error.lineno}, column {error.offset + 1}"
         raise XmlError(f"{place}: {ErrorString(error.code)}") from None
     except UnicodeEncodeError as error:
         raise _error(document[: error.start], "a lone surrogate") from None
-    text = _Text(document, at)
     # Searching for one character is much faster than for two.
     is_plain = ("!" not in document or "<!" not in document) and (
         "?" not in document or "<?" not in document
     )
-    end = document.rindex("<") if is_plain else text.end(at)
-    root, behind = text.element(at, 1, end)
+    source = _Source(document, at, is_plain)
+    end = document.rindex("<") if is_plain else source.end(at)
+    root, behind = source.element(None, at, end)
     return Document(document[:at], root, document[behind:])
+
+
+def _check_prefixes(document: str, at: int) -> None:
+    """Checks a document that uses undeclared prefixes, as if they were declared around it."""
+    prefixes: set[str] = set()
+
+    def collect(name: str, attributes: dict[str, str]) -> None:
+        prefixes.update(it.partition(":")[0] for it in (name, *attributes) if ":" in it)
+
+    parser = ParserCreate("utf-8")
+    parser.StartElementHandler = collect
+    parser.Parse(document, True)
+    names = [
+        f" xmlns:{it}='urn:undeclared:{it}'" for it in prefixes if it not in ("xml", "xmlns", "")
+    ]
+    parser = ParserCreate("utf-8", "")
+    parser.Parse(f"<a{''.join(names)}>", False)
+    before = parser.CurrentByteIndex
+    try:
+        parser.Parse(f"{document[at:]}</a>", True)
+    except ExpatError as error:
+        tag = document[at:].encode()[: parser.ErrorByteIndex - before].decode(errors="replace")
+        raise _error(document[:at] + tag, ErrorString(error.code)) from None
 
 
 def _root(document: str) -> int:
@@ -258,17 +802,76 @@ def _root(document: str) -> int:
     return at
 
 
-class _Text:
+class _Source:
     """The text of a well-formed document, and an index of where its elements end. The index grows
     from the start of the document, as far as callers ask."""
 
-    __slots__ = ("_ends", "_lock", "_next", "_opened", "text")
+    __slots__ = ("_ends", "_lock", "_next", "_opened", "declared", "is_plain", "is_tidy",
+                 "prefixes", "text")  # fmt: skip
 
-    def __init__(self, text: str, root: int) -> None:
-        self.text, self._next = text, root
+    def __init__(self, text: str, root: int, is_plain: bool) -> None:
+        # Plain: there is nothing but elements and text. Tidy: each > ends a tag, as well.
+        self.text, self.is_plain, self.is_tidy = text, is_plain, False
+        self.prefixes = dict(NAMESPACES)
+        self.declared: tuple[str, ...] | None = None
+        self._next = root
         self._ends: dict[int, int] = {}
         self._opened: list[int] = []
         self._lock = allocate_lock()  # threads may read one document
+        if is_plain and (self._is_shallow("") or (self.is_tidy and self._is_shallow("/>"))):
+            return
+        self.end(root)
+
+    def uri(self, path: str, prefix: str, kind: str = "path") -> str:
+        """Returns the namespace of a prefix in a path or name."""
+        uri = self.prefixes.get(prefix)
+        if uri is None:
+            known = "" if prefix == "xmlns" else "; doc.namespace adds prefixes"
+            raise PathError(kind, path, f'unknown prefix "{prefix}"{known}')
+        return uri
+
+    def written(self, step: _Step) -> tuple[str, ...]:
+        """Returns how tags begin that a step can match."""
+        if step.name == "*":
+            return ("",)
+        declared = self.declared
+        if declared is None:
+            found, text = set(self.prefixes), self.text
+            at, hits = text.find(":"), 0
+            while at >= 0:
+                if text.endswith("xmlns", 0, at):
+                    found.add(text[at + 1 : text.find("=", at)].rstrip(SPACE))
+                # Searching for one character is much faster than for several, if it is rare.
+                hits += 1
+                at = text.find(":" if hits < MANY else "xmlns:", at + 1)
+                at += 5 if at >= 0 and hits >= MANY else 0
+            declared = self.declared = tuple(f"{prefix}:" for prefix in found)
+        if step.uri.startswith("\0"):
+            declared = (*declared, f"{step.uri[1:]}:")
+        return (step.name, *(prefix + step.name for prefix in declared))
+
+    def _is_shallow(self, short: str) -> bool:
+        """Whether counting tags is enough to know that elements are not nested too deeply, either
+        with all elements or without `short` ones. Also finds out whether the text is tidy."""
+        text, begin, length = self.text, 0, len(self.text)
+        depth = deepest = rest = 0
+        while begin < length:
+            last = begin + BLOCK
+            opening = text.count("<", begin, last)
+            rest += text.count(">", begin, last) - opening
+            closing = text.count("</", begin, last + 1)
+            opening -= closing
+            deepest = max(deepest, depth + opening)
+            depth += opening - closing
+            # The next block begins with a tag, so that none is cut. A long text is skipped.
+            end = text.find("<", last)
+            end = length if end < 0 else end
+            depth -= text.count(short, begin, end) if short else 0
+            while (last := text.find(">", last, end) + 1) > 0:
+                rest += 1
+            begin = end
+        self.is_tidy = not rest
+        return deepest <= MAX_DEPTH and not (short and depth)
 
     def end(self, at: int) -> int:
         """Returns the position of the end tag for the start tag at `at`; for <a/>, `at` itself."""
@@ -302,53 +905,108 @@ class _Text:
 
     def behind(self, at: int) -> int:
         """Returns the position after the tag that starts at `at`."""
-        return _value_places(self.text, at)[1]
+        return self.text.index(">", at) + 1 if self.is_tidy else _value_places(self.text, at)[1]
 
-    def element(self, at: int, depth: int, end: int) -> tuple[Element, int]:
+    def behind_tag_before(self, at: int) -> int:
+        """Returns the position after the tag before `at`, in a plain document."""
+        return self.behind(self.text.rindex("<", 0, at))
+
+    def element(self, parent: Element | None, at: int, end: int) -> tuple[Element, int]:
         """Returns the element with these tag positions, and the position after it."""
         text, inside = self.text, self.behind(at)
         start = text[at:inside]
         if end == at:
             name = start[1:].split(None, 1)[0].rstrip("/>")
-            return Element(name, start, [], "", depth), inside
-        behind = text.index(">", end) + 1
-        tag, content = text[end:behind], _Unread(self, inside, end)
-        return Element(tag[2:-1].rstrip(SPACE), start, content, tag, depth), behind
+            element, behind = Element(self, parent, name, start), inside
+        else:
+            behind = text.index(">", end) + 1
+            tag = text[end:behind]
+            element = Element(self, parent, tag[2:-1].rstrip(SPACE), start)
+            element._content, element._end = _Unread(self, inside, end), tag
+        element._at = at
+        return element, behind
 
 
 class _Unread:
     """The unparsed content of an element. Child elements are parsed when callers ask for them."""
 
-    __slots__ = ("_end", "_found", "_whole", "begin")
+    __slots__ = ("_begin", "_end", "_found", "_last", "_new", "_source")
 
-    def __init__(self, whole: _Text, begin: int, end: int) -> None:
-        self._whole, self.begin, self._end = whole, begin, end
+    def __init__(self, source: _Source, begin: int, end: int) -> None:
+        self._source, self._begin, self._end = source, begin, end
         # Parsed child elements with their end positions, by start position.
         self._found: dict[int, tuple[Element, int]] = {}
+        # New elements, and the white space before each, behind the last child of the text.
+        self._new: list[Node] = []
+        self._last = -1
 
-    def element_from(self, at: int, name: str, depth: int) -> tuple[Element | None, int]:
-        """Returns the next child element, from `at` on, whose name starts with `name`, and the
-        position after it. `depth` is the depth of that element."""
-        whole, text, end = self._whole, self._whole.text, self._end
-        at = text.find("<", at, end)
-        while at >= 0:
+    def children(self, parent: Element, step: _Step) -> Iterator[Element]:
+        """Yields the child elements that a step can match, and perhaps others."""
+        source, text, end = self._source, self._source.text, self._end
+        names, hint = source.written(step), step.hint() if source.is_tidy else ""
+        at = self._begin
+        while (at := text.find("<", at, end)) >= 0:
             if text[at + 1] in "!?":
-                last = _find_end(text, at)
-            elif text.startswith(name, at + 1):
-                return self._element(at, depth)
+                at = _find_end(text, at) + 1
+            elif (
+                text.startswith(names, at + 1)
+                and (
+                    not hint
+                    or at in self._found  # it may have changed
+                    or hint in (tag := text[at : text.index(">", at)])
+                    or "&" in tag
+                )
+            ):
+                element, at = self._element(parent, at)
+                yield element
             else:
-                last = whole.end(at)
-            at = text.find("<", last + 1, end)
-        return None, end
+                at = source.end(at) + 1
+        for node in list(self._new):
+            if isinstance(node, Element):
+                yield node
 
-    def _element(self, at: int, depth: int) -> tuple[Element, int]:
-        if at not in self._found:
-            self._found[at] = self._whole.element(at, depth, self._whole.end(at))
-        return self._found[at]
+    def _element(self, parent: Element, at: int) -> tuple[Element, int]:
+        found = self._found.get(at)
+        if found is None:
+            # Another thread may have done the same meanwhile.
+            found = self._found.setdefault(
+                at, self._source.element(parent, at, self._source.end(at))
+            )
+        return found
 
-    def nodes(self, depth: int) -> list[Node]:
+    def append(self, parent: Element, new: Element) -> bool:
+        """Adds an element after the last child, if that can be done without parsing all."""
+        if not self._source.is_plain:
+            return False
+        if self._last < 0:
+            at = self._last_child()
+            if at < 0:
+                return False
+            element, self._last = self._element(parent, at)
+            indent = element._indentation()
+        else:
+            last = self._new[-1]
+            assert isinstance(last, Element)
+            indent = last._indentation()
+        new._indent = indent
+        self._new += [indent, new] if indent else [new]
+        return True
+
+    def _last_child(self) -> int:
+        """Returns where the last child element starts, or -1."""
+        text, depth, at = self._source.text, 0, self._end
+        while (at := text.rfind("<", self._begin, at)) >= 0:
+            if text[at + 1] == "/":
+                depth += 1
+            elif text[self._source.behind(at) - 2] != "/":
+                depth -= 1
+            if not depth:
+                return at
+        return -1
+
+    def nodes(self, parent: Element) -> list[Node]:
         """Parses all of the content."""
-        text, begin = self._whole.text, self.begin
+        text, begin = self._source.text, self._begin
         nodes: list[Node] = []
         while (at := text.find("<", begin, self._end)) >= 0:
             nodes.append(text[begin:at])
@@ -356,17 +1014,24 @@ class _Unread:
                 begin = _find_end(text, at) + 1
                 nodes.append(text[at:begin])
             else:
-                element, begin = self._element(at, depth)
+                element, begin = self._element(parent, at)
                 nodes.append(element)
+                if begin == self._last:
+                    nodes += self._new
         nodes.append(text[begin : self._end])
         return nodes
 
     def write(self, parts: list[str]) -> None:
-        text, begin = self._whole.text, self.begin
+        text, begin = self._source.text, self._begin
         for at, (element, behind) in sorted(self._found.items()):
             parts.append(text[begin:at])
             element._write(parts)
             begin = behind
+        for node in self._new:  # after the last child, which is among those
+            if isinstance(node, str):
+                parts.append(node)
+            else:
+                node._write(parts)
         parts.append(text[begin : self._end])
 
 
@@ -411,33 +1076,50 @@ def _resolved(written: str) -> str:
     return "".join(parts)
 
 
-def _escaped(text: str, escapes: dict[int, str]) -> str:
-    escaped = text.translate(escapes)
-    if not text.isprintable() and _first_name(f"<a>{escaped}</a>") != "a":
-        raise ValueError("the text has a character that XML does not allow")
-    return escaped
+# ---- writing ----
+
+QUOTE = '"'
 
 
-def _checked(name: str) -> str:
-    if not (name.isascii() and name.isidentifier()) and _first_name(f"<{name}/>") != name:
-        raise ValueError("invalid name of an element or attribute")
-    return name
+def _quoted(value: str, quote: str) -> str:
+    return f"{quote}{value.translate(VALUE_ESCAPES).replace(quote, QUOTE_ESCAPES[quote])}{quote}"
 
 
-def _first_name(document: str) -> str | None:
-    """Returns the name of the root, or `None` if the document is not well-formed."""
-    names: list[str] = []
-    parser = ParserCreate("utf-8")
-    parser.StartElementHandler = lambda name, _: names.append(name)
-    try:
-        parser.Parse(document, True)
-    except (ExpatError, UnicodeEncodeError):
-        return None
-    return names[0]
+def _checked(text: str) -> None:
+    """Checks that XML can hold a text."""
+    if not isinstance(text, str):
+        raise TypeError(f"a value must be a str, not {type(text).__name__}")
+    if not text.isprintable():
+        try:
+            ParserCreate("utf-8").Parse(f"<a>{text.translate(TEXT_ESCAPES)}</a>", True)
+        except (ExpatError, UnicodeEncodeError):
+            raise ValueError("the text has a character that XML does not allow") from None
 
 
 def _is_space(node: Node) -> bool:
     return isinstance(node, str) and not node.strip(SPACE)
+
+
+def _line(text: str, begin: int, end: int) -> str | None:
+    """Returns this range of a text from its last line break on, if it is white space with one."""
+    space = text[begin:end]
+    at = max(space.rfind("\n"), space.rfind("\r"))
+    if at < 0 or space.strip(SPACE):
+        return None
+    return space[at - 1 :] if at and space[at - 1 : at + 1] == "\r\n" else space[at:]
+
+
+def _join(nodes: list[Node], at: int) -> None:
+    """Makes one text of two that an element has divided."""
+    before, after = nodes[at - 1], nodes[at]
+    if isinstance(before, str) and isinstance(after, str) and "<" not in before + after:
+        # Neither of them had this, which XML does not allow.
+        nodes[at - 1 : at + 1] = [(before + after).replace("]]>", "]]&gt;")]
+        following = nodes[at] if at < len(nodes) else None
+        if isinstance(following, Element):
+            following._indent = "" if following._at < 0 else following._indent
+            if (before + after).strip(SPACE):
+                following._indent = None
 
 
 def _error(before: str, what: str) -> XmlError:

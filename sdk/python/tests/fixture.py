@@ -7,10 +7,10 @@ import sys  # noqa: F401, for the snippets that tests send
 import threading
 import time  # noqa: F401
 
-from kubevirt_hook import Hook, Refused  # noqa: F401
+from kubevirt_hook import Refused, Worker  # noqa: F401
 
 concurrency = int(os.environ.pop("FIXTURE_CONCURRENCY", "1"))
-hook = Hook("fixture", "1", concurrency=concurrency)
+hook = Worker("fixture", "1", concurrency=concurrency)
 together = threading.Barrier(concurrency)
 print("printed at import, ", end="")
 

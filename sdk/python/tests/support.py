@@ -37,7 +37,7 @@ def frame(payload):
     return len(payload).to_bytes(4, "big") + payload
 
 
-class Worker:
+class Running:
     """A running worker, killed at the end of the `with` statement or after `LIMIT`."""
 
     def __init__(self, *command, attachments=True, **more):
@@ -51,12 +51,15 @@ class Worker:
         self._timer = threading.Timer(LIMIT, self.process.kill)
         self._timer.start()
         self._id = 1
+        self.lines = []  # the params of each `$/log` that `call` has read
         params = {
             "protocolVersions": [1],
             "capabilities": {"attachments": attachments, "cancel": True},
         }
         self.send({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
-        self.initialized = self.receive()["result"]
+        while "result" not in (message := self.receive()):
+            self.lines.append(message["params"])
+        self.initialized = message["result"]
 
     def __enter__(self):
         return self
@@ -109,7 +112,8 @@ class Worker:
     def call(self, vmi, *arguments, **params):
         """Makes a call. Returns its `result` or `error`."""
         ident = self.start_call(vmi, *arguments, **params)
-        answer = self.receive()
+        while (answer := self.receive()) and answer.get("method") == "$/log":
+            self.lines.append(answer["params"])
         assert answer is not None, f"the worker exited: {self.end()}"
         assert answer["id"] == ident, answer
         return answer.get("result", answer.get("error"))

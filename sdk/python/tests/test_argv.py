@@ -8,7 +8,7 @@ import sys
 import tempfile
 import unittest
 
-from support import LIMIT, PYTHON, SDK, Worker, environment, frame, run
+from support import LIMIT, PYTHON, SDK, Running, environment, frame, run
 
 FIXTURE = SDK / "tests" / "fixture.py"
 PROGRAM = f"""#!{sys.executable} -S
@@ -97,7 +97,7 @@ class Names(Argv):
                 self.assertNotIn("s3cr3t", ended.stderr.decode())
 
     def test_a_name_of_a_hook_that_is_not_there(self):
-        program = "from kubevirt_hook import Hook\nhook = Hook('h')\nhook.on_node('preVMStart')(print)\nhook.run()"
+        program = "from kubevirt_hook import Worker\nhook = Worker('h')\nhook.on_node('preVMStart')(print)\nhook.run()"
         for name, flag in ("onDefineDomain", "--domain"), ("h", "--domain"):
             path = os.path.join(self.directory, name)
             with open(path, "w", encoding="utf-8") as file:
@@ -130,15 +130,13 @@ class Endings(Argv):
                 "from kubevirt_hook import Cancelled; raise Cancelled",
                 "fixture: the call was cancelled\n",
             ),
-            ("1 / 0", "ZeroDivisionError: division by zero\n"),
-            ("sys.exit(0)", "SystemExit: 0\n"),
-            ("result = b''", "onDefineDomain must return a str or None, not a bytes\n"),
-            ("result = '\\udc80'", "surrogates not allowed\n"),
+            ("1 / 0", "ERROR: a fault in the hook's code\nZeroDivisionError\n  File "),
+            ("sys.exit(0)", "ERROR: a fault in the hook's code\nSystemExit\n  File "),
+            ("result = 7", "str, bytes, Document or None, not a int\n"),
+            ("result = '\\udc80'", "onDefineDomain has returned a lone surrogate\n"),
         ):
             with self.subTest(code):
-                ended = self.call(code)
-                self.ends(ended, 1)
-                self.assertTrue(ended.stderr.decode().endswith(log), ended.stderr)
+                self.ends(self.call(code), 1, log=log)
 
     def test_documents_that_cannot_be_used(self):
         for arguments, log in (
@@ -160,6 +158,28 @@ class Endings(Argv):
     def test_log_lines(self):
         ended = self.call("hook.log.warning('w'); hook.log.info('i'); hook.log.debug('d')")
         self.ends(ended, 0, b"<domain/>", "WARNING: w\nINFO: i\n")
+
+    def test_levels_and_fields(self):
+        levels = {"SIDECAR_SHIM_STDERR_LEVELS": "1"}
+        code = "hook.log.warning('w\\nx', extra={'disk': 'vdc', 'text': 'a b', 'count': 2}); hook.log.error('e')"
+        ended = self.call(code, **levels)
+        self.ends(ended, 0, b"<domain/>", '<4>w\n<4>x disk=vdc text="a b" count=2\n<3>e\n')
+        self.ends(
+            self.call(code),
+            0,
+            b"<domain/>",
+            'WARNING: w\nx disk=vdc text="a b" count=2\nERROR: e\n',
+        )
+        self.ends(self.call("raise Refused('no')", **levels), 1, log="<3>fixture: no\n")
+        ended = self.call("1 / 0", **levels)
+        fault = ended.stderr.decode().partition("printed at import, ")[2].splitlines()
+        self.assertTrue(len(fault) > 2 and all(line.startswith("<3>") for line in fault), fault)
+        self.assertNotIn("division by zero", ended.stderr.decode())
+        ended = self.call(
+            "hook.log.setLevel('INFO'); import logging; logging.root.setLevel('DEBUG'); 1 / 0",
+            **levels,
+        )
+        self.ends(ended, 1, log="\n<7>ZeroDivisionError: division by zero\n")
 
     def test_what_a_call_says_of_itself(self):
         code = "c = hook.call; result = f'{c.id} {c.attempt} {c.context} {c.remaining()} {c.cancelled}'"
@@ -223,7 +243,7 @@ class BothModes(Argv):
     def test_domains(self):
         for code in ("", "result = subject + '<!-- é😀 -->\\n'", "result = ''"):
             for locale in self.LOCALES:
-                with Worker(FIXTURE, **locale) as worker:
+                with Running(FIXTURE, **locale) as worker:
                     for domain in self.DOMAINS:
                         with self.subTest(code, domain=domain, **locale):
                             ended = self.argv({"run": code}, "--domain", domain, **locale)

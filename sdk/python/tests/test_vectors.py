@@ -7,7 +7,7 @@ import sys
 import threading
 import unittest
 
-from support import LIMIT, PYTHON, ROOT, SDK, environment
+from support import LIMIT, PYTHON, ROOT, SDK, environment, frame
 
 sys.path.insert(0, str(SDK))
 
@@ -44,6 +44,36 @@ class Pieces(io.RawIOBase):
         buffer[: len(part)] = part
         self._data = self._data[len(part) :]
         return len(part)
+
+
+class Output:
+    """What a worker writes, with the vectors' placeholders for what differs between SDKs."""
+
+    SDK = f'"sdk":{{"name":"python","version":"{kubevirt_hook.__version__}"}}'.encode()
+
+    def __init__(self, pipe, faults):
+        self._pipe, self._faults = io.BufferedReader(pipe), faults
+        self.read = b""
+
+    def read_frame(self):
+        """Reads another frame. Returns whether there was one."""
+        header = self._pipe.read(4)
+        if not header:
+            return False
+        length = int.from_bytes(header, "big")
+        payload = self._pipe.read(length)
+        assert len(payload) == length, payload
+        if payload.startswith(b'{"jsonrpc":"2.0","id":1,"result":'):
+            assert payload.count(self.SDK) == 1, payload
+            payload = payload.replace(self.SDK, b'"sdk":{"name":"SDK","version":"VERSION"}')
+        elif self._faults and b'"method":"$/log"' in payload:
+            said = json.loads(payload)["params"]
+            assert ("vector fault" in said["message"]) == (said["level"] == "debug"), said
+            assert "RuntimeError" in said["message"], said
+            before, _, rest = payload.partition(b'"message":"')
+            payload = before + b'"message":"ANY","id":' + rest.rpartition(b'","id":')[2]
+        self.read += frame(payload)
+        return True
 
 
 class Frames(unittest.TestCase):
@@ -92,18 +122,22 @@ class Sessions(unittest.TestCase):
         )
         end = threading.Timer(LIMIT, worker.kill)
         end.start()
-        written, answered = 0, b""
+        written, output = 0, Output(worker.stdout, facts["faults"])
         for step in facts["steps"]:
             for at in range(written, step["write"], piece):
                 worker.stdin.write(given[at : min(at + piece, step["write"])])
             written = step["write"]
-            while len(answered) < step["await"] and (more := worker.stdout.read(1 << 16)):
-                answered += more
-            self.assertEqual(answered, wanted[: step["await"]])
+            while len(output.read) < step["await"] and output.read_frame():
+                pass
+            self.assertEqual(output.read, wanted[: step["await"]])
         self.assertEqual(written, len(given))
-        rest, log = worker.communicate()
+        worker.stdin.close()
+        while output.read_frame():
+            pass
+        worker.stdin = None
+        _, log = worker.communicate()
         end.cancel()
-        self.assertEqual(answered + rest, wanted)
+        self.assertEqual(output.read, wanted)
         self.assertEqual(worker.returncode == 0, facts["exit"] == "success", log)
         self.assertTrue(facts["exit"] == "success" or log)
         for text in facts["stderr"]:

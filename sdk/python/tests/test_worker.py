@@ -10,11 +10,11 @@ import tempfile
 import termios
 import unittest
 
-from support import LIMIT, SDK, Worker, run
+from support import LIMIT, SDK, Running, run
 
 sys.path.insert(0, str(SDK))
 
-from kubevirt_hook import MAX_FRAME_BYTES, Hook
+from kubevirt_hook import MAX_FRAME_BYTES, Worker
 
 FIXTURE = SDK / "tests" / "fixture.py"
 FAULT = {"code": -32603, "message": "a fault in the hook's code; its log has the trace"}
@@ -24,7 +24,7 @@ UNCHANGED = {"unchanged": True}
 
 class Registration(unittest.TestCase):
     def test_one_function_for_each_hook(self):
-        hook = Hook("h")
+        hook = Worker("h")
         for register in (
             hook.on_define_domain,
             hook.pre_cloud_init_iso,
@@ -50,15 +50,15 @@ class Registration(unittest.TestCase):
                 self.subTest(name),
                 self.assertRaisesRegex(ValueError, "invalid name of a node hook"),
             ):
-                Hook("h").on_node(name)
+                Worker("h").on_node(name)
 
     def test_concurrency_has_limits(self):
         for number in (0, 65):
             with self.assertRaisesRegex(ValueError, "from 1 to 64"):
-                Hook("h", concurrency=number)
+                Worker("h", concurrency=number)
 
     def test_a_program_without_hooks_says_so(self):
-        program = "from kubevirt_hook import Hook\nHook('empty').run()"
+        program = "from kubevirt_hook import Worker\nWorker('empty').run()"
         for more in ({}, {"KUBEVIRT_HOOK_PROTOCOL": "1"}):
             ended = run([sys.executable, "-c", program], **more)
             self.assertEqual(
@@ -97,13 +97,13 @@ class Registration(unittest.TestCase):
 class Misuse(unittest.TestCase):
     def check(self, code, result=UNCHANGED, log="", **call):
         """Checks the response to one call and the log; the worker keeps serving and exits with 0."""
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             self.assertEqual(worker.call({"run": code}, **call), result)
             self.assertEqual(worker.call({}), UNCHANGED)
             status, rest, seen = worker.end()
             self.assertEqual((status, rest), (0, b""), seen)
-            self.assertIn(log, seen)
-            return seen
+            self.assertIn(log, "\n".join([seen, *(it["message"] for it in worker.lines)]))
+            return worker.lines
 
     def test_what_is_printed_is_logged(self):
         self.check("print('from the hook')", log="printed at import, from the hook\n")
@@ -120,7 +120,7 @@ class Misuse(unittest.TestCase):
 
     def test_children_have_neither_the_variable_nor_the_pipes(self):
         code = "result = subprocess.getoutput('env; ls -l /proc/self/fd')"
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             seen = worker.call({"run": code})["domain"]
         self.assertIn("PYTHONPATH=", seen)
         self.assertNotIn("KUBEVIRT_HOOK_PROTOCOL", seen)
@@ -135,8 +135,9 @@ class Misuse(unittest.TestCase):
         )
 
     def test_results_of_a_wrong_type(self):
-        define = "onDefineDomain must return a str or None, not a "
-        self.check("result = b'<domain/>'", FAULT, define + "bytes")
+        define = "onDefineDomain must return a str, bytes, Document or None, not a "
+        self.check("result = 7", FAULT, define + "int")
+        self.check("result = b'\\xff'", FAULT, "has returned bytes that are not UTF-8")
         self.check("async def later(): pass\nresult = later()", FAULT, define + "coroutine")
         cloud_init = {"method": "preCloudInitIso", "cloudInitData": {}}
         self.check(
@@ -158,17 +159,23 @@ class Misuse(unittest.TestCase):
         self.check("result = {}; result['a'] = result", FAULT, "Circular reference", **cloud_init)
 
     def test_lone_surrogates(self):
-        self.check("result = '<domain>\\udc80</domain>'", FAULT, "surrogates not allowed")
+        self.check("result = '<domain>\\udc80</domain>'", FAULT, "has returned a lone surrogate")
         self.check("raise Refused('a\\udc80b')", {"code": -32000, "message": "a\\udc80b"})
         data = {"UserData": "é\udc80"}
         cloud_init = {"method": "preCloudInitIso", "cloudInitData": data}
         self.check("result = subject", {"cloudInitData": data}, **cloud_init)
 
     def test_exceptions_of_every_kind(self):
-        self.check("raise ValueError('s3cr3t')", FAULT, "ValueError: s3cr3t")
-        self.check("sys.exit(0)", FAULT, "SystemExit: 0")
-        self.check("sys.exit('over')", FAULT, "SystemExit: over")
-        self.check("def f(): f()\nf()", FAULT, "RecursionError")
+        lines = self.check("raise ValueError('s3cr3t')", FAULT)
+        self.assertEqual([(it["level"], it["id"]) for it in lines], [("error", 2)])
+        self.assertNotIn("s3cr3t", lines[0]["message"])
+        self.assertRegex(
+            lines[0]["message"], r'code\nValueError\n  File ".*fixture.py", line [0-9]+, in'
+        )
+        self.check("sys.exit(0)", FAULT, "SystemExit")
+        [line] = self.check("def f(): f()\nf()", FAULT, "RecursionError")
+        self.assertLess(len(line["message"].splitlines()), 40)
+        self.assertIn(" more\n", line["message"])
         self.check(
             "raise Refused('no', retryable=True)",
             {"code": -32000, "message": "no", "data": {"retryable": True}},
@@ -177,14 +184,14 @@ class Misuse(unittest.TestCase):
         self.check("raise Refused('é' * 10_000_000)", long)
 
     def test_an_exit_that_nothing_can_stop(self):
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             worker.start_call({"run": "os._exit(3)"})
             self.assertIsNone(worker.receive())
             self.assertEqual(worker.end()[0], 3)
 
     def test_the_shim_goes_away(self):
         for number in (1, 2):
-            with Worker(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker:
+            with Running(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker:
                 worker.process.stdout.close()
                 worker.start_call({"run": "result = subject * 100_000"})
                 self.assertEqual(worker.process.wait(LIMIT), 1)
@@ -197,7 +204,7 @@ class Signals(unittest.TestCase):
             for number in (1, 2):
                 with (
                     self.subTest(code, number=number),
-                    Worker(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker,
+                    Running(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker,
                 ):
                     if code:
                         worker.start_call({"run": code})
@@ -210,7 +217,7 @@ class Signals(unittest.TestCase):
 class Logging(unittest.TestCase):
     def logged(self, code):
         """Returns the log lines that precede the response to a call."""
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             ident = worker.start_call({"run": code})
             lines = []
             while (message := worker.receive())["method" if "method" in message else "id"] != ident:
@@ -256,7 +263,7 @@ class Logging(unittest.TestCase):
             "signal.signal(signal.SIGALRM, lambda *_: hook.log.warning('late'))\n"
             "result = 'x' * 10_000_000"
         )
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             worker.start_call({"run": code})
             # The response does not fit the pipe: once the pipe is full, the write is in progress.
             # (The head of the message occupies a separate page.)
@@ -285,7 +292,7 @@ class Logging(unittest.TestCase):
             "sys.settrace(step)\n"
         )
         after = "sys.settrace(None); result = str(len(sys.modules.pop('raised')))"
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             ident, lines = worker.start_call({"run": code}), 0
             while (message := worker.receive()).get("id") != ident:
                 self.assertEqual(message["params"]["message"], "late")
@@ -311,13 +318,120 @@ class Logging(unittest.TestCase):
         self.assertEqual([line["message"] for line in lines], ["\\udc80" + "y" * 8191])
 
 
+EARLY = """
+import logging
+{imports}
+from kubevirt_hook import Worker
+{before}
+hook = Worker("early")
+hook.on_define_domain(lambda vmi, domain: hook.log.debug("in a call"))
+hook.log.info("by the hook")
+logging.getLogger("x").warning("by %s", "x", extra={{"disk": "vda"}})
+{after}
+"""
+
+
+class LoggingBeforeRun(unittest.TestCase):
+    def program(self, after, before="", imports=""):
+        text = EARLY.format(after=after, before=before, imports=imports)
+        file = tempfile.NamedTemporaryFile("w", suffix=".py")
+        self.addCleanup(file.close)
+        file.write(text)
+        file.flush()
+        return file.name
+
+    def test_it_keeps_its_level(self):
+        with Running(self.program("hook.run()")) as worker:
+            expected = [
+                {"level": "info", "message": "by the hook"},
+                {"level": "warning", "message": "by x", "fields": {"disk": "vda"}},
+            ]
+            self.assertEqual(worker.lines, expected)
+            self.assertEqual(worker.end(), (0, b"", ""))
+
+    def test_in_exec_mode_too(self):
+        command = [sys.executable, "-S", self.program("hook.run()")]
+        ended = run([*command, "--vmi", "{}", "--domain", "<a/>"])
+        self.assertEqual(ended.stderr, b"INFO: by the hook\nWARNING: by x disk=vda\n")
+
+    def test_a_program_that_never_runs_prints_warnings(self):
+        ended = run([sys.executable, "-S", self.program("1 / 0")])
+        self.assertIn(b"ZeroDivisionError", ended.stderr)
+        self.assertIn(b"\nby x\n", ended.stderr)
+        self.assertNotIn(b"by the hook", ended.stderr)
+
+    def test_a_level_of_the_programs_own_wins(self):
+        name = self.program("hook.run()", before="logging.getLogger().setLevel(logging.DEBUG)")
+        with Running(name) as worker:
+            self.assertEqual(worker.call({}), UNCHANGED)
+            self.assertEqual(worker.lines[-1], {"level": "debug", "message": "in a call", "id": 2})
+
+    def test_a_handler_of_the_programs_own_gets_all(self):
+        own = "logging.basicConfig(format='mine: %(message)s'"
+        for before, after, seen in (
+            (f"{own}, level='INFO')", "hook.run()", "mine: by the hook\nmine: by x\n"),
+            ("", f"{own}); hook.run()", "mine: by the hook\nmine: by x\n"),
+        ):
+            with Running(self.program(after, before=before)) as worker:
+                self.assertEqual(worker.call({}), UNCHANGED)
+                self.assertEqual(worker.lines, [])
+                self.assertEqual(worker.end()[2], seen)
+
+
+class Causes(unittest.TestCase):
+    def logged(self, code, answer):
+        with Running(FIXTURE) as worker:
+            self.assertEqual(worker.call({"run": code}), answer)
+            return worker.lines
+
+    def test_a_refusal_is_found_wherever_it_is(self):
+        refused = {"code": -32000, "message": "no"}
+        self.assertEqual(self.logged("raise Refused('no')", refused), [])
+        for code in (
+            "try: int('s3cr3t')\nexcept ValueError as e: raise Refused('no') from e",
+            "try: int('s3cr3t')\nexcept ValueError: raise Refused('no')",
+            "raise ValueError('s3cr3t') from Refused('no')",
+            "try: raise ValueError('s3cr3t') from Refused('no')\nexcept ValueError as e: raise KeyError('s3cr3t') from e",
+        ):
+            with self.subTest(code):
+                [line] = self.logged(code, refused)
+                self.assertEqual((line["level"], line["id"]), ("info", 2))
+                self.assertIn("ValueError\n  File ", line["message"])
+                self.assertNotIn("s3cr3t", line["message"])
+        self.assertEqual(
+            self.logged("try: int('x')\nexcept ValueError: raise Refused('no') from None", refused),
+            [],
+        )
+
+    def test_a_fault_has_its_cause(self):
+        code = "a = KeyError(); b = ValueError(); a.__cause__ = b; b.__cause__ = a; raise a"
+        [line] = self.logged(code, FAULT)
+        self.assertRegex(line["message"], "code\nKeyError\n(  File .*\n)+caused by ValueError$")
+        # Words that quote nothing are logged.
+        code = "import kubevirt_xml; kubevirt_xml.parse(subject).find('a[@b=s3cr3t]')"
+        [line] = self.logged(code, FAULT)
+        self.assertIn("PathError: character 6: a value in quotes or", line["message"])
+        self.assertNotIn("s3cr3t", line["message"])
+        # A refusal in an `except` clause of which another exception came has no say.
+        [line] = self.logged("try: raise Refused('no')\nexcept Refused: 1 / 0", FAULT)
+        self.assertIn("ZeroDivisionError", line["message"])
+
+    def test_the_programs_own_excepthook_is_called(self):
+        code = "sys.excepthook = lambda kind, *_: print('hook:', kind.__name__); 1 / 0"
+        with Running(FIXTURE) as worker:
+            self.assertEqual(worker.call({"run": code}), FAULT)
+            worker.call({"run": "sys.excepthook = lambda: 0; 1 / 0"})
+            self.assertEqual(len(worker.lines), 3, "it must not hide the fault")
+            self.assertIn("hook: ZeroDivisionError\n", worker.end()[2])
+
+
 class Calls(unittest.TestCase):
     def test_a_trace_begins_in_the_hooks_own_code(self):
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             self.assertEqual(worker.call({"run": "1 / 0"}), FAULT)
-            log = worker.end()[2]
-        self.assertIn("ZeroDivisionError: division by zero", log)
-        self.assertNotIn("kubevirt_hook.py", log)
+            [line] = worker.lines
+        self.assertIn("ZeroDivisionError\n", line["message"])
+        self.assertNotIn("kubevirt_hook.py", line["message"])
 
     def test_what_a_call_says_of_itself(self):
         code = (
@@ -325,36 +439,46 @@ class Calls(unittest.TestCase):
             "result = f'{c.hook} {c.id} {c.attempt} {c.context} {c.cancelled} {in_time}'"
         )
         invocation = {"deadlineMs": 60000, "attempt": 2, "context": "Boot"}
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             answer = worker.call({"run": code}, invocation=invocation)
             self.assertEqual(answer, {"domain": "onDefineDomain 2 2 Boot False True"})
             answer = worker.call({"run": "result = str(hook.call.remaining())"})
             self.assertEqual(answer, {"domain": "None"})
 
     def test_check_stops_a_hook_whose_time_is_over(self):
-        with Worker(FIXTURE) as worker:
-            code = "while True: hook.call.check()"
+        with Running(FIXTURE) as worker:
+            code = "while True: hook.call.raise_if_cancelled()"
             answer = worker.call({"run": code}, invocation={"deadlineMs": 1, "attempt": 1})
             self.assertEqual(answer, {"code": -32800, "message": "the call was cancelled"})
             self.assertEqual(worker.end()[2], "printed at import, ", "no trace")
 
     def test_there_is_no_call_outside_of_hooks(self):
         with self.assertRaises(LookupError):
-            _ = Hook("h").call
+            _ = Worker("h").call
 
     def test_the_default_declares_neither_cancellation_nor_concurrency(self):
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             capabilities = {"attachments": True, "cancel": False, "concurrency": 1}
             self.assertEqual(worker.initialized["capabilities"], capabilities)
+
+    def test_concurrency_declares_cancellation(self):
+        with Running(FIXTURE, FIXTURE_CONCURRENCY="2") as worker:
+            self.assertIs(worker.initialized["capabilities"]["cancel"], True)
+            code = "print('begun', flush=True)\nwhile True: hook.call.raise_if_cancelled()"
+            ident = worker.start_call({"run": code})
+            worker.wait_for_log("begun")
+            cancel = {"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": ident}}
+            worker.send(cancel)
+            self.assertEqual(worker.receive()["error"]["code"], -32800)
 
     def test_hooks_run_in_the_main_thread_unless_they_need_others(self):
         code = "result = str(threading.current_thread() is threading.main_thread())"
         for number, expected in (1, "True"), (2, "False"):
-            with Worker(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker:
+            with Running(FIXTURE, FIXTURE_CONCURRENCY=str(number)) as worker:
                 self.assertEqual(worker.call({"run": code}), {"domain": expected})
 
     def test_calls_run_at_once(self):
-        with Worker(FIXTURE, FIXTURE_CONCURRENCY="4") as worker:
+        with Running(FIXTURE, FIXTURE_CONCURRENCY="4") as worker:
             # The barrier opens only if all calls run at the same time.
             idents = {
                 worker.start_call(
@@ -369,7 +493,7 @@ class Calls(unittest.TestCase):
             self.assertEqual(worker.end()[0], 0)
 
     def test_every_call_that_was_read_is_answered_before_the_end(self):
-        with Worker(FIXTURE, FIXTURE_CONCURRENCY="2") as worker:
+        with Running(FIXTURE, FIXTURE_CONCURRENCY="2") as worker:
             idents = [worker.start_call({"run": "time.sleep(0.01)"}) for _ in range(20)]
             worker.process.stdin.close()
             self.assertEqual(sorted(worker.receive()["id"] for _ in idents), idents)
@@ -381,13 +505,13 @@ class Sizes(unittest.TestCase):
     def test_the_longest_frame(self):
         longest = "<" + "é" * ((MAX_FRAME_BYTES - 1) // 2)
         self.assertEqual(len(longest.encode()), MAX_FRAME_BYTES)
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             answer = worker.call({"run": "result = subject[1:] + '>'"}, longest)
             self.assertEqual(answer["domain"], longest[1:] + ">")
             answer = worker.call({"run": "result = subject + '>'"}, longest)
             self.assertEqual(answer, {"code": -32000, "message": "the result does not fit a frame"})
             self.assertEqual(worker.call({}, longest), UNCHANGED)
-        with Worker(FIXTURE, attachments=False) as worker:
+        with Running(FIXTURE, attachments=False) as worker:
             # Escaped characters take more bytes in JSON.
             answer = worker.call(
                 {"run": "result = '\\n' * (len(subject) // 2)"}, "x" * MAX_FRAME_BYTES
@@ -395,7 +519,7 @@ class Sizes(unittest.TestCase):
             self.assertEqual(answer, {"code": -32000, "message": "the result does not fit a frame"})
 
     def test_memory_follows_the_size_of_a_document(self):
-        with Worker(FIXTURE) as worker:
+        with Running(FIXTURE) as worker:
             code = "result = subject + '>'"
             report = {"run": "result = str(peak())"}
             at_rest = int(worker.call(report)["domain"])
@@ -410,23 +534,6 @@ class Sizes(unittest.TestCase):
 
 
 class Packaging(unittest.TestCase):
-    def test_the_hook_of_the_readme(self):
-        program = (
-            (SDK / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-        )
-        domain = "<domain><name>vm</name></domain>"
-        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
-            file.write(program)
-            file.flush()
-            with Worker(file.name) as worker:
-                vmi = {"metadata": {"annotations": {"example.com/title": "R&D"}}}
-                once = worker.call(vmi, domain)["domain"]
-                self.assertEqual(once, domain.replace("</name>", "</name><title>R&amp;D</title>"))
-                self.assertEqual(worker.call(vmi, once), UNCHANGED)
-                self.assertEqual(worker.call({"metadata": {}}, domain), UNCHANGED)
-                vmi["metadata"]["annotations"]["example.com/title"] = "\a"
-                self.assertEqual(worker.call(vmi, domain)["code"], -32000)
-
     def test_one_copied_file_is_enough(self):
         with tempfile.TemporaryDirectory() as directory:
             for name, source in (
@@ -435,7 +542,7 @@ class Packaging(unittest.TestCase):
             ):
                 with open(os.path.join(directory, name), "wb") as copy:
                     copy.write(source.read_bytes())
-            with Worker(os.path.join(directory, "hook.py"), PYTHONPATH="") as worker:
+            with Running(os.path.join(directory, "hook.py"), PYTHONPATH="") as worker:
                 self.assertEqual(worker.call({}), UNCHANGED)
 
 

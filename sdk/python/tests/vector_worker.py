@@ -8,10 +8,9 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from kubevirt_hook import Hook, InvalidParams, Refused
+from kubevirt_hook import InvalidParams, Refused, Worker
 
-hook = Hook("vectors", "1.0.0", cancel=True, concurrency=int(sys.argv[1]))
-logging.getLogger().setLevel(logging.DEBUG)
+hook = Worker("vectors", "1.0.0", cancellable=True, concurrency=int(sys.argv[1]))
 
 
 def wait():
@@ -24,7 +23,8 @@ def raises(error):
 
 
 def log(vector):
-    logging.log(getattr(logging, vector["level"].upper()), "%s", vector["text"])
+    level = getattr(logging, vector["level"].upper())
+    logging.log(level, "%s", vector["text"], extra=vector.get("fields"))
 
 
 ACTIONS = {
@@ -41,7 +41,9 @@ def follow(vector, answers):
     action = vector and vector["do"]
     if action == "wait":
         wait()
-        return follow(vector["then"], answers) if "then" in vector else hook.call.check()
+        return (
+            follow(vector["then"], answers) if "then" in vector else hook.call.raise_if_cancelled()
+        )
     return {None: lambda _: None, **ACTIONS, **answers}[action](vector)
 
 
