@@ -15,7 +15,7 @@ use tonic::Code;
 use tracing::Instrument;
 
 use super::proto::health::HealthCheckRequest;
-use super::record::CallRecord;
+use super::record::{CallRecord, Outcome};
 use super::request::PREFIX_BYTES;
 use super::request::{MaxBytes, Message, Receiver, Window};
 use super::response::{self, Held, Unread};
@@ -77,7 +77,7 @@ impl Calls {
         match found {
             Ok(method) => {
                 let number = (method.documents > 0).then(|| self.shim.next_call());
-                let record = Arc::new(CallRecord::new(started, time, method.path, number));
+                let record = Arc::new(CallRecord::new(started, time, number));
                 let span = record.span().clone();
                 let served = self.serve(method, &path, record, body, &mut respond);
                 served.instrument(span).await
@@ -113,7 +113,7 @@ impl Calls {
             connection_bytes: self.connection_bytes,
             deadline: record.deadline().min(record.started() + RECEIVE_TIMEOUT),
             time: record.time().min(RECEIVE_TIMEOUT),
-            received: record.bytes_in(),
+            received: 0,
         };
         let replied = tokio::select! {
             replied = self.reply(method, &record, &mut receiver) => replied,
@@ -122,10 +122,10 @@ impl Calls {
                 Err(RequestFault::ClientLeft(why).into())
             }
         };
-        let Receiver { body, .. } = receiver;
+        let Receiver { body, received, .. } = receiver;
         let connection = close_unless(body.is_end_stream());
         if method.documents > 0 {
-            log_end(&record, &replied);
+            log_end(&record, path, received, &replied);
         }
         match replied {
             Ok(Reply::Message { message, share }) => {
@@ -274,7 +274,7 @@ fn check(head: &http::request::Parts) -> Result<(), RequestFault> {
 }
 
 /// Logs how a hook call ended. Of an error that is all of the text; the status may be cut.
-fn log_end(record: &CallRecord, replied: &Result<Reply, CallError>) {
+fn log_end(record: &CallRecord, path: &str, received: usize, replied: &Result<Reply, CallError>) {
     let (code, bytes_out, message) = match replied {
         Ok(Reply::Message { message, .. }) => {
             (Code::Ok, message.len() - PREFIX_BYTES, "hook answered".to_owned())
@@ -285,5 +285,5 @@ fn log_end(record: &CallRecord, replied: &Result<Reply, CallError>) {
         }
         Err(error) => (grpc_status::code_of(error), 0, format!("call failed: {error}")),
     };
-    record.end(code, bytes_out, &message);
+    record.end(path, &Outcome { code, bytes_in: received, bytes_out, message: &message });
 }

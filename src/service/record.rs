@@ -1,7 +1,7 @@
 //! What the log says about a hook call: its first line, its last one, and the VM in all of them.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,20 +17,12 @@ use crate::logging;
 /// A call from its first header on.
 #[derive(Debug)]
 pub(super) struct CallRecord {
-    /// Path of the method.
-    method: &'static str,
-    /// Whether it runs a hook; only such calls have lines.
-    is_hook_call: bool,
     started: Instant,
     /// When the caller is answered at the latest.
     deadline: Instant,
-    /// Names the call in each of its lines.
+    /// Names the call in each of its lines. Without a meaning for methods that run no hook.
     span: Span,
     progress: Arc<Progress>,
-    /// Length of the request's message, once it is known.
-    bytes_in: AtomicUsize,
-    /// Whether the last line is logged.
-    has_ended: AtomicBool,
     /// Whether the hook changed its document, if it has one.
     changed: OnceLock<bool>,
     is_slow: AtomicBool,
@@ -38,24 +30,24 @@ pub(super) struct CallRecord {
     changes: OnceLock<Changes>,
 }
 
+/// How a call ended.
+pub(super) struct Outcome<'a> {
+    pub(super) code: Code,
+    pub(super) bytes_in: usize,
+    pub(super) bytes_out: usize,
+    /// The message of its last line.
+    pub(super) message: &'a str,
+}
+
 impl CallRecord {
     /// Begins the record of a call that started at this time, and may take `time`. Only a hook call
     /// has a `number`.
-    pub(super) fn new(
-        started: Instant,
-        time: Duration,
-        method: &'static str,
-        number: Option<u64>,
-    ) -> Self {
+    pub(super) fn new(started: Instant, time: Duration, number: Option<u64>) -> Self {
         Self {
-            method,
-            is_hook_call: number.is_some(),
             started,
             deadline: started + time,
             span: number.map_or_else(Span::none, logging::call_span),
             progress: Arc::default(),
-            bytes_in: AtomicUsize::new(0),
-            has_ended: AtomicBool::new(false),
             changed: OnceLock::new(),
             is_slow: AtomicBool::new(false),
             changes: OnceLock::new(),
@@ -77,10 +69,6 @@ impl CallRecord {
 
     pub(super) fn span(&self) -> &Span {
         &self.span
-    }
-
-    pub(super) fn bytes_in(&self) -> &AtomicUsize {
-        &self.bytes_in
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
@@ -129,10 +117,9 @@ impl CallRecord {
         std::future::pending().await
     }
 
-    /// Logs the last line of a hook call, with the length of its reply.
-    pub(super) fn end(&self, code: Code, bytes_out: usize, message: &str) {
-        self.has_ended.store(true, Ordering::Relaxed);
-        let (method, bytes_in) = (self.method, self.bytes_in.load(Ordering::Relaxed));
+    /// Logs the last line of a hook call.
+    pub(super) fn end(&self, method: &str, outcome: &Outcome<'_>) {
+        let Outcome { code, bytes_in, bytes_out, message } = *outcome;
         let now = Instant::now();
         let Attempts { first, number, pid } = self.progress.attempts();
         let queued_ms = milliseconds(first.unwrap_or(now) - self.started);
@@ -159,15 +146,6 @@ impl CallRecord {
             Code::Ok | Code::Cancelled if slow.is_some() => last_line!(warn),
             Code::Ok | Code::Cancelled => last_line!(info),
             _ => last_line!(error),
-        }
-    }
-}
-
-/// A call is dropped without an end when its connection is.
-impl Drop for CallRecord {
-    fn drop(&mut self) {
-        if self.is_hook_call && !*self.has_ended.get_mut() {
-            self.end(Code::Cancelled, 0, "the caller left: its connection was closed");
         }
     }
 }
