@@ -45,6 +45,8 @@ CHARACTERS = {"&": "&amp;", "<": "&lt;"}
 NAMES = ("a", "a", "b", "b", "c", "ab", "é")
 PREFIXES = ("q", "qemu", "app", "p", "o")
 TEXTS = ("", "", "\n  ", "\n\t", " ", "t", " > ", "&lt;", "&#65;\n", "\r\n", "]] >", "€", "/>", '="', "x='y'")
+# Texts that must not come together as they are.
+BRACKETS = ("]]", "]", ">", ">", "")
 VALUES = ("", "1", "2", "1", "2", ">", "/>", " a ", "&quot;&amp;", "&#10;", "=", "ß", "xmlns")
 OTHERS = ("<!-- <b> -->", "<!-->-->", "<!---->", "<![CDATA[<b>]]>", "<![CDATA[ ]]>", "<?p <b>?>", "<?p?>", "<!--\n\"'>-->")
 
@@ -54,6 +56,7 @@ class Documents:
 
     def __init__(self, chance):
         self.chance, self.plain = chance, chance.random() < 0.4
+        self.texts = BRACKETS if chance.random() < 0.1 else TEXTS
 
     def document(self):
         chance = self.chance
@@ -101,10 +104,10 @@ class Documents:
             return "".join(children) + (line if children else chance.choice(("", "", "text")))
         parts = []
         for _ in range(count):
-            parts.append(chance.choice(TEXTS))
+            parts.append(chance.choice(self.texts))
             kind = chance.random()
-            parts.append(self.element(depth + 1, scope, "") if kind < 0.7 else chance.choice(OTHERS) if kind < 0.85 else "")
-        return "".join(parts) + chance.choice(TEXTS)
+            parts.append(self.element(depth + 1, scope, "") if kind < 0.8 else chance.choice(OTHERS))
+        return "".join(parts) + chance.choice(self.texts)
 
     def name(self, prefixes, names=NAMES):
         chance = self.chance
@@ -338,7 +341,7 @@ class Model:
             if position in self.edited:
                 continue
             if piece[0] == "text":  # the texts around an element that is gone are one
-                begin = next((n for n in range(at, len(rest)) if rest[n][0] == "text" and piece[1] in rest[n][1]), None)
+                begin = next((n for n in range(at, len(rest)) if rest[n][0] == "text" and has(rest[n][1], piece[1])), None)
             else:
                 begin = next((n for n in range(at, len(rest)) if rest[n] == piece), None)
             if begin is None:
@@ -348,6 +351,11 @@ class Model:
         new = sum(kind != "text" and not is_declaration(token) for kind, token in rest) - kept
         declared = sum(is_declaration(token) for kind, token in self.pieces if kind == "attribute")
         return f"{new} new pieces, and not at most {self.new}" if new > self.new + declared else None
+
+
+def has(text, part):
+    """Whether a text has this one as a part. In "]]>", its > is a reference now."""
+    return part in text or part.replace("&gt;", ">") in text.replace("&gt;", ">")
 
 
 def is_declaration(token):
