@@ -1,3 +1,4 @@
+# kubevirt_cloud_init of kubevirt-hook 0.1.0 for Python. May be copied, beside kubevirt_hook.py.
 """Adds a part of a hook's own to a VM's cloud-init user data.
 
     from kubevirt_cloud_init import put_part
@@ -6,13 +7,14 @@
     return {**data, "UserData": put_part(data["UserData"], "example.org-timezone", content)}
 
 The owner's user data stays as it is, as a part beside the new one. docs/cloud-init.md says how
-cloud-init merges them. This file needs Python 3.9 or later and kubevirt_hook.py, and may be copied.
+cloud-init merges them. This file needs Python 3.9 or later and kubevirt_hook.py.
 """
 
 from __future__ import annotations
 
 from kubevirt_hook import Refused
 
+__version__ = "0.1.0"
 __all__ = ["put_part"]
 
 # cloud-init derives the type of user data from its start, in any case. If two starts begin alike,

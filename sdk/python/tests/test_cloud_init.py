@@ -6,7 +6,6 @@ import json
 import random
 import sys
 import unittest
-from types import SimpleNamespace
 
 from support import PYTHON, ROOT, SDK, run
 
@@ -49,20 +48,6 @@ class Vectors(unittest.TestCase):
         cases = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
         (case,) = [case for case in cases if case["about"] == "the example of docs/cloud-init.md"]
         self.assertIn(f"```yaml\n{text(case['expect'])}```\n", page)
-
-    def test_the_code_of_the_readme(self):
-        page = (SDK / "README.md").read_text(encoding="utf-8")
-        section = page.partition("## How do I add to cloud-init user data?\n")[2].partition(
-            "\n## "
-        )[0]
-        lines = [line[4:] for line in section.splitlines() if line.startswith("    ") or not line]
-
-        scope = {"hook": SimpleNamespace(pre_cloud_init_iso=lambda function: function)}
-        exec("\n".join(lines), scope)
-        data = scope["add_agent"]({}, {"UserData": "#!/bin/sh\n", "VolumeName": "a"})
-        self.assertEqual(data["VolumeName"], "a")
-        self.assertIn("\n\n#!/bin/sh\n\n--", data["UserData"])
-        self.assertIn("\n\n#cloud-config\npackages: [qemu-guest-agent]\n\n--", data["UserData"])
 
 
 class Parts(unittest.TestCase):

@@ -17,6 +17,7 @@ from kubevirt_testing import assert_idempotent, call
 from kubevirt_xml import parse
 
 UNCHANGED = {"unchanged": True}
+MODULES = ("kubevirt_hook", "kubevirt_cloud_init", "kubevirt_testing", "kubevirt_xml")
 
 
 def blocks():
@@ -64,6 +65,7 @@ class Readme(unittest.TestCase):
             "Logging": self.check_logging,
             "How do I test it?": self.check_testing,
             "Why not ElementTree?": self.check_element_tree,
+            "How do I add to cloud-init user data?": self.check_cloud_init,
             "Is there a typed VMI?": self.check_typed,
             "How do I use asyncio?": self.check_asyncio,
         }
@@ -104,6 +106,12 @@ class Readme(unittest.TestCase):
         once = hook.invoke("onDefineDomain", {"metadata": {"name": "a"}}, "<domain/>")
         self.assertEqual(once, "<domain><title>a</title></domain>")
 
+    def check_cloud_init(self, heading):
+        hook = Worker("h")
+        self.run_block(heading, hook=hook)
+        data = assert_idempotent(hook, {}, {"UserData": "#!/bin/sh\n"})
+        self.assertIn("\npackages: [qemu-guest-agent]\n", data["UserData"])
+
     def check_typed(self, heading):
         page_size = self.run_block(heading)["page_size"]
         vmi = VMI({"spec": {"domain": {"memory": {"hugepages": {"pageSize": "2Mi"}}}}})
@@ -116,10 +124,22 @@ class Readme(unittest.TestCase):
 
     def test_every_public_name_is_on_the_page(self):
         page = (SDK / "README.md").read_text(encoding="utf-8")
-        for module in ("kubevirt_hook", "kubevirt_xml", "kubevirt_testing"):
+        for module in MODULES:
             for name in importlib.import_module(module).__all__:
                 if name != "Element":
                     self.assertRegex(page, rf"\b{name}\b")
+
+
+class Versions(unittest.TestCase):
+    def test_all_files_have_one_version(self):
+        version = importlib.import_module("kubevirt_hook").__version__
+        for name in MODULES:
+            module = importlib.import_module(name)
+            self.assertEqual(module.__version__, version)
+            first = Path(module.__file__).read_text(encoding="utf-8").partition("\n")[0]
+            self.assertTrue(
+                first.startswith(f"# {name} of kubevirt-hook {version} for Python."), first
+            )
 
 
 class VhostUser(unittest.TestCase):
