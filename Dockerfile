@@ -133,11 +133,11 @@ RUN set -eu; \
     done
 # What hooks in Python import, so that a ConfigMap holds the hook alone. Compiled, because in exec mode
 # every call imports it.
-COPY sdk/python/kubevirt_hook.py sdk/python/kubevirt_xml.py /usr/local/lib/sidecar-shim/
+COPY sdk/python/kubevirt_hook.py sdk/python/kubevirt_cloud_init.py sdk/python/kubevirt_xml.py /usr/local/lib/sidecar-shim/
 RUN set -eu; \
     packages="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
     mkdir -p "$packages"; \
-    for module in kubevirt_hook kubevirt_xml; do \
+    for module in kubevirt_hook kubevirt_cloud_init kubevirt_xml; do \
         ln -s "/usr/local/lib/sidecar-shim/$module.py" "$packages/"; \
         python3 -m compileall -q "$packages/$module.py"; \
     done
