@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares an SDK's editor with lxml, on random documents and edits.
 
-    random_edits.py [--cases N] [--seed S] [--judge PROGRAM] -- RUNNER [ARGUMENT…]
+    random_edits.py [--cases N] [--seed S] [--judge PROGRAM] [--like PROGRAM]… -- RUNNER [ARGUMENT…]
 
 RUNNER is a program of the SDK. It reads cases from stdin, one JSON object per line, until EOF:
 
@@ -20,6 +20,7 @@ Of each document afterwards this script demands:
 - it has the same meaning as the tree that lxml has after the same edits;
 - every piece of the first document that no step has edited is still there, byte for byte and in its order, and only
   what the steps ask for is new. A piece is a name, an attribute, the end of a tag, a text, a comment, …
+- it is the same, to the byte, as that of each runner of another language that --like names.
 
 The exit status is 0 if all is well. Otherwise the first case that fails is printed. It needs lxml, from PyPI.
 """
@@ -580,24 +581,34 @@ def answers(command, lines):
     return found
 
 
+def documents(runner, seeds):
+    """Returns what a runner makes of the cases with these numbers."""
+    lines = answers(runner, (json.dumps(case(seed)[0]).encode() + b"\n" for seed in seeds))
+    if len(lines) != len(seeds):
+        sys.exit(f"{runner[0]} has printed {len(lines)} lines for {len(seeds)} cases")
+    return [json.loads(line) for line in lines]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     parser.add_argument("--judge", help="a program like tests/xml/judge.go")
+    parser.add_argument("--like", action="append", default=[], help="the runner of another language")
     parser.add_argument("runner", nargs="+")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.cases)
     # The verdicts need new models: kept ones would take much memory.
-    lines = answers(options.runner, (json.dumps(case(seed)[0]).encode() + b"\n" for seed in seeds))
-    if len(lines) != len(seeds):
-        sys.exit(f"the runner has printed {len(lines)} lines for {len(seeds)} cases")
-    results = [json.loads(line) for line in lines]
+    results = documents(options.runner, seeds)
+    others = [(it, documents([it], seeds)) for it in options.like]
     changed = edits = 0
     for seed, result in zip(seeds, results):
         given, model = case(seed)
         text = result.get("document")
         fault = f"the runner: {result.get('error')}" if text is None else model.fault(text)
+        for name, found in others:
+            if not fault and found[seed - options.seed] != result:
+                fault = f"{name} has\n{found[seed - options.seed]}"
         if fault:
             print(f"case {seed}, {given['document']!r}", *map(json.dumps, given["steps"]), f"result {text!r}", fault, sep="\n  ")
             return 1
@@ -606,13 +617,13 @@ def main():
     if changed < len(seeds) // 3:
         sys.exit(f"only {changed} of {len(seeds)} cases change their document")
     if options.judge:
-        documents = [result["document"].encode() for result in results]
-        verdicts = answers([options.judge], (len(it).to_bytes(4, "big") + it for it in documents))
+        texts = [result["document"].encode() for result in results]
+        verdicts = answers([options.judge], (len(it).to_bytes(4, "big") + it for it in texts))
         for seed, verdict in zip(seeds, verdicts):
             if verdict:
                 print(f"case {seed}: {options.judge}: {verdict}: {results[seed - options.seed]['document']!r}")
                 return 1
-    print(f"{len(seeds)} cases with {edits} steps: {changed} documents have changed, all as with lxml")
+    print(f"{len(seeds)} cases with {edits} steps: {changed} documents have changed, all as with lxml" + (f" and {', '.join(options.like)}" if others else ""))
     return 0
 
 
