@@ -561,7 +561,9 @@ def _run_once(hook: Worker, argv: list[str]) -> int:
     except (Exception, SystemExit) as error:
         known = hook._logging.report(error)
         if known:
-            _print_text("error", f"{hook.name}: {str(known) or 'the call was cancelled'}")
+            # Without a level: the shim reports it as the reason of the failure.
+            text = _plain(str(known) or "the call was cancelled")
+            print(f"{hook.name}: {text}", file=sys.stderr)
         return 1
     if member != "nodeName":  # a node hook's result is its exit status
         _write_all(output, data)
@@ -613,20 +615,13 @@ def _usage(hook: Worker) -> str:
 
 def _print_line(level: str, text: str, fields: Fields) -> None:
     """Logs to stderr: with a number for the level if the shim reads those."""
-    text = _with_fields(text, fields)
-    _print_text(level, text if _has_levels() else f"{level.upper()}: {text}")
-
-
-def _print_text(level: str, text: str) -> None:
-    text = _plain(text)
-    if _has_levels():
+    text = _plain(_with_fields(text, fields))
+    if os.environ.get("SIDECAR_SHIM_STDERR_LEVELS") == "1":
         mark = f"<{LEVELS[level][1]}>"
         text = mark + text.replace("\n", f"\n{mark}")
+    else:
+        text = f"{level.upper()}: {text}"
     _write_all(2, f"{text}\n".encode())
-
-
-def _has_levels() -> bool:
-    return os.environ.get("SIDECAR_SHIM_STDERR_LEVELS") == "1"
 
 
 def _with_fields(text: str, fields: Fields) -> str:
@@ -924,7 +919,8 @@ class _Server:
             if self._threads:
                 self._threads.finish()
         except (_ProtocolError, OSError) as error:
-            _print_text("error", f"{self._hook.name}: {error}")
+            # Without a level: the shim reports it as the reason of the worker's exit.
+            print(f"{self._hook.name}: {error}", file=sys.stderr)
             return 1
         return 0
 

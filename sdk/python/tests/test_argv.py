@@ -170,7 +170,9 @@ class Endings(Argv):
             b"<domain/>",
             'WARNING: w\nx disk=vdc text="a b" count=2\nERROR: e\n',
         )
-        self.ends(self.call("raise Refused('no')", **levels), 1, log="<3>fixture: no\n")
+        self.ends(
+            self.call("raise Refused('no')", **levels), 1, log="printed at import, fixture: no\n"
+        )
         ended = self.call("1 / 0", **levels)
         fault = ended.stderr.decode().partition("printed at import, ")[2].splitlines()
         self.assertTrue(len(fault) > 2 and all(line.startswith("<3>") for line in fault), fault)
