@@ -1,39 +1,39 @@
 //! Boots a VM from the disks in its annotation, for example "installer, rootdisk": names of
 //! spec.domain.devices.disks. Other bootable devices come after them.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
-use kubevirt_hook::xml::{self, roxmltree::Node, Changes};
-use kubevirt_hook::{Call, Refusal, Result, Worker};
+use kubevirt_hook::{refuse, xml::Document, xml::Element, Call, Result, Worker};
 
 const ANNOTATION: &str = "bootdisk.vm.kubevirt.io/order";
 
-fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
-    let Some(names) = call.annotation(ANNOTATION) else { return Ok(None) };
-    let (tree, mut changes) = (xml::parse(domain)?, Changes::of(domain));
-    let all = |path| xml::find(tree.root_element(), path).into_iter().flat_map(|it| it.children());
-    // The alias of a disk in KubeVirt is "ua-" and the disk's name.
-    let alias = |device| xml::find(device, "alias")?.attribute("name");
-    let disks = all("devices").filter(|device| device.has_tag_name("disk"));
-    let mut disks: BTreeMap<_, _> = disks.filter_map(|disk| Some((alias(disk)?, disk))).collect();
-    let first = names.split(',').map(|name| disks.remove(&*format!("ua-{}", name.trim())));
-    let why = format!("annotation {ANNOTATION}: name disks of the VM, each of them once");
-    let first = first.collect::<Option<Vec<_>>>().ok_or(Refusal::new(why))?;
-    // libvirt allows either an order or the boot elements of <os>.
-    all("os").filter(|it| it.has_tag_name("boot")).for_each(|it| changes.remove(it));
-    let order = |device: &Node| xml::find(*device, "boot")?.attribute("order")?.parse::<u32>().ok();
-    let rest = all("devices").filter(|it| order(it).is_some() && !first.contains(it));
-    let mut rest: Vec<_> = rest.collect();
-    rest.sort_by_key(order);
-    for (device, number) in first.iter().copied().chain(rest).zip(1..) {
-        match xml::find(device, "boot") {
-            Some(boot) => changes.set_attribute(boot, "order", &format!("{number}")),
-            None => changes.append(device, &format!("<boot order=\"{number}\"/>")),
+fn edit_domain(call: &Call, doc: &Document) -> Result<()> {
+    let Some(names) = call.vmi().annotation(ANNOTATION) else { return Ok(()) };
+    let mut first = Vec::new();
+    for name in names.split(',') {
+        // The alias of a disk in KubeVirt is "ua-" and the disk's name.
+        let alias = ("devices/disk/alias[@name=?]", [format!("ua-{}", name.trim())]);
+        match doc.find(alias)?.and_then(Element::parent) {
+            Some(disk) if !first.contains(&disk) => first.push(disk),
+            _ => refuse!("annotation {ANNOTATION}: name disks of the VM, each of them once"),
         }
     }
-    Ok(Some(changes.apply()))
+    // libvirt allows either an order or the boot elements of <os>.
+    doc.find_all("os/boot")?.into_iter().try_for_each(Element::remove)?;
+    let mut rest = Vec::new();
+    for boot in doc.find_all("devices/*/boot")? {
+        let order = boot.get("order")?.and_then(|order| order.parse::<u32>().ok());
+        let device = boot.parent().filter(|device| !first.contains(device));
+        rest.extend(order.zip(device));
+    }
+    rest.sort_by_key(|(order, _)| *order);
+    first.extend(rest.into_iter().map(|(_, device)| device));
+    for (device, number) in first.into_iter().zip(1..) {
+        device.ensure("boot")?.set("order", number.to_string())?;
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
-    Worker::new("boot-disk").version("1.0.0").on_define_domain(on_define_domain).run()
+    Worker::new("boot-disk").version("1.0.0").edit_domain(edit_domain).run()
 }

@@ -3,17 +3,15 @@
 
 use std::process::ExitCode;
 
-use kubevirt_hook::{cloud_init::Part, serde_json::Value, Call, Refusal, Result, Worker};
+use kubevirt_hook::{cloud_init::Part, ensure, serde_json::Value, Call, Result, Worker};
 
 const ANNOTATION: &str = "timezone.vm.kubevirt.io/name";
 
 fn pre_cloud_init_iso(call: &Call, mut data: Value) -> Result<Option<Value>> {
-    let Some(name) = call.annotation(ANNOTATION) else { return Ok(None) };
+    let Some(name) = call.vmi().annotation(ANNOTATION) else { return Ok(None) };
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_+-".contains(c);
-    if !name.split('/').all(|part| !part.is_empty() && part.chars().all(is_name)) {
-        let why = format!("annotation {ANNOTATION}: not the name of a time zone");
-        return Err(Refusal::new(why).into());
-    }
+    let fits = name.split('/').all(|part| !part.is_empty() && part.chars().all(is_name));
+    ensure!(fits, "annotation {ANNOTATION}: not the name of a time zone");
     let content = format!("#cloud-config\ntimezone: \"{name}\"\n");
     // In place of a zone that the owner's user data may set.
     let part = Part::new("timezone.vm.kubevirt.io", content)?.replacing();

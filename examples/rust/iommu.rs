@@ -3,26 +3,23 @@
 
 use std::process::ExitCode;
 
-use kubevirt_hook::{xml, Call, Refusal, Result, Worker};
+use kubevirt_hook::{ensure, xml::Document, Call, Result, Worker};
 
 const ANNOTATION: &str = "iommu.vm.kubevirt.io/model";
 
-fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
-    let Some(model) = call.annotation(ANNOTATION) else { return Ok(None) };
-    let document = xml::parse(domain)?;
-    let machine =
-        xml::find(document.root_element(), "os/type").and_then(|it| it.attribute("machine"));
-    if model != "intel" || !machine.is_some_and(|machine| machine.contains("q35")) {
-        let why = format!("annotation {ANNOTATION}: only intel on machine type q35 works");
-        return Err(Refusal::new(why).into());
-    }
+fn edit_domain(call: &Call, doc: &Document) -> Result<()> {
+    let Some(model) = call.vmi().annotation(ANNOTATION) else { return Ok(()) };
+    let machine = doc.find("os/type")?.map(|it| it.get("machine")).transpose()?.flatten();
+    let is_q35 = machine.is_some_and(|machine| machine.contains("q35"));
+    let fits = model == "intel" && is_q35;
+    ensure!(fits, "annotation {ANNOTATION}: only intel on machine type q35 works");
     // Interrupt remapping needs QEMU's I/O APIC instead of the kernel's.
-    let domain = xml::set_attribute(domain, "features/ioapic", "driver", "qemu")?;
-    let domain = xml::set_attribute(&domain, "devices/iommu", "model", model)?;
-    let domain = xml::set_attribute(&domain, "devices/iommu/driver", "intremap", "on")?;
-    Ok(Some(xml::set_attribute(&domain, "devices/iommu/driver", "caching_mode", "on")?))
+    doc.ensure("features/ioapic")?.set("driver", "qemu")?;
+    let iommu = doc.ensure("devices/iommu")?.set("model", model)?;
+    iommu.ensure("driver")?.set("intremap", "on")?.set("caching_mode", "on")?;
+    Ok(())
 }
 
 fn main() -> ExitCode {
-    Worker::new("iommu").version("1.0.0").on_define_domain(on_define_domain).run()
+    Worker::new("iommu").version("1.0.0").edit_domain(edit_domain).run()
 }

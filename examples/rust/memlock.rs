@@ -3,7 +3,7 @@
 
 use std::{env, fs, process::ExitCode};
 
-use kubevirt_hook::{Call, Refusal, Result, Worker};
+use kubevirt_hook::{Call, Refused, Result, Worker};
 use rlimit::{prlimit, Resource};
 
 fn size(text: &str) -> Option<u64> {
@@ -12,10 +12,10 @@ fn size(text: &str) -> Option<u64> {
 }
 
 fn raise_limit(call: &Call, node: &str) -> Result<()> {
-    let Some(text) = call.annotation("memlock.example/limit") else { return Ok(()) };
+    let Some(text) = call.vmi().annotation("memlock.example/limit") else { return Ok(()) };
     let max = env::var("MEMLOCK_MAX").unwrap_or("64Gi".into());
     let why = format!("annotation memlock.example/limit: not a size up to {max}, such as 4Gi");
-    let wanted = size(text).filter(|_| size(text) <= size(&max)).ok_or(Refusal::new(why))?;
+    let wanted = size(text).filter(|_| size(text) <= size(&max)).ok_or(Refused::new(why))?;
     let pods = call.vmi()["status"]["activePods"].as_object().into_iter().flatten();
     let pods: Vec<_> = pods.filter(|pod| pod.1 == node).map(|pod| pod.0).collect();
     let mut result = Err(format!("no virtqemud of this VM on {node} yet: KubeVirt will retry"));
@@ -30,10 +30,10 @@ fn raise_limit(call: &Call, node: &str) -> Result<()> {
             result = Ok(());
         }
     }
-    result.map_err(|why| Refusal::new(why).into())
+    Ok(result.map_err(Refused::new)?)
 }
 
 fn main() -> ExitCode {
-    let worker = Worker::new("memlock").version("1.0.0").node_hook("preVMStart", raise_limit);
-    worker.node_hook("preMigrationTarget", raise_limit).run()
+    let worker = Worker::new("memlock").version("1.0.0").on_node("preVMStart", raise_limit);
+    worker.on_node("preMigrationTarget", raise_limit).run()
 }

@@ -2,19 +2,17 @@
 //! does. docs/network-binding.md says how to register it. `KubeVirt` starts one sidecar for each
 //! plugin of a VM, with the plugin's name in `NETWORK_BINDING_PLUGIN_NAME`.
 
-use std::{collections::BTreeSet, ops::Range, process::ExitCode};
+use std::{collections::BTreeSet, process::ExitCode};
 
 use kubevirt_hook::serde_json::Value;
-use kubevirt_hook::xml::{self, roxmltree::Node, Changes};
-use kubevirt_hook::{Call, Refusal, Result, Worker};
+use kubevirt_hook::xml::{Document, Element};
+use kubevirt_hook::{ensure, Call, Refused, Result, Worker};
 
 /// In pods with Istio's sidecar these ports are that sidecar's.
 const ISTIO_PORTS: [u16; 10] =
     [15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090];
 /// `KubeVirt` copies this file into the log of the pod.
 const LOG_FILE: &str = "/var/run/kubevirt/passt.log";
-const MEMORY: &str = "<memoryBacking><access mode=\"shared\"></access>\
-                      <source type=\"memfd\"></source></memoryBacking>";
 
 fn plugin() -> String {
     let name = std::env::var("NETWORK_BINDING_PLUGIN_NAME").unwrap_or_default();
@@ -25,8 +23,8 @@ fn plugin() -> String {
     }
 }
 
-fn refused(why: &str) -> Refusal {
-    Refusal::new(format!("network binding {}: {why}", plugin()))
+fn refused(why: &str) -> Refused {
+    Refused::new(format!("network binding {}: {why}", plugin()))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -68,29 +66,29 @@ fn bound(vmi: &Value) -> Result<(&Value, &str)> {
     Ok((interface, pod_interface))
 }
 
-/// Writes an element. The content is XML.
-fn element(name: &str, attributes: &[(&str, &str)], content: &str) -> String {
-    let attribute = |(name, value): &(&str, &str)| format!(" {name}=\"{}\"", xml::escape(value));
-    let attributes: String = attributes.iter().map(attribute).collect();
-    format!("<{name}{attributes}>{content}</{name}>")
-}
-
 /// If the VM names no ports, passt forwards all of them; otherwise those only.
-fn port_forwards(interface: &Value, istio: bool) -> String {
-    let reserved = ISTIO_PORTS
-        .iter()
-        .filter(|_| istio)
-        .map(|port| element("range", &[("start", &port.to_string()), ("exclude", "yes")], ""));
-    let ranges = |wanted: &str| -> String {
-        let ports = items(&interface["ports"])
-            .filter(|port| text(&port["protocol"]).unwrap_or("tcp").eq_ignore_ascii_case(wanted));
-        ports.map(|it| element("range", &[("start", &it["port"].to_string())], "")).collect()
+fn add_port_forwards(domain: Element, interface: &Value, istio: bool) -> Result<()> {
+    let ports = |wanted: &str| -> Vec<_> {
+        let of =
+            |port: &&Value| text(&port["protocol"]).unwrap_or("tcp").eq_ignore_ascii_case(wanted);
+        items(&interface["ports"]).filter(of).map(|port| port["port"].to_string()).collect()
     };
-    let (tcp, udp) = (reserved.collect::<String>() + &ranges("tcp"), ranges("udp"));
-    let all = tcp.is_empty() && udp.is_empty();
-    let forwards = [("tcp", tcp), ("udp", udp)].into_iter();
-    let forwards = forwards.filter(|(_, ranges)| all || !ranges.is_empty());
-    forwards.map(|(proto, ranges)| element("portForward", &[("proto", proto)], &ranges)).collect()
+    let (tcp, udp) = (ports("tcp"), ports("udp"));
+    let reserved = if istio { &ISTIO_PORTS[..] } else { &[] };
+    let all = tcp.is_empty() && udp.is_empty() && reserved.is_empty();
+    for (proto, reserved, ports) in [("tcp", reserved, tcp), ("udp", &[], udp)] {
+        if !all && ports.is_empty() && reserved.is_empty() {
+            continue;
+        }
+        let forward = domain.append(("portForward[@proto=?]", [proto]))?;
+        for port in reserved {
+            forward.append(("range[@start=?][@exclude='yes']", [port.to_string()]))?;
+        }
+        for port in ports {
+            forward.append(("range[@start=?]", [port]))?;
+        }
+    }
+    Ok(())
 }
 
 /// Splits an address such as 0000:81:11.1.
@@ -105,91 +103,94 @@ fn pci_address(address: &str) -> Option<[String; 4]> {
     Some(parts.map(|part| format!("0x{part}")))
 }
 
-/// Writes the domain's interface.
-fn wanted(call: &Call) -> Result<String> {
+/// Adds the contents of the domain's interface.
+fn fill(domain: Element, call: &Call) -> Result<()> {
     let (interface, pod_interface) = bound(call.vmi())?;
     let name = text(&interface["name"]).unwrap_or_default();
-    let transitional = &call.vmi()["spec"]["domain"]["devices"]["useVirtioTransitional"];
+    let transitional = call.vmi().at("spec.domain.devices.useVirtioTransitional");
     let model = match text(&interface["model"]).unwrap_or("virtio") {
-        "virtio" if transitional.as_bool() == Some(true) => "virtio-transitional",
+        "virtio" if transitional == Some(&Value::Bool(true)) => "virtio-transitional",
         "virtio" => "virtio-non-transitional",
         other => other,
     };
-    let mut all = element("source", &[("dev", pod_interface)], "");
-    all += &element("model", &[("type", model)], "");
+    domain.append(("source[@dev=?]", [pod_interface]))?;
+    domain.append(("model[@type=?]", [model]))?;
     if let Some(mac) = text(&interface["macAddress"]) {
-        all += &element("mac", &[("address", mac)], "");
+        domain.append(("mac[@address=?]", [mac]))?;
     }
     if let Some(address) = text(&interface["pciAddress"]) {
-        let [domain, bus, slot, function] = &pci_address(address).ok_or_else(|| {
+        let places = pci_address(address).ok_or_else(|| {
             let why = "is not an address such as 0000:81:11.1";
             refused(&format!("pciAddress of interface {name} {why}"))
         })?;
-        let places = [("domain", &**domain), ("bus", bus), ("slot", slot), ("function", function)];
-        all += &element("address", &[&[("type", "pci")], &places[..]].concat(), "");
+        let step = "address[@type='pci'][@domain=?][@bus=?][@slot=?][@function=?]";
+        domain.append((step, places))?;
     }
     if let Some(index) = interface["acpiIndex"].as_u64().filter(|index| *index > 0) {
-        all += &element("acpi", &[("index", &index.to_string())], "");
+        domain.append(("acpi[@index=?]", [index.to_string()]))?;
     }
-    all += &element("alias", &[("name", &format!("ua-{name}"))], "");
-    all += &element("backend", &[("type", "passt"), ("logFile", LOG_FILE)], "");
-    let istio = call.annotation("sidecar.istio.io/inject");
-    all += &port_forwards(interface, istio.is_some_and(|it| it.eq_ignore_ascii_case("true")));
-    Ok(element("interface", &[("type", "vhostuser")], &all))
+    domain.append(("alias[@name=?]", [format!("ua-{name}")]))?;
+    domain.append(("backend[@type='passt'][@logFile=?]", [LOG_FILE]))?;
+    let istio = call.vmi().annotation("sidecar.istio.io/inject");
+    add_port_forwards(domain, interface, istio.is_some_and(|it| it.eq_ignore_ascii_case("true")))
 }
 
 /// Returns whether two elements mean the same. `KubeVirt` writes elements in another order.
-fn same(one: Node<'_, '_>, other: Node<'_, '_>) -> bool {
-    fn attributes<'a>(node: Node<'a, '_>) -> BTreeSet<(&'a str, &'a str)> {
-        node.attributes().map(|it| (it.name(), it.value())).collect()
+fn same(one: Element, other: Element) -> Result<bool> {
+    let attributes = |it: Element| it.attributes().into_iter().collect::<BTreeSet<_>>();
+    let (children, others) = (one.find_all("*")?, other.find_all("*")?);
+    let is_alike = one.name() == other.name() && attributes(one) == attributes(other);
+    if !is_alike || children.len() != others.len() {
+        return Ok(false);
     }
-    let elements = |node: Node<'_, '_>| node.children().filter(Node::is_element).count();
-    one.tag_name() == other.tag_name()
-        && attributes(one) == attributes(other)
-        && elements(one) == elements(other)
-        && one
-            .children()
-            .filter(Node::is_element)
-            .all(|child| other.children().filter(Node::is_element).any(|other| same(child, other)))
-}
-
-/// Returns the domain with the interface, which takes the place of one with its alias.
-fn with_interface(domain: &str, interface: &str) -> Result<String> {
-    let (tree, wanted) = (xml::parse(domain)?, xml::parse(interface)?);
-    let (root, wanted) = (tree.root_element(), wanted.root_element());
-    let alias = |node| xml::find(node, "alias").and_then(|alias| alias.attribute("name"));
-    let name = |node| alias(node).map(|name| name.strip_prefix("ua-").unwrap_or(name));
-    let devices = xml::find(root, "devices");
-    let mut children = devices.into_iter().flat_map(|devices| devices.children());
-    let there = children.find(|it| it.has_tag_name("interface") && name(*it) == name(wanted));
-    let mut changes = Changes::of(domain);
-    match (there, devices) {
-        (Some(there), _) if same(there, wanted) => {}
-        (Some(there), _) => {
-            let Range { start, end } = there.range();
-            return Ok([&domain[..start], interface, &domain[end..]].concat());
+    for child in children {
+        let mut found = false;
+        for other in &others {
+            found = found || same(child, *other)?;
         }
-        (None, Some(devices)) => changes.append(devices, interface),
-        (None, None) => changes.append(root, &element("devices", &[], interface)),
+        if !found {
+            return Ok(false);
+        }
     }
-    Ok(changes.apply())
+    Ok(true)
 }
 
-fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
-    let domain = with_interface(domain, &wanted(call)?)?;
-    let (tree, mut changes) = (xml::parse(&domain)?, Changes::of(&domain));
-    let root = tree.root_element();
-    let access = xml::find(root, "memoryBacking/access");
-    if access.is_some_and(|access| access.attribute("mode") != Some("shared")) {
+/// Puts the interface into the domain, in place of one with its alias.
+fn put_interface(call: &Call, doc: &Document) -> Result<()> {
+    const INTERFACE: &str = "interface[@type='vhostuser']";
+    let wanted = Document::parse("<interface type='vhostuser'/>")?;
+    fill(wanted.root(), call)?;
+    let name = |interface: Element| -> Result<Option<String>> {
+        let alias = interface.find("alias")?.map(|alias| alias.get("name")).transpose()?;
+        Ok(alias.flatten().map(|name| name.strip_prefix("ua-").unwrap_or(&name).to_owned()))
+    };
+    for there in doc.find_all("devices/interface")? {
+        if name(there)? == name(wanted.root())? {
+            if !same(there, wanted.root())? {
+                fill(there.insert_before(INTERFACE)?, call)?;
+                there.remove()?;
+            }
+            return Ok(());
+        }
+    }
+    fill(doc.ensure("devices")?.append(INTERFACE)?, call)
+}
+
+fn edit_domain(call: &Call, doc: &Document) -> Result<()> {
+    put_interface(call, doc)?;
+    if let Some(access) = doc.find("memoryBacking/access")? {
         let why = "passt needs memory with access mode shared, and another hook has set another";
-        return Err(refused(why).into());
+        let is_shared = access.get("mode")?.as_deref() == Some("shared");
+        ensure!(is_shared, "network binding {}: {why}", plugin());
     }
-    if xml::find(root, "memoryBacking").is_none() {
-        changes.append(root, MEMORY);
+    if doc.find("memoryBacking")?.is_none() {
+        let memory = doc.append("memoryBacking")?;
+        memory.append("access[@mode='shared']")?;
+        memory.append("source[@type='memfd']")?;
     }
-    Ok(Some(changes.apply()))
+    Ok(())
 }
 
 fn main() -> ExitCode {
-    Worker::new("network-binding").version("1.0.0").on_define_domain(on_define_domain).run()
+    Worker::new("network-binding").version("1.0.0").edit_domain(edit_domain).run()
 }

@@ -2,21 +2,19 @@
 
 use std::process::ExitCode;
 
-use kubevirt_hook::{xml, Call, Refusal, Result, Worker};
+use kubevirt_hook::{ensure, is_plain, xml::Document, Call, Result, Worker};
 
 const ANNOTATION: &str = "smbios.vm.kubevirt.io/baseBoardManufacturer";
 const ENTRY: &str = "sysinfo[@type='smbios']/baseBoard/entry[@name='manufacturer']";
 
-fn on_define_domain(call: &Call, domain: &str) -> Result<Option<String>> {
-    let Some(manufacturer) = call.annotation(ANNOTATION) else { return Ok(None) };
-    if !xml::is_plain(manufacturer) {
-        let why = format!("annotation {ANNOTATION}: a character that SMBIOS cannot hold");
-        return Err(Refusal::new(why).into());
-    }
-    let domain = xml::set_attribute(domain, "os/smbios", "mode", "sysinfo")?;
-    Ok(Some(xml::set_text(&domain, ENTRY, manufacturer)?))
+fn edit_domain(call: &Call, doc: &Document) -> Result<()> {
+    let Some(name) = call.vmi().annotation(ANNOTATION) else { return Ok(()) };
+    ensure!(is_plain(name), "annotation {ANNOTATION}: a character that SMBIOS cannot hold");
+    doc.ensure("os/smbios")?.set("mode", "sysinfo")?;
+    doc.ensure(ENTRY)?.set_text(name)?;
+    Ok(())
 }
 
 fn main() -> ExitCode {
-    Worker::new("smbios").version("1.0.0").on_define_domain(on_define_domain).run()
+    Worker::new("smbios").version("1.0.0").edit_domain(edit_domain).run()
 }

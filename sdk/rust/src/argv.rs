@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::call::Call;
+use crate::call::{Call, Context};
 use crate::error::Failure;
 use crate::hook::{Hook, Kind, Reply, Subject};
-use crate::output::complain;
+use crate::output::{complain, Log};
 use crate::worker::{Worker, ON_DEFINE_DOMAIN, PRE_CLOUD_INIT_ISO};
 
 /// Environment variable with the context of the call; workers get it in `invocation.context`.
@@ -91,8 +91,9 @@ impl<'w, 'h> Once<'w, 'h> {
     fn run(self) -> Result<String, Failure> {
         let Self { name, hook, vmi, subject } = self;
         let vmi = object(&vmi, Failure::invalid_params("vmi is missing or not an object"))?;
-        let mut call = Call::new(name, vmi);
-        call.context = env::var(CONTEXT).ok().filter(|context| !context.is_empty());
+        let context = env::var(CONTEXT).ok().filter(|context| !context.is_empty());
+        let mut call = Call::builder(vmi).hook(name).build();
+        (call.context, call.log) = (context.as_deref().map(Context::from), Log::Stderr);
         let not_text = match hook.kind() {
             Kind::Domain => "domain is not UTF-8",
             Kind::CloudInit => "cloudInitData is missing or not an object",

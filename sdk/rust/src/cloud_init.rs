@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::{self, Write};
 
-use crate::Refusal as Refused;
+use crate::Refused;
 
 /// The types of user data. cloud-init derives them from its start, in any case. If two starts begin
 /// alike, the longer one comes first.

@@ -1,31 +1,40 @@
-//! Errors: those that a hook returns, and the error responses that the shim gets.
+//! What a hook says of a call that it does not do, and the error responses that the shim gets.
 
 use std::borrow::Cow;
-use std::error::Error;
+use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
+
+use crate::fault::{Error, Verdict};
 
 /// The hook refuses the VM, or cannot do what the VM asks for. The VM's owner reads the message in
 /// the VM's status: say what is wrong and what to do. Do not include documents or secrets.
 ///
+/// It is found wherever it is: as the error itself, as the source of another error, and, with the
+/// feature `anyhow`, inside of an `anyhow::Error`. The macros [`refuse!`](crate::refuse) and
+/// [`ensure!`](crate::ensure) return it.
+///
 /// ```
-/// # use kubevirt_hook::{Refusal, Result};
+/// # use kubevirt_hook::{Refused, Result};
 /// fn order(annotation: &str) -> Result<u32> {
-///     let why = format!("annotation boot-order: not a number: {annotation}");
-///     Ok(annotation.parse().map_err(|_| Refusal::new(why))?)
+///     let why = "annotation boot-order: not a number";
+///     Ok(annotation.parse().map_err(|error| Refused::new(why).caused_by(error))?)
 /// }
-/// # assert!(order("first").unwrap_err().is::<Refusal>());
+/// assert_eq!(order("first").unwrap_err().refused().unwrap().to_string(),
+///     "annotation boot-order: not a number");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+#[derive(Debug, Clone)]
+pub struct Refused {
     message: String,
     retryable: bool,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-impl Refusal {
+impl Refused {
     /// Creates a refusal with a message for the VM's owner.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retryable: false }
+        Self { message: message.into(), retryable: false, cause: None }
     }
 
     /// Marks the failure as one that another worker may not have: the shim retries the call once,
@@ -35,19 +44,70 @@ impl Refusal {
         self.retryable = true;
         self
     }
+
+    /// Adds the error that is behind it, for the log.
+    #[must_use]
+    pub fn caused_by(mut self, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.cause = Some(Arc::from(error.into()));
+        self
+    }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for Refusal {}
+impl StdError for Refused {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&**self.cause.as_ref()?)
+    }
+}
+
+/// Refuses the VM: returns a [`Refused`] with this message, formatted like `format!`.
+///
+/// ```
+/// # use kubevirt_hook::{refuse, Call, Result};
+/// fn pre_vm_start(_: &Call, node: &str) -> Result<()> {
+///     refuse!("node {node} is in maintenance: wait, or choose another one");
+/// }
+/// # let call = Call::builder(serde_json::json!({})).build();
+/// # assert!(pre_vm_start(&call, "a").unwrap_err().refused().unwrap().to_string().contains(" a "));
+/// ```
+#[macro_export]
+macro_rules! refuse {
+    ($($message:tt)+) => {
+        return ::core::result::Result::Err(
+            $crate::Refused::new(::std::format!($($message)+)).into(),
+        )
+    };
+}
+
+/// Refuses the VM with this message, unless the condition holds.
+///
+/// ```
+/// # use kubevirt_hook::{ensure, Call, Result};
+/// fn on_define_domain(call: &Call, _: &str) -> Result<Option<String>> {
+///     let memory = call.vmi().at("spec.domain.memory.hugepages");
+///     ensure!(memory.is_some(), "DPDK needs spec.domain.memory.hugepages");
+///     Ok(None)
+/// }
+/// # let call = Call::builder(serde_json::json!({})).build();
+/// # assert!(on_define_domain(&call, "").unwrap_err().refused().is_some());
+/// ```
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            $crate::refuse!($($message)+)
+        }
+    };
+}
 
 /// The documents of a call are invalid. This is a fault of the caller, not of the VM or the hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidParams(String);
+pub struct InvalidParams(pub(crate) String);
 
 impl InvalidParams {
     /// Creates the error. The message names the document and the reason, and does not quote it.
@@ -63,7 +123,7 @@ impl fmt::Display for InvalidParams {
     }
 }
 
-impl Error for InvalidParams {}
+impl StdError for InvalidParams {}
 
 /// The call was cancelled. See [`Cancellation::check`](crate::Cancellation::check).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +135,7 @@ impl fmt::Display for Cancelled {
     }
 }
 
-impl Error for Cancelled {}
+impl StdError for Cancelled {}
 
 /// An error response that has not been written yet.
 #[derive(Debug)]
@@ -98,7 +158,7 @@ impl Failure {
         message: Cow::Borrowed("no common protocol version"),
         data: Some(r#"{"protocolVersions":[1]}"#),
     };
-    /// The cause goes to stderr only: it was not written for the VM's owner and may quote a
+    /// The cause goes to the log only: it was not written for the VM's owner and may quote a
     /// document.
     pub(crate) const FAULT: Self =
         Self::fixed(-32603, "a fault in the hook's code; its log has the trace");
@@ -109,25 +169,28 @@ impl Failure {
     }
 
     /// Converts the error that a hook returned.
-    pub(crate) fn of_hook(error: &(dyn Error + 'static)) -> Self {
-        if let Some(refusal) = error.downcast_ref::<Refusal>() {
-            let message = Cow::Owned(clip(&refusal.message).to_owned());
-            let data = refusal.retryable.then_some(r#"{"retryable":true}"#);
-            Self { code: -32000, message, data }
-        } else if let Some(InvalidParams(message)) = error.downcast_ref() {
-            Self { code: -32602, message: Cow::Owned(clip(message).to_owned()), data: None }
-        } else {
-            Self::FAULT
+    pub(crate) fn of_hook(error: &Error) -> Self {
+        match error.verdict() {
+            Verdict::Refused(refused) => Self {
+                code: -32000,
+                message: Cow::Owned(clip(&refused.message, MAX_TEXT_BYTES).to_owned()),
+                data: refused.retryable.then_some(r#"{"retryable":true}"#),
+            },
+            Verdict::InvalidParams(InvalidParams(message)) => {
+                let message = Cow::Owned(clip(message, MAX_TEXT_BYTES).to_owned());
+                Self { code: -32602, message, data: None }
+            }
+            Verdict::Fault => Self::FAULT,
         }
     }
 }
 
 /// The shim truncates log lines at this length, and error messages at half of it.
-const MAX_TEXT_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_TEXT_BYTES: usize = 8 * 1024;
 
-/// Truncates a text to `MAX_TEXT_BYTES`, at a character boundary.
-pub(crate) fn clip(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT_BYTES);
+/// Truncates a text, at a character boundary.
+pub(crate) fn clip(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -140,6 +203,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_between_characters() {
+        let clip = |text| clip(text, MAX_TEXT_BYTES).to_owned();
         assert_eq!(clip("short"), "short");
         let long = "é".repeat(MAX_TEXT_BYTES);
         assert_eq!(clip(&long).len(), MAX_TEXT_BYTES);
@@ -149,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_text_of_an_arbitrary_error_is_kept_from_the_owner() {
-        let failure = Failure::of_hook(&std::io::Error::other("secret"));
+        let failure = Failure::of_hook(&std::io::Error::other("secret").into());
         assert_eq!((failure.code, &failure.message), (-32603, &Failure::FAULT.message));
         assert!(!failure.message.contains("secret"));
     }

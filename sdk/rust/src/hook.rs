@@ -1,14 +1,14 @@
 //! A hook and how it runs, both in a worker and in argv style.
 
-use std::error::Error;
-use std::fmt::Write;
 use std::panic::{self, AssertUnwindSafe};
 
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::current::{log_words, Running};
 use crate::error::Failure;
-use crate::output::complain;
+use crate::fault::{Error, Verdict};
+use crate::level::Level;
 use crate::Result;
 
 type OfText<'h, R> = Box<dyn Fn(&Call, &str) -> Result<R> + Send + Sync + 'h>;
@@ -55,22 +55,22 @@ impl Hook<'_> {
         }
     }
 
-    /// Runs the hook. If it fails or panics, the cause goes to stderr.
+    /// Runs the hook. If it fails or panics, the cause goes to the log.
     pub(crate) fn run(&self, call: &Call, subject: Subject) -> std::result::Result<Reply, Failure> {
+        let running = Running::enter(call);
         // Unwind safe: the state of this call is dropped, and state that the hook shares between
         // calls is behind locks, which a panic poisons.
-        match panic::catch_unwind(AssertUnwindSafe(|| self.reply(call, subject))) {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => {
-                let failure = Failure::of_hook(&*error);
-                if failure.code == Failure::FAULT.code && !call.cancellation.is_cancelled() {
-                    complain(format_args!("{}: {}", call.hook, with_sources(&*error)));
-                }
-                Err(failure)
-            }
-            // The panic hook has printed the cause.
-            Err(_) => Err(Failure::FAULT),
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.reply(call, subject)));
+        drop(running);
+        // The panic hook has logged the cause.
+        let error = match outcome.map_err(|_| Failure::FAULT)? {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        if !call.cancellation.is_cancelled() {
+            log_error(call, &error);
         }
+        Err(Failure::of_hook(&error))
     }
 
     fn reply(&self, call: &Call, subject: Subject) -> Result<Reply> {
@@ -92,13 +92,90 @@ impl Hook<'_> {
     }
 }
 
-/// Formats an error and its chain of sources in one line.
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let _ = write!(text, ": {error}");
-        source = error.source();
+/// Logs a fault, or the cause of a refusal, without words, which may quote a document.
+fn log_error(call: &Call, error: &Error) {
+    match error.verdict() {
+        Verdict::Fault => {
+            call.log(Level::Error, format_args!("fault: {}", error.described()));
+        }
+        Verdict::Refused(_) => {
+            let Some(cause) = error.behind_refusal() else { return };
+            call.log(Level::Info, format_args!("refused because of {cause}"));
+        }
+        Verdict::InvalidParams(_) => return,
     }
-    text
+    log_words(&call.log, &error.words());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Refused, Worker};
+
+    /// Runs the domain hook of a worker. Returns the failure and what was logged.
+    fn fails(worker: &Worker<'_>, domain: &str) -> (Failure, Vec<(Level, String)>) {
+        let call = Call::builder(json!({})).build();
+        let subject = Subject::Domain(domain.to_owned());
+        let failure = worker.hooks["onDefineDomain"].run(&call, subject).unwrap_err();
+        (failure, call.logged())
+    }
+
+    #[test]
+    fn a_fault_is_one_record_and_its_words_are_for_the_author() {
+        let worker = Worker::new("test").on_define_domain(|_, _| Err(io::Error::other("secret"))?);
+        let (failure, logged) = fails(&worker, "<domain/>");
+        assert_eq!(failure.code, -32603);
+        assert_eq!(
+            logged.iter().map(|line| line.0).collect::<Vec<_>>(),
+            [Level::Error, Level::Debug]
+        );
+        assert!(logged[0].1.starts_with("fault: std::io::error::Error at "), "{logged:?}");
+        assert!(!logged[0].1.contains("secret") && logged[1].1.contains("secret"), "{logged:?}");
+    }
+
+    #[test]
+    fn a_refusal_is_for_the_owner_and_its_cause_for_the_log() {
+        let worker = Worker::new("test").on_define_domain(|_, _| {
+            let cause = io::Error::from(io::ErrorKind::NotFound);
+            Err(Refused::new("no such disk").retryable().caused_by(cause).into())
+        });
+        let (failure, logged) = fails(&worker, "<domain/>");
+        assert_eq!((failure.code, &*failure.message), (-32000, "no such disk"));
+        assert_eq!(failure.data, Some(r#"{"retryable":true}"#));
+        assert_eq!(logged[0].0, Level::Info);
+        assert!(logged[0].1.contains("NotFound"), "{logged:?}");
+        let alone = Worker::new("test").on_define_domain(|_, _| crate::refuse!("no"));
+        assert!(fails(&alone, "<domain/>").1.is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_call_has_no_fault() {
+        let call = Call::builder(json!({})).cancelled(true).build();
+        let worker = Worker::new("test").on_node("preVMStart", |call, _| {
+            call.cancellation().check()?;
+            Ok(())
+        });
+        let hook = &worker.hooks["preVMStart"];
+        assert!(hook.run(&call, Subject::Node("n".to_owned())).is_err());
+        assert!(call.logged().is_empty());
+    }
+
+    #[cfg(feature = "xml")]
+    #[test]
+    fn a_domain_that_cannot_be_read_is_the_callers_fault() {
+        let worker = Worker::new("test").edit_domain(|_, _| unreachable!("it gets no document"));
+        let (failure, logged) = fails(&worker, "<domain><secret></domain>");
+        let why = "domain: line 1, column 17: an end tag that does not match its start tag";
+        assert_eq!((failure.code, &*failure.message), (-32602, why));
+        assert!(logged.is_empty());
+        let other = Worker::new("test").on_define_domain(|_, _| {
+            crate::xml::Document::parse("<a")?;
+            Ok(None)
+        });
+        assert_eq!(fails(&other, "<domain/>").0.code, -32602);
+    }
 }

@@ -12,6 +12,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_json::Value;
 
+use crate::call::Context;
 use crate::error::Failure;
 use crate::frame;
 use crate::hook::{Kind, Subject};
@@ -134,12 +135,12 @@ impl Message {
     }
 
     /// Reads the attempt, the context and the deadline of the call. Each of them may be missing.
-    pub(crate) fn invocation(&self) -> (u64, Option<String>, Option<Instant>) {
+    pub(crate) fn invocation(&self) -> (u64, Option<Context>, Option<Instant>) {
         let invocation = self.param("invocation");
         let deadline = invocation["deadlineMs"].as_u64().map(Duration::from_millis);
         (
             invocation["attempt"].as_u64().unwrap_or(1),
-            invocation["context"].as_str().map(str::to_owned),
+            invocation["context"].as_str().map(Context::from),
             deadline.and_then(|left| Instant::now().checked_add(left)),
         )
     }

@@ -1,14 +1,18 @@
 //! Output: messages to the shim, log lines, and stderr.
 
-use std::fmt;
+use std::env;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
-use crate::call::Level;
-use crate::error::{clip, Failure};
+use crate::error::{clip, Failure, MAX_TEXT_BYTES};
 use crate::frame;
+use crate::level::{is_logged, Level};
+
+/// Names and values that a log line has beside its text.
+pub(crate) type Fields = Vec<(String, Value)>;
 
 /// The pipe to the shim. A lock keeps the messages of several threads apart.
 pub(crate) struct Output {
@@ -46,15 +50,21 @@ impl Output {
     }
 
     /// Sends a line for the shim's log.
-    pub(crate) fn log(&self, level: Level, message: &str, id: Option<&Value>) {
-        let (level, message) = (level.as_str(), quoted(clip(message)));
-        let id = id.map(|id| format!(r#","id":{id}"#)).unwrap_or_default();
-        self.send(
-            &format!(
-                r#"{{"jsonrpc":"2.0","method":"$/log","params":{{"level":"{level}","message":{message}{id}}}}}"#
-            ),
-            None,
+    pub(crate) fn log(&self, level: Level, message: &str, id: Option<&Value>, fields: &Fields) {
+        let message = quoted(clip(message, MAX_TEXT_BYTES));
+        let mut json = format!(
+            r#"{{"jsonrpc":"2.0","method":"$/log","params":{{"level":"{}","message":{message}"#,
+            level.as_str()
         );
+        if let Some(id) = id {
+            let _ = write!(json, r#","id":{id}"#);
+        }
+        for (number, (name, value)) in fields.iter().enumerate() {
+            let start = if number == 0 { r#","fields":{"# } else { "," };
+            let _ = write!(json, "{start}{}:{value}", quoted(name));
+        }
+        json.push_str(if fields.is_empty() { "}}" } else { "}}}" });
+        self.send(&json, None);
     }
 
     /// Returns the first write error, if any.
@@ -79,29 +89,78 @@ pub(crate) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
+/// Set to `1` if the shim reads levels at the beginning of lines on stderr.
+const LEVELS: &str = "SIDECAR_SHIM_STDERR_LEVELS";
+
 /// Prints a line to stderr. A write error is ignored: there is no other place to report it.
 pub(crate) fn complain(message: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
+/// A line as a test sees it.
+type Captured = (Level, String);
+
 /// Destination of a call's log lines.
 #[derive(Clone)]
 pub(crate) enum Log {
-    /// In argv style and in tests.
+    /// In argv style.
     Stderr,
     /// To the shim, with the id of the call.
     Shim(Arc<Output>, Value),
+    /// In tests of hooks.
+    Memory(Arc<Mutex<Vec<Captured>>>),
 }
 
 impl Log {
     pub(crate) fn write(&self, level: Level, message: &str) {
+        self.write_fields(level, message, &Fields::new());
+    }
+
+    pub(crate) fn write_fields(&self, level: Level, message: &str, fields: &Fields) {
         match self {
-            Self::Stderr => {
-                complain(format_args!("{}: {}", level.as_str().to_uppercase(), clip(message)));
+            Self::Memory(lines) => {
+                let line = (level, with_fields(message, fields));
+                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
-            Self::Shim(output, id) => output.log(level, message, Some(id)),
+            _ if !is_logged(level) => {}
+            Self::Stderr => on_stderr(level, message, fields),
+            Self::Shim(output, id) => output.log(level, message, Some(id), fields),
         }
     }
+
+    /// Returns the lines of a test.
+    pub(crate) fn captured(&self) -> Vec<Captured> {
+        match self {
+            Self::Memory(lines) => lines.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Prints a log line to stderr, with its level as the shim reads it, or else as people do.
+pub(crate) fn on_stderr(level: Level, message: &str, fields: &Fields) {
+    static HAS_LEVELS: OnceLock<bool> = OnceLock::new();
+    let text = with_fields(clip(message, MAX_TEXT_BYTES), fields);
+    let text = text.trim_end_matches('\n');
+    if !*HAS_LEVELS.get_or_init(|| env::var_os(LEVELS).is_some_and(|value| value == "1")) {
+        return complain(format_args!("{}: {text}", level.as_str().to_uppercase()));
+    }
+    let mut lines = String::with_capacity(text.len() + 8);
+    for line in text.split('\n') {
+        let _ = writeln!(lines, "<{}>{line}", level.syslog());
+    }
+    let _ = io::stderr().write_all(lines.as_bytes());
+}
+
+fn with_fields(message: &str, fields: &Fields) -> String {
+    let mut text = message.to_owned();
+    for (name, value) in fields {
+        let _ = match value {
+            Value::String(value) => write!(text, " {name}={value}"),
+            value => write!(text, " {name}={value}"),
+        };
+    }
+    text
 }
 
 impl fmt::Debug for Log {
@@ -109,6 +168,7 @@ impl fmt::Debug for Log {
         f.write_str(match self {
             Self::Stderr => "Stderr",
             Self::Shim(..) => "Shim",
+            Self::Memory(_) => "Memory",
         })
     }
 }
@@ -129,7 +189,7 @@ mod tests {
 
     impl fmt::Display for Chatty<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.log(Level::Debug, "formatted");
+            self.0.log(Level::Warning, "formatted");
             f.write_str("value")
         }
     }
@@ -150,7 +210,7 @@ mod tests {
     #[test]
     fn a_value_may_log_while_it_is_logged() {
         let (sender, written) = mpsc::channel();
-        let mut call = Call::new("onDefineDomain", json!({}));
+        let mut call = Call::builder(json!({})).build();
         call.log = Log::Shim(Arc::new(Output::new(Pipe(sender))), json!(7));
         let logging = thread::spawn(move || call.log(Level::Info, Chatty(&call)));
         let limit = Duration::from_secs(60);

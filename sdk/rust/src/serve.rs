@@ -12,11 +12,14 @@ use std::thread;
 
 use serde_json::{json, Value};
 
-use crate::call::{Call, Cancellation};
+use crate::call::Call;
+use crate::cancellation::Cancellation;
 use crate::error::Failure;
 use crate::hook::{Hook, Reply};
+use crate::level::{set_least, Level};
 use crate::message::{self, Message};
 use crate::output::{quoted, Log, Output};
+use crate::vmi::Vmi;
 use crate::worker::Worker;
 
 /// Serves requests until EOF. The error says which read or write failed.
@@ -148,11 +151,16 @@ impl<R: Read> Session<'_, R> {
         if !offered.as_array().is_some_and(|versions| versions.contains(&json!(1))) {
             return Err(Failure::NO_COMMON_VERSION);
         }
+        if self.worker.log_level.is_none() {
+            let level = message.param("logLevel").as_str().and_then(Level::of);
+            set_least(level.unwrap_or(Level::Info));
+        }
         let Worker { name, version, concurrency, hooks, .. } = self.worker;
         let (name, version) = (quoted(name), quoted(version));
         let hooks = json!(hooks.keys().collect::<Vec<_>>());
+        let sdk = concat!(r#"{"name":"rust","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
         Ok(Answer::Json(format!(
-            r#"{{"protocolVersion":1,"worker":{{"name":{name},"version":{version}}},"hooks":{hooks},"capabilities":{{"attachments":true,"cancel":true,"concurrency":{concurrency}}}}}"#
+            r#"{{"protocolVersion":1,"worker":{{"name":{name},"version":{version}}},"sdk":{sdk},"hooks":{hooks},"capabilities":{{"attachments":true,"cancel":true,"concurrency":{concurrency}}}}}"#
         )))
     }
 
@@ -167,9 +175,8 @@ impl<R: Read> Session<'_, R> {
         let (attempt, context, deadline) = message.invocation();
         let log = Log::Shim(self.output.clone(), id.clone());
         let hook_name = message.method.clone();
+        let vmi = Vmi::new(vmi);
         let call = Call { hook: hook_name, vmi, attempt, context, deadline, cancellation, log };
-        #[cfg(feature = "log")]
-        let _of_call = crate::logger::OfCall::enter(&call.log);
         Ok(match hook.run(&call, subject)? {
             Reply::Unchanged => Answer::Json(r#"{"unchanged":true}"#.to_owned()),
             Reply::Domain(domain) => Answer::Domain(domain),

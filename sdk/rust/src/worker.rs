@@ -1,19 +1,22 @@
 //! The builder of a program: registers the hooks, then runs them as a worker or in argv style.
 
-use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
-use std::env;
 use std::io::BufReader;
-use std::panic;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::current::log_panics;
+#[cfg(feature = "xml")]
+use crate::error::InvalidParams;
 use crate::hook::Hook;
+use crate::level::{set_least, Level};
 use crate::output::{complain, Output};
 use crate::steps::{Steps, STEP_BYTES};
+#[cfg(feature = "xml")]
+use crate::xml::Document;
 use crate::{argv, serve, stdio, Result};
 
 pub(crate) const ON_DEFINE_DOMAIN: &str = "onDefineDomain";
@@ -33,19 +36,22 @@ pub struct Worker<'h> {
     pub(crate) version: String,
     pub(crate) concurrency: usize,
     pub(crate) hooks: BTreeMap<String, Hook<'h>>,
-    #[cfg(feature = "log")]
-    log_level: Option<log::LevelFilter>,
+    pub(crate) log_level: Option<Level>,
 }
 
 impl<'h> Worker<'h> {
     /// Creates a worker without hooks. The shim logs the name.
+    ///
+    /// With the feature `log`, this connects the `log` crate to the shim's log, unless the program
+    /// has installed a logger before.
     pub fn new(name: impl Into<String>) -> Self {
+        #[cfg(feature = "log")]
+        crate::logger::install();
         Self {
             name: name.into(),
             version: String::new(),
             concurrency: 1,
             hooks: BTreeMap::new(),
-            #[cfg(feature = "log")]
             log_level: None,
         }
     }
@@ -86,6 +92,39 @@ impl<'h> Worker<'h> {
         self.hook(ON_DEFINE_DOMAIN, Hook::Domain(Box::new(function)))
     }
 
+    /// Registers the hook that edits the libvirt domain before KubeVirt defines the VM, as
+    /// [`on_define_domain`](Self::on_define_domain) does. The library parses the domain before, and
+    /// returns what the function has made of it. A domain that is not well-formed is a fault of the
+    /// caller, and the function does not see it.
+    ///
+    /// ```no_run
+    /// # use kubevirt_hook::Worker;
+    /// let worker = Worker::new("smbios").edit_domain(|call, doc| {
+    ///     if let Some(tag) = call.vmi().annotation("example.org/asset-tag") {
+    ///         doc.ensure("os/smbios")?.set("mode", "sysinfo")?;
+    ///         let entry = "sysinfo[@type='smbios']/chassis/entry[@name='asset']";
+    ///         doc.ensure(entry)?.set_text(tag)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If this hook is already registered.
+    #[cfg(feature = "xml")]
+    pub fn edit_domain<F>(self, function: F) -> Self
+    where
+        F: Fn(&Call, &Document) -> Result<()> + Send + Sync + 'h,
+    {
+        self.on_define_domain(move |call, domain| {
+            let document = Document::parse(domain)
+                .map_err(|error| InvalidParams::new(format!("domain: {error}")))?;
+            function(call, &document)?;
+            Ok(document.changed())
+        })
+    }
+
     /// Registers the hook that changes the cloud-init data before KubeVirt writes the guest's
     /// cloud-init disk. The function gets KubeVirt's `CloudInitData`, an object with fields such as
     /// `UserData` and `NetworkData`, and returns the new object or `None` for no change.
@@ -109,7 +148,7 @@ impl<'h> Worker<'h> {
     /// If this hook is already registered, or if the name is not valid for a node hook: a
     /// lower-case ASCII letter, then ASCII letters and digits, at most 63 bytes in total, and not
     /// the name of another kind of hook.
-    pub fn node_hook<F>(self, name: &str, function: F) -> Self
+    pub fn on_node<F>(self, name: &str, function: F) -> Self
     where
         F: Fn(&Call, &str) -> Result<()> + Send + Sync + 'h,
     {
@@ -129,11 +168,9 @@ impl<'h> Worker<'h> {
         self
     }
 
-    /// Forwards records of the [`log`] crate up to this level to the shim's log, with the id of the
-    /// call that the logging thread runs; without a shim, to stderr. If the program has installed
-    /// a logger, that one is kept.
-    #[cfg(feature = "log")]
-    pub fn logger(mut self, level: log::LevelFilter) -> Self {
+    /// Sets the least level that is logged, in place of the shim's own. Without a shim it is
+    /// [`Level::Info`].
+    pub fn log_level(mut self, level: Level) -> Self {
         self.log_level = Some(level);
         self
     }
@@ -153,10 +190,14 @@ impl<'h> Worker<'h> {
     /// stderr.
     ///
     /// A panic in a hook fails only that call, unless the program is built with
-    /// `panic = "abort"`.
+    /// `panic = "abort"`. It is one record of the log: `run` installs a panic hook, which calls the
+    /// one before it for panics outside of calls only.
     #[must_use = "return the exit status from `main`"]
     pub fn run(self) -> ExitCode {
-        print_backtraces();
+        log_panics();
+        if let Some(level) = self.log_level {
+            set_least(level);
+        }
         let output = match stdio::take_output() {
             Ok(output) => output,
             Err(error) => {
@@ -165,13 +206,11 @@ impl<'h> Worker<'h> {
             }
         };
         if !stdio::take_marker() {
-            #[cfg(feature = "log")]
-            self.install_logger(None);
             return argv::run(&self, &stdio::arguments(), output);
         }
         let output = Arc::new(Output::new(Steps(output)));
         #[cfg(feature = "log")]
-        self.install_logger(Some(output.clone()));
+        crate::logger::connect(output.clone());
         let served = match stdio::take_input() {
             Ok(input) => {
                 let input = BufReader::with_capacity(STEP_BYTES, Steps(input));
@@ -185,29 +224,12 @@ impl<'h> Worker<'h> {
         }
         ExitCode::SUCCESS
     }
-
-    #[cfg(feature = "log")]
-    fn install_logger(&self, output: Option<Arc<Output>>) {
-        if let Some(level) = self.log_level {
-            crate::logger::install(level, output);
-        }
-    }
-}
-
-/// Makes panics print a backtrace, unless `RUST_BACKTRACE` is set to choose otherwise.
-fn print_backtraces() {
-    if env::var_os("RUST_BACKTRACE").is_some() {
-        return;
-    }
-    let print = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        complain(Backtrace::force_capture());
-    }));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic;
+
     use super::*;
 
     fn worker() -> Worker<'static> {
@@ -215,11 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn every_name_that_the_protocol_takes_can_be_a_node_hooks() {
+    fn every_name_that_the_protocol_takes_can_be_a_on_nodes() {
         let longest = "a".repeat(63);
         let names = ["preVMStart", "x", "later2", &longest];
         let worker =
-            names.iter().fold(worker(), |worker, name| worker.node_hook(name, |_, _| Ok(())));
+            names.iter().fold(worker(), |worker, name| worker.on_node(name, |_, _| Ok(())));
         assert_eq!(worker.hooks.len(), 5);
     }
 
@@ -237,8 +259,8 @@ mod tests {
             &too_long,
         ];
         for name in names {
-            let node_hook = panic::catch_unwind(|| worker().node_hook(name, |_, _| Ok(())));
-            assert!(node_hook.is_err(), "{name:?}");
+            let on_node = panic::catch_unwind(|| worker().on_node(name, |_, _| Ok(())));
+            assert!(on_node.is_err(), "{name:?}");
         }
         let second = panic::catch_unwind(|| worker().on_define_domain(|_, _| Ok(None)));
         assert!(second.is_err());

@@ -152,16 +152,37 @@ fn invalid_documents_fail_the_call() {
     }
 }
 
+/// Runs the vector worker as the shim does that reads levels on stderr.
+fn run_with_levels(vector: &Value, option: &str, subject: &str) -> Output {
+    let vmi = json!({"vector": vector}).to_string();
+    Command::new(support::program("vectors"))
+        .args(["--vmi", &vmi, option, subject])
+        .env_remove("KUBEVIRT_HOOK_PROTOCOL")
+        .env_remove("RUST_BACKTRACE")
+        .env("SIDECAR_SHIM_STDERR_LEVELS", "1")
+        .output()
+        .unwrap()
+}
+
 #[test]
-fn a_fault_fails_the_call_and_shows_where_it_was() {
+fn a_fault_fails_the_call_and_shows_where_it_was_without_its_words() {
     let fail = json!({"do": "fail", "text": "vector fault"});
     let panicked = failure(&run(None, &fail, "--domain", DOMAIN), 1);
-    assert!(panicked.contains("programs/vectors.rs:") && panicked.contains("vector fault"));
-    // The backtrace has the hook's function.
+    assert!(panicked.starts_with("ERROR: panic at "), "{panicked}");
+    assert!(panicked.contains("programs/vectors.rs:") && !panicked.contains("vector fault"));
+    // The backtrace has the hook's function, and little else.
     assert!(panicked.contains("vectors::act"), "{panicked}");
+    assert!(!panicked.contains("panicking::"), "{panicked}");
     assert!(panicked.ends_with("vectors: a fault in the hook's code; its log has the trace\n"));
     let returned = failure(&run(None, &fail, "--cloud-init", "{}"), 1);
-    assert!(returned.starts_with("preCloudInitIso: vector fault\n"), "{returned}");
+    let start = "ERROR: fault: alloc::string::String at ";
+    assert!(returned.starts_with(start) && returned.contains("vectors.rs:"), "{returned}");
+    assert!(!returned.contains("vector fault"));
+
+    let panicked = failure(&run_with_levels(&fail, "--domain", DOMAIN), 1);
+    let mut lines = panicked.lines().rev();
+    assert_eq!(lines.next(), Some("vectors: a fault in the hook's code; its log has the trace"));
+    assert!(lines.clone().count() > 2 && lines.all(|it| it.starts_with("<3>")), "{panicked}");
 }
 
 #[test]
@@ -170,4 +191,18 @@ fn log_lines_go_to_stderr() {
     let output = run(None, &vector, "--domain", DOMAIN);
     assert_eq!(result(&output), DOMAIN);
     assert_eq!(log(&output), "WARNING: look here\n");
+}
+
+#[test]
+fn log_lines_have_their_level_if_the_shim_reads_it() {
+    for (level, prefix) in [("info", "<6>"), ("warning", "<4>"), ("error", "<3>")] {
+        let fields = json!({"disk": "vdc", "count": 2, "seen": true});
+        let vector = json!({"do": "log", "level": level, "text": "look\nhere", "fields": fields});
+        let output = run_with_levels(&vector, "--domain", DOMAIN);
+        assert_eq!(result(&output), DOMAIN);
+        let expected = format!("{prefix}look\n{prefix}here count=2 disk=vdc seen=true\n");
+        assert_eq!(log(&output), expected);
+    }
+    let vector = json!({"do": "log", "level": "debug", "text": "details"});
+    assert_eq!(log(&run_with_levels(&vector, "--domain", DOMAIN)), "");
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use kubevirt_hook::cloud_init::{InvalidPart, Part};
-use kubevirt_hook::Refusal as Refused;
+use kubevirt_hook::Refused;
 use serde_json::Value;
 
 /// A text, or the list of its lines.

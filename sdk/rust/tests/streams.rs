@@ -113,3 +113,34 @@ fn a_worker_whose_stdout_is_closed_says_so_and_fails() {
     assert!(log.starts_with("children: cannot write to the shim: Broken pipe"), "{log}");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn the_programs_own_level_wins_and_what_is_logged_early_keeps_its_level() {
+    let starting = STARTING.lock();
+    let mut child = Command::new(support::program("vectors"))
+        .envs([("KUBEVIRT_HOOK_PROTOCOL", "1"), ("SIDECAR_SHIM_STDERR_LEVELS", "1")])
+        .env("VECTORS_DEBUG", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(starting);
+    let initialize = json!({"protocolVersions": [1], "logLevel": "error"});
+    let vmi = json!({"vector": {"do": "log", "level": "debug", "text": "details"}});
+    let mut input = Vec::new();
+    for (id, method, params) in [
+        (1, "initialize", initialize),
+        (2, "onDefineDomain", json!({"vmi": vmi, "domain": "<domain/>"})),
+    ] {
+        input.extend(frame(
+            &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
+        ));
+    }
+    child.stdin.take().unwrap().write_all(&input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "<4>logged early disk=vda\n");
+    let answered = String::from_utf8_lossy(&output.stdout);
+    let line = r#""params":{"level":"debug","message":"details","id":2}"#;
+    assert!(answered.contains(line), "{answered}");
+}

@@ -69,23 +69,41 @@ fn libvirt_domain() -> String {
     read("tests/fixtures/domains/libvirt.xml")
 }
 
-/// An empty element as this language adds it.
-fn empty(language: Language, name: &str, attributes: &str) -> String {
-    match language {
-        Language::Rust => format!("<{name} {attributes}/>"),
-        _ => format!("<{name} {attributes}></{name}>"),
+/// Whether the example writes what it adds as `docs/editing-xml.md` says.
+fn follows_the_page(language: Language) -> bool {
+    language == Language::Rust
+}
+
+/// An element that a hook adds.
+fn empty(name: &str, attributes: &str) -> String {
+    format!("<{name} {attributes}></{name}>")
+}
+
+/// Children of a new element: on their own lines, if the language writes them so. Before the element
+/// stands this white space, and one level is that much more.
+fn inside(language: Language, before: &str, level: &str, children: &[&str]) -> String {
+    if !follows_the_page(language) {
+        return children.concat();
     }
+    let lines = children.iter().map(|child| format!("\n{before}{level}{child}"));
+    lines.chain([format!("\n{before}")]).collect()
 }
 
 pub fn smbios(language: Language) -> Example {
     let (kubevirt, plugin) = (kubevirt_domain(), plugin_domain());
-    let entry =
-        |text: &str| format!("<baseBoard><entry name=\"manufacturer\">{text}</entry></baseBoard>");
+    let entry_in = |text: &str, level: &str| {
+        let entry = format!("<entry name=\"manufacturer\">{text}</entry>");
+        format!("<baseBoard>{}</baseBoard>", inside(language, &level.repeat(2), level, &[&entry]))
+    };
+    let (entry, spaced) = (|text| entry_in(text, "\t"), |text| entry_in(text, "  "));
+    let smbios = inside(language, "  ", "  ", &["<smbios mode=\"sysinfo\"></smbios>"]);
+    let sysinfo = inside(language, "  ", "  ", &[&spaced("ACME")]);
+    let new = format!("<os>{smbios}</os>\n  <sysinfo type=\"smbios\">{sysinfo}</sysinfo>\n");
     let board = "<baseBoard></baseBoard>";
     let bare = "<domain type='kvm'>\n  <name>vm</name>\n  <os/>\n</domain>";
     let mut cases = vec![
         Case::edit("tabs", "ACME Ltd", &kubevirt, &[(board, &entry("ACME Ltd"))]),
-        Case::edit("spaces", "ACME Ltd", &plugin, &[(board, &entry("ACME Ltd"))]),
+        Case::edit("spaces", "ACME Ltd", &plugin, &[(board, &spaced("ACME Ltd"))]),
     ];
     let mut refusals = Vec::new();
     // Those without an SDK escape differently, and do not look for every form of a domain.
@@ -101,19 +119,9 @@ pub fn smbios(language: Language) -> Example {
                 "a value to escape, and spaces",
                 "Bell & Öre <3",
                 &plugin,
-                &[(board, &entry("Bell &amp; Öre &lt;3"))],
+                &[(board, &spaced("Bell &amp; Öre &lt;3"))],
             ),
-            Case::edit(
-                "neither <smbios> nor <sysinfo>",
-                "ACME",
-                bare,
-                &[(
-                    "<os/>\n",
-                    "<os><smbios mode=\"sysinfo\"></smbios></os>\n  \
-                     <sysinfo type=\"smbios\"><baseBoard><entry name=\"manufacturer\">ACME</entry>\
-                     </baseBoard></sysinfo>\n",
-                )],
-            ),
+            Case::edit("neither <smbios> nor <sysinfo>", "ACME", bare, &[("<os/>\n", &new)]),
             Case::edit(
                 "libvirt, and another manufacturer",
                 "Bell & Öre <3",
@@ -136,7 +144,7 @@ pub fn boot_disk(language: Language) -> Example {
         "<alias name=\"ua-cloudinitdisk\"></alias>",
     );
     let backing = "</backingStore>"; // the root disk's, and its last element
-    let boot = |order: u32| empty(language, "boot", &format!("order=\"{order}\""));
+    let boot = |order: u32| empty("boot", &format!("order=\"{order}\""));
     let added = |last: &str, order| format!("{last}\n\t\t\t{}", boot(order));
     let there = |alias: &str, order: u32| format!("<boot order=\"{order}\"></boot>{alias}");
     let both = [(seed, added(seed, 1)), (backing, added(backing, 2))];
@@ -207,17 +215,24 @@ pub fn boot_disk(language: Language) -> Example {
 
 pub fn qemu_arguments(language: Language) -> Example {
     let (kubevirt, plugin) = (kubevirt_domain(), plugin_domain());
-    let arg = |value: &str| empty(language, "qemu:arg", &format!("value=\"{value}\""));
+    let arg = |value: &str| empty("qemu:arg", &format!("value=\"{value}\""));
     let option = |name: &str, value: &str| arg(name) + &arg(value);
     let global = option("-global", "a.b=&quot;&lt;&amp;&gt;");
     let rtc = option("-rtc", "base=localtime");
     let options = r#"{"-rtc": "base=localtime", "-global": "a.b=\"<&>"}"#;
     // Python keeps the order of the object, the others have an order of their own.
-    let all = match language {
-        Language::Python => format!("{rtc}{global}"),
-        _ => format!("{global}{rtc}"),
+    let in_order = match language {
+        Language::Python => [&rtc, &global],
+        _ => [&global, &rtc],
     };
     let line = |inside: &str| format!("\n\t<qemu:commandline>{inside}</qemu:commandline>");
+    // An option is two elements.
+    let new = |options: [&String; 2]| {
+        let elements = options.map(|option| option.replace("><qemu:arg", ">\0<qemu:arg"));
+        let elements: Vec<_> = elements.iter().flat_map(|option| option.split('\0')).collect();
+        inside(language, "\t", "\t", &elements)
+    };
+    let all = new(in_order);
     let (last, namespace) =
         ("</iothreads>", " xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\"");
     let added = |inside: &str| format!("{last}{}", line(inside));
@@ -225,18 +240,15 @@ pub fn qemu_arguments(language: Language) -> Example {
     let there = format!("\n\t\t<qemu:arg value=\"-x\"/>{rtc}\n\t");
     let more = format!("\n\t\t<qemu:arg value=\"-x\"/>{rtc}{global}\n\t");
     let disable = option("-global", "ICH9-LPC.disable_s3=0");
-    let wanted = added(&format!("{disable}{rtc}"));
+    let wanted = added(&new([&disable, &rtc]));
     let kept = "string=kept'/>";
-    // Only Rust writes what it adds in one line.
-    let below = match language {
-        Language::Rust => format!("{kept}\n    {disable}{rtc}"),
-        _ => format!("{kept}\n    {disable}{rtc}").replace("><qemu:arg", ">\n    <qemu:arg"),
-    };
+    let below = format!("{kept}\n    {disable}{rtc}").replace("><qemu:arg", ">\n    <qemu:arg");
     let (boot, root) = (option("-boot", "menu=on"), "<domain>");
     let inside = format!("<qemu:commandline>{boot}</qemu:commandline>");
-    let minimal = match language {
-        Language::Rust => format!("<domain{namespace}>{inside}\n</domain>"),
-        _ => format!("<domain{namespace}>\n{inside}</domain>"),
+    let minimal = if follows_the_page(language) {
+        format!("<domain{namespace}>{inside}\n</domain>")
+    } else {
+        format!("<domain{namespace}>\n{inside}</domain>")
     };
     let both = r#"{"-global":"ICH9-LPC.disable_s3=0","-rtc":"base=localtime"}"#;
     let args = ["-global", "ICH9-LPC.disable_s3=0", "-rtc", "base=localtime"]
@@ -310,10 +322,13 @@ pub fn iommu(language: Language) -> Example {
     let kubevirt = kubevirt_domain();
     let driver = "<driver intremap=\"on\" caching_mode=\"on\"></driver>";
     let ioapic = "<ioapic driver=\"qemu\"></ioapic>";
-    let iommu = format!("<iommu model=\"intel\">{driver}</iommu>");
+    let iommu = |level: &str| {
+        let driver = inside(language, &level.repeat(2), level, &[driver]);
+        format!("<iommu model=\"intel\">{driver}</iommu>")
+    };
     let tabs = [
         ("<acpi></acpi>", format!("<acpi></acpi>\n\t\t{ioapic}")),
-        ("</rng>", format!("</rng>\n\t\t{iommu}")),
+        ("</rng>", format!("</rng>\n\t\t{}", iommu("\t"))),
     ];
     let spaces = tabs.clone().map(|(old, new)| (old, new.replace('\t', "  ")));
     let there = with(
@@ -323,8 +338,7 @@ pub fn iommu(language: Language) -> Example {
             ("</rng>", "</rng><iommu model='virtio'><driver eim='on'/></iommu>"),
         ],
     );
-    // Only Rust keeps the quotes of an attribute that it changes.
-    let quote = if language == Language::Rust { '\'' } else { '"' };
+    let quote = if follows_the_page(language) { '\'' } else { '"' };
     let balloon = "<memballoon model='virtio-non-transitional' freePageReporting='on'/>";
     let cases = vec![
         Case::edit("tabs", "intel", &kubevirt, &tabs.each_ref().map(|(old, new)| (*old, &**new))),
@@ -355,7 +369,7 @@ pub fn iommu(language: Language) -> Example {
             &libvirt_domain(),
             &[
                 ("<acpi/>", &format!("<acpi/>\n    {ioapic}")),
-                (balloon, &format!("{balloon}\n    {iommu}")),
+                (balloon, &format!("{balloon}\n    {}", iommu("  "))),
             ],
         ),
     ];

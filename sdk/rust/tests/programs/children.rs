@@ -4,7 +4,7 @@
 
 use std::process::{Command, ExitCode};
 
-use kubevirt_hook::{Call, Refusal, Result, Worker};
+use kubevirt_hook::{refuse, Call, Result, Worker};
 
 /// Checks the inherited stdin and environment.
 const SCRIPT: &str = r#"
@@ -16,7 +16,7 @@ read -r line && exit 3
 fn on_define_domain(_: &Call, _: &str) -> Result<Option<String>> {
     println!("printed by the hook");
     let status = Command::new("sh").args(["-c", SCRIPT]).status()?;
-    Err(Refusal::new(format!("the child ended with {}", status.code().unwrap())).into())
+    refuse!("the child ended with {}", status.code().unwrap())
 }
 
 fn main() -> ExitCode {

@@ -1,5 +1,5 @@
 //! The vector worker of `protocol/vectors`: each hook does what the VMI's field `vector` says. The
-//! environment sets its concurrency.
+//! environment sets its concurrency, the level of its log, and whether it logs before it runs.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "this is for tests alone")]
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kubevirt_hook::serde_json::Value;
-use kubevirt_hook::{Call, InvalidParams, Level, Refusal, Result, Worker};
+use kubevirt_hook::{refuse, Call, Context, InvalidParams, Level, Refused, Result, Worker};
 
 /// Does what a vector says. Returns the new text, or `None` for no change.
 fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Option<String>> {
@@ -20,19 +20,19 @@ fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Opt
             let bytes = usize::try_from(vector["bytes"].as_u64().unwrap_or_default())?;
             Ok(Some("x".repeat(bytes)))
         }
-        Some("refuse") if vector["retryable"] == true => Err(Refusal::new(text).retryable().into()),
-        Some("refuse") => Err(Refusal::new(text).into()),
+        Some("refuse") if vector["retryable"] == true => Err(Refused::new(text).retryable().into()),
+        Some("refuse") => Err(Refused::new(text).into()),
         Some("reject") => Err(InvalidParams::new(text).into()),
         // Hooks fail in two ways: by a panic and by an error.
         Some("fail") if call.hook() == "onDefineDomain" => panic!("{text}"),
-        Some("fail") => Err(text.into()),
+        Some("fail") => Err(text.to_owned().into()),
         Some("invocation") => {
-            let (attempt, context) = (call.attempt(), call.context().unwrap_or("none"));
+            let context = call.context().map_or("none", Context::as_str);
             let node = node.unwrap_or("none");
-            Err(Refusal::new(format!("attempt {attempt}, context {context}, node {node}")).into())
+            refuse!("attempt {}, context {context}, node {node}", call.attempt())
         }
         Some("log") => {
-            log(call, vector["level"].as_str().unwrap_or_default(), text);
+            log(call, vector, text);
             Ok(None)
         }
         Some("print") => {
@@ -50,22 +50,43 @@ fn act(call: &Call, vector: &Value, node: Option<&str>, old: &str) -> Result<Opt
     }
 }
 
-/// Logs a line, by level either through the call or through the `log` crate.
-fn log(call: &Call, level: &str, text: &str) {
-    match level {
-        "debug" => call.log(Level::Debug, text),
-        "info" => log::info!("{text}"),
-        "warning" => log::warn!("{text}"),
-        _ => call.log(Level::Error, text),
+/// Logs a line, by level either through the call or through the `log` crate, which has fields.
+fn log(call: &Call, vector: &Value, text: &str) {
+    let level = match vector["level"].as_str().unwrap_or_default() {
+        "debug" => return call.log(Level::Debug, text),
+        "info" => log::Level::Info,
+        "warning" => log::Level::Warn,
+        _ if vector.get("fields").is_none() => return call.log(Level::Error, text),
+        _ => log::Level::Error,
+    };
+    let fields = vector["fields"].as_object().into_iter().flatten();
+    let fields: Vec<(&str, log::kv::Value<'_>)> =
+        fields.map(|(name, value)| (name.as_str(), field(value))).collect();
+    let arguments = format_args!("{text}");
+    let record = log::Record::builder().level(level).args(arguments).key_values(&fields).build();
+    log::logger().log(&record);
+}
+
+fn field(value: &Value) -> log::kv::Value<'_> {
+    match value {
+        Value::String(text) => text.as_str().into(),
+        Value::Bool(value) => (*value).into(),
+        Value::Number(number) if number.is_i64() => number.as_i64().unwrap().into(),
+        other => other.as_f64().unwrap().into(),
     }
 }
 
 fn main() -> ExitCode {
     let concurrency = std::env::var("VECTORS_CONCURRENCY").map_or(1, |text| text.parse().unwrap());
-    Worker::new("vectors")
+    let mut worker = Worker::new("vectors");
+    if std::env::var_os("VECTORS_DEBUG").is_some() {
+        worker = worker.log_level(Level::Debug);
+        log::warn!(disk = "vda"; "logged early");
+    }
+    worker
         .version("1.0.0")
         .concurrency(concurrency)
-        .node_hook("preVMStart", |call, node| {
+        .on_node("preVMStart", |call, node| {
             act(call, &call.vmi()["vector"], Some(node), "")?;
             Ok(())
         })
@@ -76,6 +97,5 @@ fn main() -> ExitCode {
                 data
             }))
         })
-        .logger(log::LevelFilter::Debug)
         .run()
 }
