@@ -40,6 +40,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -179,7 +180,8 @@ func (w *Worker) Run() (status int) {
 
 // fatal writes the reason of an exit to stderr, and returns its status.
 func (w *Worker) fatal(reason string, status int) int {
-	writeLines(os.Stderr, slog.LevelError, w.name()+": "+reason)
+	// Without a level: the shim reports it as the reason of the failure or the exit.
+	fmt.Fprintln(os.Stderr, strings.TrimRight(w.name()+": "+reason, "\n"))
 	return status
 }
 

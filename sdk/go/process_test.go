@@ -157,7 +157,7 @@ func TestWhatIsLoggedBeforeRunHasItsLevel(t *testing.T) {
 		stderr         string
 	}{
 		"a call":                  {"", false, false, "WARN before\nWARNING: during\nearly: no\nno\nWARNING: after\n"},
-		"a call with levels":      {"", true, false, "<4>before\n<4>during\n<3>early: no\n<3>no\n<4>after\n"},
+		"a call with levels":      {"", true, false, "<4>before\n<4>during\nearly: no\nno\n<4>after\n"},
 		"a worker with levels":    {"", true, true, "<7>before level=debug\n<4>before\n"},
 		"its own handler":         {"me", false, false, "of=me level=WARN msg=before\nof=me level=WARN msg=during\nearly: no\nno\nof=me level=WARN msg=after\n"},
 		"its own handler, worker": {"me", true, true, "of=me level=WARN msg=before\nof=me level=WARN msg=during\nof=me level=WARN msg=after\n"},

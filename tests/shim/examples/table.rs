@@ -71,7 +71,7 @@ fn libvirt_domain() -> String {
 
 /// Whether the example writes what it adds as `docs/editing-xml.md` says.
 fn follows_the_page(language: Language) -> bool {
-    language == Language::Rust
+    matches!(language, Language::Python | Language::Rust | Language::Go)
 }
 
 /// An element that a hook adds.
