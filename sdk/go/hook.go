@@ -40,11 +40,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // A DomainFunc changes a libvirt domain, which is a whole XML document. It returns the new
