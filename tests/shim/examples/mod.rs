@@ -130,6 +130,39 @@ examples! {
     cloud_init: python, rust, go;
 }
 
+/// The measure of the SDKs: the same bytes from every language.
+#[tokio::test]
+async fn a_vhost_user_disk_is_the_same_in_every_language() {
+    let case = |name| read(&format!("examples/cases/vhost-user/{name}"));
+    let (before, after) = (case("domain.xml"), case("expected.xml"));
+    let vmi: Value = serde_json::from_str(&case("vmi.json")).unwrap();
+    let programs = [Some(python("vhost_user")), Some(rust("vhost_user")), go("vhost_user")];
+    for program in programs.into_iter().flatten() {
+        for mode in [Mode::Persistent, Mode::Exec] {
+            let what = format!("{:?}, {mode:?}", program.language);
+            let builder = match mode {
+                Mode::Persistent => Shim::worker(&program.command()),
+                Mode::Exec => {
+                    let script = format!("#!/bin/sh\nexec {} \"$@\"\n", program.command());
+                    Shim::builder().program("onDefineDomain", &script)
+                }
+            };
+            let mut shim = builder.start().await;
+            let result = shim.define(&vmi, &before).await.unwrap();
+            assert_same_document(&after, &result, &what);
+            let again = shim.define(&vmi, &result).await.unwrap();
+            assert_same_document(&after, &again, &format!("{what}: called on its own result"));
+            let warning = "a VM with a vhost-user disk cannot be live-migrated";
+            assert_eq!(shim.log_line(warning).await["level"], "warning", "{what}");
+            let mut small = vmi.clone();
+            small["spec"]["domain"]["memory"]["hugepages"] = Value::Null;
+            let refused = shim.define(&small, &before).await.unwrap_err();
+            let why = "a vhost-user disk needs spec.domain.memory.hugepages";
+            assert!(refused.message().contains(why), "{what}: {refused:?}");
+        }
+    }
+}
+
 /// Installed under the name of its hook, a program needs no configuration.
 #[tokio::test]
 async fn a_link_in_path_is_the_hook_that_it_is_named_after() {
