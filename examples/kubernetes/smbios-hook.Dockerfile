@@ -1,6 +1,6 @@
-# Image of the worker in legacy-image.yaml and plugin-domain.yaml. README.md has the build command.
 FROM registry.example/sidecar-shim:0.1.0
-# The base image has the library that it imports.
+# The base image has the SDK for Python. Copy other files that the hook imports likewise.
 COPY smbios.py /hooks/
-# KubeVirt appends its arguments, so the worker is set with --worker instead of after `--`.
+# Kubernetes and KubeVirt append their arguments, so the worker is set with --worker instead of
+# after `--`.
 ENTRYPOINT ["/sidecar-shim", "--mode", "persistent", "--worker", "python3 /hooks/smbios.py"]

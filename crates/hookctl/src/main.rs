@@ -1,8 +1,10 @@
-//! `hookctl` is the tool for authors of hooks: it calls a hook as KubeVirt would, and checks
-//! whether a worker follows `protocol.md`. It runs the shim's own code, from its library.
+//! `hookctl` is the tool for authors of hooks: it calls a hook as KubeVirt would, checks whether a
+//! worker follows `protocol.md`, and generates the manifests for a cluster. It runs the shim's own
+//! code, from its library.
 //!
 //! ```text
 //! cli ─┬─▶ call ─▶ detect ─┐
+//!      ├─▶ generate ───────┤
 //!      └─▶ check ──────────┴─▶ probe, inputs, normalize, … ─▶ sidecar_shim
 //! ```
 
@@ -12,6 +14,7 @@ mod call;
 mod check;
 mod cli;
 mod detect;
+mod generate;
 mod inputs;
 mod normalize;
 mod output;
@@ -87,6 +90,7 @@ async fn act(action: &Action) -> Result<bool, Box<dyn Error>> {
             sample::print(*sample, *for_plugin)?;
             Ok(true)
         }
+        Action::Generate(config) => generate::run(config).await.map(|()| true).map_err(Into::into),
     }
 }
 

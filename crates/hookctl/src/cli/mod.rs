@@ -5,6 +5,7 @@
 
 mod call;
 mod check;
+mod generate;
 mod inputs;
 mod sample;
 
@@ -21,9 +22,11 @@ use tracing::Level;
 
 use self::call::CallArgs;
 use self::check::CheckArgs;
+use self::generate::GenerateArgs;
 use self::sample::SampleArgs;
 use crate::call::CallConfig;
 use crate::check::CheckConfig;
+use crate::generate::GenerateConfig;
 use crate::sample::Sample;
 
 /// Heading of the shim's options in a command's help.
@@ -42,6 +45,7 @@ pub(crate) struct Config {
 pub(crate) enum Action {
     Call(Box<CallConfig>),
     Check(Box<CheckConfig>),
+    Generate(Box<GenerateConfig>),
     /// The document, and whether it is for a Plugin.
     Sample(Sample, bool),
 }
@@ -104,6 +108,8 @@ enum Command {
     Call(CallArgs),
     /// Check whether a worker follows protocol.md (docs/check.md lists the checks)
     Check(CheckArgs),
+    /// Generate the manifests that bring a hook to its VMs
+    Generate(GenerateArgs),
     /// Print a document that hooks are tried with: a VMI, its domain or its cloud-init data
     Sample(SampleArgs),
 }
@@ -120,6 +126,10 @@ impl Command {
                 let (log, config) = args.resolve()?;
                 // Each failed check shows what the worker wrote.
                 (false, log, Level::ERROR, Action::Check(Box::new(config)))
+            }
+            Self::Generate(args) => {
+                let (log, config) = args.resolve()?;
+                (false, log, Level::INFO, Action::Generate(Box::new(config)))
             }
             Self::Sample(args) => {
                 let (sample, for_plugin) = args.resolve()?;

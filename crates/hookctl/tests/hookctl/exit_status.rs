@@ -19,6 +19,8 @@ async fn every_command_keeps_its_exit_status_without_its_streams() {
             .concat()
     };
     let (refusal, change) = (call(refused), call(changed));
+    let generate =
+        ["generate", "sidecar", "--image", "a", "--vm", "a/b", "--hook", "onDefineDomain"];
     for (args, expected) in [
         (&["--help"][..], 0),
         (&["-V"], 0),
@@ -32,12 +34,16 @@ async fn every_command_keeps_its_exit_status_without_its_streams() {
         (&["call", "onDefineDomain", "--mode", "exec", "--", "false"], 1),
         (&refusal, 1),
         (&change, 0),
+        (&generate, 0),
+        (&["generate", "plugin"], 2),
+        (&["generate", "sidecar", "--image", "a", "--vm", "a/b"], 1),
         (&["check", "--", "false"], 1),
         (&["check", "--json", "--", "false"], 1),
     ] {
         for (stdout, stderr) in Stream::pairs() {
             // A result that is lost is a failure.
-            let is_lost = stdout == Stream::Full && args == change;
+            let has_result = args == change || args == generate;
+            let is_lost = stdout == Stream::Full && has_result;
             let expected = if is_lost { 1 } else { expected };
             let status = exit_status(&hookctl(), args, (stdout, stderr)).await;
             assert_eq!(status, Some(expected), "{args:?} with {stdout:?}, {stderr:?}");

@@ -11,6 +11,7 @@ mod call;
 mod check;
 mod detect;
 mod exit_status;
+mod generate;
 mod harmless;
 mod migrating_page;
 

@@ -1,0 +1,140 @@
+//! A `Dockerfile` for the image of a hook, from the shim's image and the hook's files.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use sidecar_shim::hook::{HookKind, HookName};
+
+use super::hooks::only;
+use super::quote::json_string;
+
+/// Where the files of workers are in the image, and where the shim looks for programs.
+const WORKERS: &str = "/hooks/";
+const PROGRAMS: &str = "/usr/bin/";
+
+/// What to generate.
+pub(crate) struct DockerfileConfig {
+    /// The shim's image.
+    pub(crate) base: String,
+    /// The worker's command on this machine, or a program that is named after its hook.
+    pub(crate) words: Vec<String>,
+    /// Whether the image is for a network binding plugin, which KubeVirt starts without arguments.
+    pub(crate) network_binding: bool,
+}
+
+pub(super) fn text(
+    config: &DockerfileConfig,
+    hooks: &[HookName],
+    is_worker: bool,
+) -> Result<String, String> {
+    if config.network_binding {
+        let advice = "it calls onDefineDomain only";
+        only(hooks, |kind| kind == HookKind::Domain, "a network binding plugin", advice)?;
+    }
+    let mut image = if is_worker { of_worker(config)? } else { of_program(config, hooks)? };
+    let mut entry_point = vec!["/sidecar-shim".to_owned()];
+    if config.network_binding {
+        entry_point.extend(["--version", "v1alpha3"].map(str::to_owned));
+        image.comments.push_str(
+            "# KubeVirt starts the sidecar of a network binding without arguments, so the image sets the hook
+# API's version as well. v1alpha3 is the first version in which KubeVirt stops the sidecar when its
+# VM migrates away.
+",
+        );
+    }
+    entry_point.extend(image.options);
+    let entry_point: Vec<_> = entry_point.iter().map(|word| json_string(word)).collect();
+    let mut text = format!("FROM {}\n", config.base);
+    if !image.files.is_empty() {
+        text += "# The base image has the SDK for Python. Copy other files that the hook imports likewise.\n";
+    }
+    for (source, target) in &image.files {
+        let _ = writeln!(text, "COPY {source} {target}");
+    }
+    let _ = writeln!(text, "{}ENTRYPOINT [{}]", image.comments, entry_point.join(", "));
+    Ok(text)
+}
+
+/// What an image has in addition to the shim's.
+struct Image {
+    /// Names of files in the build's context, and the directories that they are copied to.
+    files: Vec<(String, String)>,
+    /// Options of the shim.
+    options: Vec<String>,
+    /// Lines about them.
+    comments: String,
+}
+
+/// Returns the image of a worker: the words of its command that are files here are in the image.
+fn of_worker(config: &DockerfileConfig) -> Result<Image, String> {
+    let mut files = Vec::new();
+    let mut words = Vec::new();
+    for (index, word) in config.words.iter().enumerate() {
+        let path = Path::new(word);
+        // A program without a slash is looked up in $PATH of the image.
+        let is_local = (index > 0 || word.contains('/')) && path.is_file();
+        let is_of_system = path.starts_with("/usr") || path.starts_with("/bin");
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some(name) if is_local && !is_of_system => {
+                check_file_name(name)?;
+                let target = format!("{WORKERS}{name}");
+                if files.iter().any(|(other, _)| other == name) {
+                    return Err(format!(
+                        "two files of the command are named {name}, and the image has one folder for them"
+                    ));
+                }
+                files.push((name.to_owned(), WORKERS.to_owned()));
+                words.push(target);
+            }
+            _ => words.push(word.clone()),
+        }
+    }
+    let command = shlex::try_join(words.iter().map(String::as_str))
+        .map_err(|error| format!("the worker's command cannot be quoted: {error}"))?;
+    Ok(Image {
+        files,
+        options: ["--mode", "persistent", "--worker", &command].map(str::to_owned).into(),
+        comments: "# Kubernetes and KubeVirt append their arguments, so the worker is set with --worker instead of
+# after `--`.
+"
+        .to_owned(),
+    })
+}
+
+/// Returns the image of a program that is started for each call.
+fn of_program(config: &DockerfileConfig, hooks: &[HookName]) -> Result<Image, String> {
+    let file = config.words.first().map(Path::new);
+    let name = file.and_then(Path::file_name).and_then(|name| name.to_str());
+    let (Some(name), [hook], 1) = (name, hooks, config.words.len()) else {
+        return Err(
+            "with --exec give --hook once, and its program as the only word after `--`".to_owned()
+        );
+    };
+    check_file_name(name)?;
+    let path = &config.words[0];
+    let metadata = std::fs::metadata(path).map_err(|error| format!("program {path}: {error}"))?;
+    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+        return Err(format!(
+            "program {path} is not executable, and would not be in the image either: chmod +x {path}"
+        ));
+    }
+    Ok(Image {
+        files: vec![(name.to_owned(), format!("{PROGRAMS}{hook}"))],
+        options: vec!["--mode".to_owned(), "exec".to_owned()],
+        comments:
+            "# The shim starts the program for each call. It finds it by the name of its hook.\n"
+                .to_owned(),
+    })
+}
+
+/// Checks that `COPY` takes the name of a file for this file: it has patterns, variables and flags.
+fn check_file_name(name: &str) -> Result<(), String> {
+    let is_safe = |char: char| char.is_ascii_alphanumeric() || "._+-".contains(char);
+    if name.chars().all(is_safe) && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!(
+        "file {name:?} cannot be named in a Dockerfile: rename it, with letters, digits, . _ + and -"
+    ))
+}

@@ -1,0 +1,58 @@
+//! `hookctl generate` prints the manifests of `examples/kubernetes`, by the commands in their
+//! README. `tests/manifests` has odd inputs, which need Python libraries to judge.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::hookctl;
+use crate::support::{file, read};
+
+/// The README's commands: the arguments, and the file that the output goes to.
+fn commands() -> Vec<(Vec<String>, String)> {
+    let page = read("examples/kubernetes/README.md").replace("\\\n", " ");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("hookctl "));
+    lines
+        .map(|line| {
+            let (command, file) = line.rsplit_once(" >").unwrap();
+            (shlex::split(command).unwrap(), file.to_owned())
+        })
+        .collect()
+}
+
+fn run(args: &[String]) -> Output {
+    Command::new(hookctl()).args(args).current_dir(file(".")).output().unwrap()
+}
+
+#[test]
+fn every_manifest_is_what_its_command_prints() {
+    let commands = commands();
+    for (args, name) in &commands {
+        let output = run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {stderr}");
+        // The images of the examples have no digests.
+        assert!(stderr.starts_with("hookctl: warning: image registry.example/"), "{stderr}");
+        let path = format!("examples/kubernetes/{name}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed, read(&path), "write it again: hookctl {} >{path}", args.join(" "));
+    }
+    let named: BTreeSet<_> = commands.into_iter().map(|(_, name)| name).collect();
+    let there: BTreeSet<_> = fs::read_dir(file("examples/kubernetes"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "yaml" || it == "Dockerfile"))
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(named, there);
+}
+
+#[test]
+fn an_image_with_a_digest_causes_no_warning() {
+    let image = format!("registry.example/hook@sha256:{}", "0".repeat(64));
+    let args = ["generate", "sidecar", "--vm", "a/b", "--hook", "onDefineDomain", "--image"];
+    let output =
+        run(&[&args[..], &[&image]].concat().into_iter().map(Into::into).collect::<Vec<_>>());
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
