@@ -4,6 +4,7 @@ import copy
 
 import api
 import conditions
+import generated
 import vmi as fields
 from expressions import EXPRESSIONS
 from judge import Refused, fail, machine, say
@@ -49,6 +50,58 @@ def judge_manifests(judge):
     binding["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][0]["masquerade"] = {}
     refused(judge, binding, "exactly one binding method")
     say("broken VMs are refused")
+
+
+def judge_generated(judge):
+    """What `hookctl generate` makes of odd inputs is admitted, and its conditions select what they should."""
+    admitted = 0
+    for name, documents in generated.everything():
+        configuration = cluster()
+        for document in documents:
+            if document["kind"] == "KubeVirt":
+                configuration.update(document["spec"]["configuration"])
+            if document["kind"] not in KINDS:
+                continue
+            if document["kind"] == "Plugin" and "launcherHooks" in document["spec"]:
+                refused(judge, document, "unknown field")
+                continue
+            try:
+                judge("admit", object=document, cluster=configuration)
+            except Refused as error:
+                fail(f"generated, {name}: KubeVirt refuses its {document['kind']}: {error}")
+            admitted += 1
+    if admitted < 50:
+        fail(f"only {admitted} generated objects are judged")
+    say(f"{admitted} objects that hookctl generate makes of odd inputs are admitted")
+    whole = api.the("legacy-image", "VirtualMachine")
+    judge("admit", object=merged(whole, generated.sidecar("vm", "'\"", whole=False)[0]), cluster=cluster())
+    say("a VM with a part that hookctl generate made is admitted")
+    judge_selectors(judge)
+
+
+def merged(whole, part):
+    """An object after a part of it was applied."""
+    if not isinstance(part, dict):
+        return part
+    return {**whole, **{key: merged(whole.get(key, {}), value) for key, value in part.items()}}
+
+
+def judge_selectors(judge):
+    for name, (options, selected, other) in generated.SELECTORS.items():
+        if other is None:
+            continue
+        (plugin, *_), (*_, node) = generated.plugin(options), generated.node(options)
+        hooks = (("domain", plugin["spec"]["domainHooks"]), ("node", node["spec"]["nodeHooks"]))
+        for kind, (hook,) in hooks:
+            for metadata, wanted in ((selected, True), (other, False), ({}, False)):
+                vmi = machine()
+                vmi["metadata"].update({"annotations": {}, "labels": {}, **metadata})
+                if not metadata:
+                    del vmi["metadata"]["annotations"], vmi["metadata"]["labels"]
+                seen = judge("evaluate", kind=kind, expression=hook["condition"], vmi=vmi)["value"]
+                if seen is not wanted:
+                    fail(f"generated, {name}: the condition of the {kind} hook is {seen} for {metadata}")
+    say(f"the conditions of {len(generated.SELECTORS) - 1} generated Plugins select the right VMs")
 
 
 def refused(judge, document, complaint):

@@ -8,7 +8,7 @@ from judge import ROOT, Judge, Refused, fail
 
 sys.path.insert(0, str(ROOT / "tests/manifests"))
 
-from accepts import judge_conditions, judge_fields, judge_manifests  # noqa: E402
+from accepts import judge_conditions, judge_fields, judge_generated, judge_manifests  # noqa: E402
 from binding import judge_binding  # noqa: E402
 from boots import judge_cloud_init, judge_examples, judge_node_hooks, judge_sample, judge_sizes  # noqa: E402
 from model import judge_model  # noqa: E402
@@ -21,6 +21,7 @@ def main():
             judge_model(judge, log, record=True)
             return
         judge_manifests(judge)
+        judge_generated(judge)
         judge_conditions(judge)
         judge_fields(judge)
         judge_sample(judge)
