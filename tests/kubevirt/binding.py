@@ -90,6 +90,6 @@ def result(command, vmi, domain):
         if "hook onDefineDomain refused:" not in done.stderr:
             fail(f"{command}: {done.stderr}")
         return None
-    if "\nagain on its own result: unchanged\n" not in done.stderr:
+    if " · again on its own result: unchanged\n" not in done.stderr:
         fail(f"{command} is not idempotent: {done.stderr}")
     return done.stdout
