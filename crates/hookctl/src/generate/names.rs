@@ -18,6 +18,12 @@ const MAX_IMAGE_BYTES: usize = 521;
 /// keeps conditions far below the sizes that the API server and KubeVirt compile and store.
 const MAX_VALUE_BYTES: usize = 4096;
 
+/// Prefixes of the annotations, and prefixes and keys of the labels, that KubeVirt 1.9 does not
+/// copy from a VM to its pod, or sets there.
+const ANNOTATIONS_OF_VMS: [&str; 2] = ["kubevirt.io", "kubectl.kubernetes.io"];
+const LABELS_OF_PODS: [&str; 4] =
+    ["kubevirt.io", "vm.kubevirt.io/name", "vmi.kubevirt.io/id", "sidecar.istio.io/inject"];
+
 /// The annotation that names a VM's sidecars.
 pub(super) const HOOK_SIDECARS: &str = "hooks.kubevirt.io/hookSidecars";
 
@@ -101,6 +107,7 @@ impl KeyValue {
 /// Parses `K` or `K=V` of an annotation.
 pub(crate) fn parse_annotation(text: &str) -> Result<KeyValue, String> {
     let pair = parse_key_value(text)?;
+    check_copied(&pair.key, &ANNOTATIONS_OF_VMS, "annotation")?;
     match &pair.value {
         Some(value) if value.len() > MAX_VALUE_BYTES => Err(format!(
             "the value has {} bytes, and conditions can compare {MAX_VALUE_BYTES}",
@@ -108,6 +115,19 @@ pub(crate) fn parse_annotation(text: &str) -> Result<KeyValue, String> {
         )),
         _ => Ok(pair),
     }
+}
+
+/// Refuses a key that KubeVirt does not copy from the VM to its pod as it is: the conditions of the
+/// Plugin and of the policy would differ.
+fn check_copied(key: &str, different: &[&str], what: &str) -> Result<(), String> {
+    let prefix = key.split('/').next().unwrap_or_default();
+    if different.contains(&prefix) || different.contains(&key) {
+        return Err(format!(
+            "KubeVirt sets this {what} itself, and not the same on the VM's pod as on the VM: choose \
+             one of the VM's owner"
+        ));
+    }
+    Ok(())
 }
 
 /// Parses `K=V` of an annotation of the VM.
@@ -122,14 +142,7 @@ pub(crate) fn parse_annotation_of_vm(text: &str) -> Result<KeyValue, String> {
 /// Parses `K` or `K=V` of a label.
 pub(crate) fn parse_vm_label(text: &str) -> Result<KeyValue, String> {
     let pair = parse_key_value(text)?;
-    let prefix = pair.key.split('/').next();
-    if prefix == Some("kubevirt.io") {
-        return Err(
-            "KubeVirt sets labels of kubevirt.io itself, and not the same on the VM's pod as \
-                    on the VM: choose a label of the VM's owner"
-                .to_owned(),
-        );
-    }
+    check_copied(&pair.key, &LABELS_OF_PODS, "label")?;
     match &pair.value {
         Some(value) if !value.is_empty() && !is_name_part(value) => Err(format!(
             "the value is not one that a label can have: at most {MAX_LABEL_BYTES} of A-Z a-z 0-9 - _ \
@@ -264,11 +277,20 @@ mod tests {
         for good in ["k", "example.com/k", "a/K_x.y-z", "k=v", "k=", "k=a=b\n\"ü"] {
             assert!(parse_annotation(good).is_ok(), "{good}");
         }
-        for bad in ["", "/k", "a/", "a b", "a/b/c", "k\n", "\"k\"", "ä", "a..b/k", "=v"] {
+        for bad in
+            ["", "/k", "a/", "a b", "a/b/c", "k\n", "\"k\"", "ä", "a..b/k", "=v", "kubevirt.io/x"]
+        {
             assert!(parse_annotation(bad).is_err(), "{bad}");
         }
         assert!(parse_vm_label("k=v-1").is_ok() && parse_vm_label("k=").is_ok());
-        for bad in ["k=a b", "k=-a", "k=ä", "kubevirt.io/domain=x", "kubevirt.io=virt-launcher"] {
+        for bad in [
+            "k=a b",
+            "k=-a",
+            "k=ä",
+            "kubevirt.io/domain=x",
+            "kubevirt.io=x",
+            "vm.kubevirt.io/name=a",
+        ] {
             assert!(parse_vm_label(bad).is_err(), "{bad}");
         }
     }
