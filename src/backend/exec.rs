@@ -18,6 +18,7 @@ use tracing::{Instrument, Span};
 use super::config::{Settings, queue_full};
 use super::process::{self, Child, CommandLine, Exit, Launch, Pipes, Spawn, SpawnError};
 use super::progress::Progress;
+use super::state::ExecState;
 use crate::admission::Budget;
 use crate::error::{HookFailure, HookResult, Termination};
 use crate::hook::{HookCall, HookName, Subject};
@@ -62,6 +63,10 @@ impl<S: Spawn> Exec<S> {
     /// Returns the hooks that have a program.
     pub(super) fn hooks(&self) -> impl Iterator<Item = &HookName> {
         self.programs.keys()
+    }
+
+    pub(super) fn commands(&self) -> impl Iterator<Item = &CommandLine> {
+        self.programs.values()
     }
 
     /// Runs the hook's program once.
@@ -120,6 +125,13 @@ impl<S: Spawn> Exec<S> {
                 self.settings.max_workers
             ))),
         }
+    }
+
+    /// Returns what runs and what waits.
+    pub(super) fn state(&self) -> ExecState {
+        let max_processes = self.settings.max_workers;
+        let running = max_processes.saturating_sub(self.slots.available_permits());
+        ExecState { running, max_processes, waiting: *self.waiting.held().borrow() }
     }
 
     /// Fails the calls that wait, and returns when the last process was reaped. None lives longer

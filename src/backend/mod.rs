@@ -11,6 +11,7 @@ mod pipes;
 mod pool;
 mod process;
 mod progress;
+mod state;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,20 +24,22 @@ use tokio::time::Instant;
 
 pub use config::{Config, HookSource, InPath, Settings};
 pub use description::Described;
+pub use process::resident_bytes;
 // `hookctl` drives a worker by hand.
 pub use pipes::{Output, OutputEvent, write_all};
 pub use process::{
-    Child, CommandLine, DRAIN_TIMEOUT, Exit, Launch, Pipes, Process, Script, Stdin, StdinPipe,
-    activity,
+    Child, CommandLine, DRAIN_TIMEOUT, Exit, FileDigest, Launch, Pipes, Process, Script, Stdin,
+    StdinPipe, activity,
 };
 pub use progress::{Attempts, Progress};
+pub use state::{BackendState, ExecState, Exits, PoolHealth, PoolState, WorkerState, WorkerStatus};
 
 use crate::error::{CallError, HookFailure, HookResult, StartError};
 use crate::hook::{Checks, HookCall, HookName, HookReply};
 use crate::rpc::Outcome;
 use exec::Exec;
 use pool::Pool;
-use process::Spawner;
+use process::{Digests, Spawner};
 
 /// Reaps orphans that hooks leave behind, as long as the runtime lives. Called once, before hooks
 /// run.
@@ -90,6 +93,7 @@ pub struct Backend {
     commands: Vec<Described>,
     /// Number of pools whose calls fail at once.
     pools_down: watch::Sender<usize>,
+    digests: Digests,
 }
 
 enum Kind {
@@ -129,7 +133,7 @@ impl Backend {
         let commands = Described::programs(programs.values());
         let exec = Exec::new(Spawner, names, programs, settings.clone());
         let (hooks, pools_down) = (exec.hooks().cloned().collect(), watch::Sender::default());
-        Self { kind: Kind::Exec(exec), hooks, commands, pools_down }
+        Self { kind: Kind::Exec(exec), hooks, commands, pools_down, digests: Digests::default() }
     }
 
     fn pools(
@@ -139,7 +143,8 @@ impl Backend {
     ) -> Self {
         let hooks = routes.keys().cloned().collect();
         let commands = pools.iter().map(|pool| pool.described().clone()).collect();
-        Self { kind: Kind::Pools { pools, routes }, hooks, commands, pools_down }
+        let (kind, digests) = (Kind::Pools { pools, routes }, Digests::default());
+        Self { kind, hooks, commands, pools_down, digests }
     }
 
     /// Starts one pool for each file, however many names it has. A hook is routed to the program
@@ -216,6 +221,32 @@ impl Backend {
     #[must_use]
     pub fn pools_down(&self) -> watch::Receiver<usize> {
         self.pools_down.subscribe()
+    }
+
+    /// Returns what it is doing.
+    pub async fn state(&self) -> BackendState {
+        match &self.kind {
+            Kind::Exec(exec) => BackendState::Exec(exec.state()),
+            Kind::Pools { pools, .. } => {
+                let mut states = Vec::with_capacity(pools.len());
+                for pool in pools {
+                    states.push(pool.state().await);
+                }
+                BackendState::Pools(states)
+            }
+        }
+    }
+
+    /// Returns the digests of the shim's own program and of the files that it runs, as they are now
+    /// or were a few seconds ago.
+    pub async fn digests(&self) -> Arc<[FileDigest]> {
+        let files = match &self.kind {
+            Kind::Exec(exec) => exec.commands().flat_map(CommandLine::files).collect(),
+            Kind::Pools { pools, .. } => {
+                pools.iter().flat_map(|pool| pool.command().files()).collect()
+            }
+        };
+        self.digests.of(files).await
     }
 
     /// Returns the name under which a hook is called: its own, or the name in another version of

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::config::Settings;
 use super::super::job::Job;
 use super::super::process::{CommandLine, Spawn};
-use super::super::worker::{self, ExitCause, Report, WorkerExit, WorkerId};
+use super::super::state::{Exits, PoolHealth, PoolState, WorkerState};
+use super::super::worker::{self, ExitCause, Fault, Report, WorkerExit, WorkerId};
 use super::CHANNEL_CAPACITY;
 use super::members::{Member, Members};
 use super::queue::Queue;
@@ -41,7 +42,7 @@ pub(super) struct Actor<S> {
     queue: Queue,
     restart: Restart,
     /// Why the last worker failed, until one starts.
-    last_fault: Option<String>,
+    last_fault: Option<Fault>,
     /// Whether `pools_down` counts this pool.
     reported_down: bool,
     pools_down: watch::Sender<usize>,
@@ -50,6 +51,9 @@ pub(super) struct Actor<S> {
     replace: bool,
     /// When the pool is filled up to `--min-workers` again.
     refill_at: Instant,
+    /// Number of workers that have exited.
+    exits: Exits,
+    stopping: bool,
 }
 
 impl<S: Spawn> Actor<S> {
@@ -79,17 +83,23 @@ impl<S: Spawn> Actor<S> {
             pools_down,
             replace: false,
             refill_at: Instant::now(),
+            exits: Exits::default(),
+            stopping: false,
         };
         actor.start_worker();
-        tokio::select! {
-            // A worker that answered and exited has started; the pool then replaces it.
-            biased;
-            Some((id, report)) = actor.reports.recv() => actor.on_report(id, report),
-            exited = actor.workers.join_next() => {
-                return Err(StartError::Worker(match exited {
-                    Some(Ok((_, WorkerExit { cause: ExitCause::Failed(fault), .. }))) => fault,
-                    _ => format!("{command} exited at once"),
-                }));
+        while actor.declared.is_none() {
+            tokio::select! {
+                // A worker that answered and exited has started; the pool then replaces it.
+                biased;
+                Some((id, report)) = actor.reports.recv() => actor.on_report(id, report),
+                exited = actor.workers.join_next() => {
+                    return Err(StartError::Worker(match exited {
+                        Some(Ok((_, WorkerExit { cause: ExitCause::Failed(fault), .. }))) => {
+                            fault.to_string()
+                        }
+                        _ => format!("{command} exited at once"),
+                    }));
+                }
             }
         }
         Ok(actor)
@@ -111,7 +121,12 @@ impl<S: Spawn> Actor<S> {
     }
 
     /// Runs the pool until it is stopped and every worker has been reaped.
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        mut jobs: mpsc::Receiver<Job>,
+        mut questions: mpsc::Receiver<oneshot::Sender<PoolState>>,
+        stop: CancellationToken,
+    ) {
         loop {
             let now = Instant::now();
             self.expire(now);
@@ -129,14 +144,20 @@ impl<S: Spawn> Actor<S> {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 Some(exited) = self.workers.join_next_with_id() => self.on_worker_exit(exited),
                 Some((id, report)) = self.reports.recv() => self.on_report(id, report),
+                Some(question) = questions.recv() => drop(question.send(self.state())),
                 Some(job) = jobs.recv() => self.enqueue(job),
             }
         }
-        self.shut_down(jobs).await;
+        self.shut_down(jobs, questions).await;
     }
 
     /// Fails the calls that wait, and lets every worker finish its calls and exit.
-    async fn shut_down(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn shut_down(
+        mut self,
+        mut jobs: mpsc::Receiver<Job>,
+        mut questions: mpsc::Receiver<oneshot::Sender<PoolState>>,
+    ) {
+        self.stopping = true;
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
             job.refuse(HookFailure::shutting_down());
@@ -151,6 +172,9 @@ impl<S: Spawn> Actor<S> {
                     Some(exited) => self.on_worker_exit(exited),
                     None => break,
                 },
+                Some(question) = questions.recv() => {
+                    drop(question.send(self.state()));
+                }
             }
         }
     }
@@ -173,6 +197,7 @@ impl<S: Spawn> Actor<S> {
     fn on_report(&mut self, id: WorkerId, report: Report) {
         let Some(member) = self.members.get_mut(id) else { return };
         match report {
+            Report::Spawned { pid } => member.on_spawned(pid),
             Report::Ready(declared) => self.on_ready(id, &declared),
             Report::CallWritten => member.on_call_written(),
             Report::Retry(job) => self.queue.push_retry(*job),
@@ -199,7 +224,7 @@ impl<S: Spawn> Actor<S> {
             let fault = format!("{} declared other hooks than the first worker did", self.command);
             let now = Instant::now();
             self.restart.failed_to_start(now, round);
-            return self.on_failed_worker(now, fault);
+            return self.on_failed_worker(now, fault.into());
         }
         member.on_ready(declared);
         self.concurrency = declared.concurrency;
@@ -222,32 +247,39 @@ impl<S: Spawn> Actor<S> {
             Err(error) => {
                 let Some(id) = self.members.id_of(error.id()) else { return };
                 let fault = format!("{} was lost by an internal error of the shim", self.command);
-                (id, WorkerExit { cause: ExitCause::Failed(fault), unsent: Vec::new() })
+                (id, WorkerExit { cause: ExitCause::Failed(fault.into()), unsent: Vec::new() })
             }
         };
         let member = self.members.remove(id);
         for job in unsent {
             let exited = format!("{} exited", self.command);
-            let last = if let ExitCause::Failed(fault) = &cause { fault } else { &exited };
-            if let Some(job) = job.send_again(last) {
+            let failed =
+                if let ExitCause::Failed(fault) = &cause { fault.to_string() } else { exited };
+            if let Some(job) = job.send_again(&failed) {
                 self.queue.push_retry(job);
             }
         }
         let now = Instant::now();
         match cause {
-            ExitCause::Requested => {}
+            ExitCause::Requested => self.exits.stopped += 1,
             ExitCause::Idle => {
+                self.exits.idle += 1;
                 let unused = member.as_ref().filter(|member| member.is_unused());
                 if let Some(came_up) = unused.and_then(Member::came_up) {
                     self.on_unused_exit(now, now - came_up);
                 }
             }
             // The next call should find a worker that is ready.
-            ExitCause::Call => self.replace |= self.members.running() == 0,
+            ExitCause::Call => {
+                self.exits.call += 1;
+                self.replace |= self.members.running() == 0;
+            }
             ExitCause::Failed(fault) => {
                 if let Some(came_up) = member.as_ref().and_then(Member::came_up) {
+                    self.exits.failed_idle += 1;
                     self.restart.lost_idle(now, now - came_up);
                 } else if let Some(member) = member {
+                    self.exits.failed_start += 1;
                     self.restart.failed_to_start(now, member.round());
                 }
                 self.on_failed_worker(now, fault);
@@ -262,13 +294,13 @@ impl<S: Spawn> Actor<S> {
         if was_up < REFILL_DELAY {
             self.restart.lost_idle(now, was_up);
             let fault = format!("{} exited as soon as it had answered initialize", self.command);
-            self.last_fault = Some(fault);
+            self.last_fault = Some(fault.into());
         }
     }
 
     /// A worker did not start, or failed while it was idle. The next one is started after a
     /// back-off.
-    fn on_failed_worker(&mut self, now: Instant, fault: String) {
+    fn on_failed_worker(&mut self, now: Instant, fault: Fault) {
         let wait = self.restart.until(now).map_or(Duration::ZERO, |until| until - now);
         let wait = humantime::format_duration(wait);
         if self.restart.tripped() {
@@ -302,6 +334,33 @@ impl<S: Spawn> Actor<S> {
             Some(fault) => format!("no worker is running; {fault}"),
             None => "its worker was still starting at the call's deadline".to_owned(),
         })
+    }
+
+    /// Returns what the pool is doing.
+    fn state(&self) -> PoolState {
+        let now = Instant::now();
+        let health = if self.stopping {
+            PoolHealth::Stopping
+        } else if self.is_down() {
+            PoolHealth::Down
+        } else if self.last_fault.is_some() {
+            PoolHealth::Failing
+        } else {
+            PoolHealth::Serving
+        };
+        PoolState {
+            command: self.command.to_string(),
+            health,
+            workers: WorkerState::ALL.map(|state| self.members.in_state(state)),
+            listed: self.members.statuses(now),
+            max_workers: self.settings.max_workers,
+            running: self.members.in_flight(),
+            waiting: self.queue.load(),
+            back_off: self.restart.until(now).map(|until| until - now),
+            last_fault: self.last_fault.as_ref().map(|fault| fault.what.clone()),
+            starts: self.last_worker,
+            exits: self.exits,
+        }
     }
 
     fn publish_health(&mut self) {

@@ -8,6 +8,7 @@ use tokio::task;
 use tokio::time::Instant;
 
 use super::super::job::Job;
+use super::super::state::{MAX_LISTED_WORKERS, WorkerState, WorkerStatus};
 use super::super::worker::WorkerId;
 use crate::rpc::Declared;
 
@@ -19,6 +20,9 @@ const WRITE_STALL_TIMEOUT: Duration = Duration::from_millis(20);
 pub(super) struct Member {
     /// The task that owns it.
     task: task::Id,
+    started: Instant,
+    /// Its process, once that is started.
+    pid: Option<i32>,
     /// How often workers had failed to come up when it was started.
     round: u64,
     /// Number of calls that it has been sent so far.
@@ -46,11 +50,41 @@ struct Ready {
     /// Whether it runs a call alone.
     exclusive: bool,
     idle_since: Instant,
+    /// When it was sent a call after it had none.
+    busy_since: Instant,
 }
 
 impl Member {
     pub(super) fn starting(task: task::Id, round: u64, jobs: mpsc::Sender<Job>) -> Self {
-        Self { task, round, sent: 0, came_up: None, state: State::Starting(jobs) }
+        let (started, state) = (Instant::now(), State::Starting(jobs));
+        Self { task, started, pid: None, round, sent: 0, came_up: None, state }
+    }
+
+    pub(super) fn on_spawned(&mut self, pid: i32) {
+        self.pid = Some(pid);
+    }
+
+    fn worker_state(&self) -> WorkerState {
+        match &self.state {
+            State::Starting(_) => WorkerState::Starting,
+            State::Ready(Ready { in_flight: 0, .. }) => WorkerState::Ready,
+            State::Ready(_) => WorkerState::Busy,
+            State::Stopping => WorkerState::Stopping,
+        }
+    }
+
+    fn status(&self, now: Instant) -> WorkerStatus {
+        let running = self.ready().map_or(0, |ready| ready.in_flight);
+        let busy = self.ready().filter(|ready| ready.in_flight > 0);
+        WorkerStatus {
+            pid: self.pid,
+            state: self.worker_state(),
+            age: now - self.started,
+            calls: self.sent,
+            running,
+            busy_for: busy.map(|ready| now - ready.busy_since),
+            resident_bytes: None,
+        }
     }
 
     pub(super) fn round(&self) -> u64 {
@@ -83,6 +117,7 @@ impl Member {
                 write_began: None,
                 exclusive: false,
                 idle_since: now,
+                busy_since: now,
             });
         }
     }
@@ -130,6 +165,9 @@ impl Member {
         if let Err(unsent) = ready.jobs.try_send(job) {
             self.state = State::Stopping;
             return Some(unsent.into_inner());
+        }
+        if ready.in_flight == 0 {
+            ready.busy_since = Instant::now();
         }
         ready.in_flight += 1;
         ready.write_began = (ready.concurrency > 1).then(Instant::now);
@@ -182,6 +220,21 @@ impl Members {
 
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Member> {
         self.0.remove(&id)
+    }
+
+    /// Returns what the workers do, oldest first. Of many, the first ones.
+    pub(super) fn statuses(&self, now: Instant) -> Vec<WorkerStatus> {
+        self.0.values().take(MAX_LISTED_WORKERS).map(|member| member.status(now)).collect()
+    }
+
+    /// Number of workers that are in a state.
+    pub(super) fn in_state(&self, state: WorkerState) -> usize {
+        self.count(|member| member.worker_state() == state)
+    }
+
+    /// Number of calls that workers have.
+    pub(super) fn in_flight(&self) -> usize {
+        self.0.values().filter_map(Member::ready).map(|ready| ready.in_flight).sum()
     }
 
     /// Returns the worker that a task owns.

@@ -3,7 +3,8 @@
 //!
 //! # Theory of operation
 //! One task, the [`Actor`], owns the queue and counts each worker's calls in flight. Handlers send
-//! it jobs, workers send it reports, and it never waits for either, so it cannot be blocked. A
+//! it jobs, workers send it reports, and it never waits for either, so it cannot be blocked. Who
+//! wants to know what the pool is doing sends it a question. A
 //! worker's slot is free after the worker's report, or after its process was reaped.
 //!
 //! The queue is one FIFO, limited in calls and in bytes; a call waits in it until its deadline at
@@ -53,7 +54,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,7 @@ use super::description::Described;
 use super::job::Job;
 use super::process::{CommandLine, Spawn};
 use super::progress::Progress;
+use super::state::{PoolHealth, PoolState};
 use crate::error::{HookFailure, HookResult, StartError};
 use crate::hook::{HookCall, HookName};
 
@@ -81,6 +83,7 @@ pub(super) struct Pool {
     command: CommandLine,
     described: Described,
     jobs: mpsc::Sender<Job>,
+    questions: mpsc::Sender<oneshot::Sender<PoolState>>,
     hooks: Vec<HookName>,
     stop: CancellationToken,
     actor: TaskTracker,
@@ -102,15 +105,17 @@ impl Pool {
         let hooks = actor.hooks().to_vec();
         let described = Described::new(command, actor.declared());
         let (jobs, incoming) = mpsc::channel(CHANNEL_CAPACITY);
+        let (questions, asked) = mpsc::channel(CHANNEL_CAPACITY);
         #[cfg(test)]
         let waiting = actor.waiting();
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-        tracker.spawn(actor.run(incoming, stop.clone()));
+        tracker.spawn(actor.run(incoming, asked, stop.clone()));
         tracker.close();
         Ok(Self {
             command: command.clone(),
             described,
             jobs,
+            questions,
             hooks,
             stop,
             actor: tracker,
@@ -122,6 +127,10 @@ impl Pool {
     /// Returns the hooks that the first worker declared.
     pub(super) fn hooks(&self) -> &[HookName] {
         &self.hooks
+    }
+
+    pub(super) fn command(&self) -> &CommandLine {
+        &self.command
     }
 
     pub(super) fn described(&self) -> &Described {
@@ -147,6 +156,21 @@ impl Pool {
                 program: self.command.to_string(),
                 after: deadline - accepted,
             }),
+        }
+    }
+
+    /// Asks the pool what it is doing.
+    pub(super) async fn state(&self) -> PoolState {
+        let (reply, state) = oneshot::channel();
+        // It has gone if every worker has been reaped.
+        let gone = || PoolState {
+            command: self.command.to_string(),
+            health: PoolHealth::Stopping,
+            ..PoolState::default()
+        };
+        match self.questions.send(reply).await {
+            Ok(()) => state.await.unwrap_or_else(|_| gone()).with_memory(),
+            Err(_) => gone(),
         }
     }
 

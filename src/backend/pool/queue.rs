@@ -69,6 +69,15 @@ impl Queue {
         self.pending.len()
     }
 
+    /// Returns all calls that wait, and the bytes of their documents.
+    pub(super) fn load(&self) -> Load {
+        let jobs = self.pending.iter().chain(&self.retries);
+        Load {
+            calls: self.len() + self.retry_len(),
+            bytes: jobs.map(|job| job.call().bytes()).sum(),
+        }
+    }
+
     /// Number of calls that wait for an unused worker.
     pub(super) fn retry_len(&self) -> usize {
         self.retries.len()

@@ -7,6 +7,12 @@ pub(super) fn of_group(group: i32) -> u64 {
     stat::all().filter(|process| process.group == group).map(|process| resident(process.pid)).sum()
 }
 
+/// Returns the bytes of one process in RAM. `None` if it does not exist.
+#[must_use]
+pub fn resident_bytes(pid: i32) -> Option<u64> {
+    Some(resident(pid)).filter(|bytes| *bytes > 0)
+}
+
 /// Reads the line `VmRSS:    1234 kB`. Returns 0 for a process that has exited.
 fn resident(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

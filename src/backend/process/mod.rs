@@ -23,6 +23,7 @@
 mod activity;
 mod child;
 mod descendants;
+mod digest;
 mod explain;
 mod limit;
 mod memory;
@@ -52,7 +53,10 @@ use tracing::Span;
 pub use activity::activity;
 pub use child::{Child, Pipes};
 pub(super) use child::{Sharing, Spawn, Spawner};
+pub(super) use digest::Digests;
+pub use digest::FileDigest;
 pub(super) use explain::max_argument_bytes;
+pub use memory::resident_bytes;
 pub use program::CommandLine;
 pub(super) use program::{NotFound, find_in_path};
 pub use script::Script;

@@ -1,15 +1,15 @@
 //! Which script a command runs, and its digest: what an administrator compares to know whether a
 //! node runs the hook that was deployed.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::digest::hexadecimal;
 use super::program::CommandLine;
 
 /// Maximum length of a script whose digest is computed: `ConfigMap`s hold 1 MiB, and that takes a
@@ -33,19 +33,25 @@ impl CommandLine {
             let contents = read(&path).filter(|contents| contents.starts_with(b"#!"))?;
             Some(Script::new(&path, &contents))
         });
-        let argument = self.args.iter().map(Path::new).find(|path| path.is_file());
-        let argument = argument.and_then(|path| Some(Script::new(path, &read(path)?)));
+        let argument =
+            self.script_argument().and_then(|path| Some(Script::new(path, &read(path)?)));
         program.into_iter().chain(argument).collect()
+    }
+
+    /// Returns the files that the command runs: its program and, of an interpreter, the script.
+    pub(in crate::backend) fn files(&self) -> Vec<PathBuf> {
+        let argument = self.script_argument().map(Path::to_owned);
+        self.resolve().into_iter().chain(argument).collect()
+    }
+
+    fn script_argument(&self) -> Option<&Path> {
+        self.args.iter().map(Path::new).find(|path| path.is_file())
     }
 }
 
 impl Script {
     fn new(path: &Path, contents: &[u8]) -> Self {
-        let sha256 = Sha256::digest(contents).iter().fold(String::new(), |mut digits, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        });
+        let sha256 = hexadecimal(&Sha256::digest(contents));
         Self { path: path.display().to_string(), sha256 }
     }
 }

@@ -41,6 +41,7 @@ mod stop;
 mod tests;
 mod unread;
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub(super) type WorkerId = u64;
 
 /// What a worker reports to its pool while it runs.
 pub(super) enum Report {
+    /// Its process was started.
+    Spawned { pid: i32 },
     /// It answered `initialize`.
     Ready(Declared),
     /// The call that it received last is in its pipe. Only workers with concurrency report this.
@@ -106,8 +109,29 @@ pub(super) enum ExitCause {
     Idle,
     /// It exited or was killed over a call, whose failure says how.
     Call,
-    /// It did not start, or failed while it was idle; says how.
-    Failed(String),
+    /// It did not start, or failed while it was idle.
+    Failed(Fault),
+}
+
+/// How a worker failed. As a text, with what it wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Names no VM, and quotes nothing that the worker wrote.
+    pub(super) what: String,
+    /// The clauses about what it wrote.
+    written: String,
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self { what, written: String::new() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.what, self.written)
+    }
 }
 
 /// Starts a worker, and returns when it has been reaped.
@@ -122,6 +146,7 @@ pub(super) async fn run<S: Spawn>(
     let mut next_job = None;
     let cause = match Worker::spawn(&spawner, command, settings, id, reports) {
         Ok(mut worker) => {
+            worker.report(Report::Spawned { pid: worker.process.pid() }).await;
             let reason = loop {
                 worker.messages.end_turn().await;
                 let event = worker.next_event(&mut jobs).await;
@@ -132,7 +157,7 @@ pub(super) async fn run<S: Spawn>(
             next_job = worker.next_job.take();
             worker.finish(reason).await
         }
-        Err(fault) => ExitCause::Failed(fault),
+        Err(fault) => ExitCause::Failed(fault.into()),
     };
     jobs.close();
     let unsent = next_job.into_iter().chain(std::iter::from_fn(|| jobs.try_recv().ok())).collect();

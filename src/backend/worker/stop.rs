@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::process::{Child, Exit};
 use super::calls::InFlight;
-use super::{ExitCause, Report, State, Worker};
+use super::{ExitCause, Fault, Report, State, Worker};
 use crate::error::{HookFailure, Termination};
 
 /// Returns the part of the kill grace that lies between EOF and SIGTERM. Workers that react to
@@ -113,14 +113,18 @@ impl<C: Child> Worker<C> {
         if matches!(self.state, State::Starting { .. }) {
             let (how, written) = (&termination.how, termination.written());
             let hint = start_hint(reason, termination.stdout.is_some());
-            return ExitCause::Failed(format!("{worker} {how}{hint}{written}"));
+            return ExitCause::Failed(Fault { what: format!("{worker} {how}{hint}"), written });
         }
         if idle && matches!(reason, StopReason::Exited(exit) if exit.success()) {
             tracing::info!(pid, %worker, "an idle worker exited by itself");
             return ExitCause::Idle;
         }
         tracing::warn!(pid, %worker, "worker lost: it {}", termination.how);
-        if idle { ExitCause::Failed(format!("{worker} {termination}")) } else { ExitCause::Call }
+        if !idle {
+            return ExitCause::Call;
+        }
+        let what = format!("{worker} {}", termination.how);
+        ExitCause::Failed(Fault { what, written: termination.written() })
     }
 
     /// Fails the remaining calls, except those that can be retried: calls in flight when the worker

@@ -73,9 +73,13 @@ impl Bench {
     }
 
     async fn report(&mut self) -> Report {
-        let (id, report) = soon(self.reports.recv()).await.expect("the worker is gone");
-        assert_eq!(id, 7);
-        report
+        loop {
+            let (id, report) = soon(self.reports.recv()).await.expect("the worker is gone");
+            assert_eq!(id, 7);
+            if !matches!(report, Report::Spawned { .. }) {
+                return report;
+            }
+        }
     }
 
     /// The next report, which must be that a slot is free.
@@ -105,7 +109,8 @@ impl Bench {
     }
 
     fn no_report(&mut self) -> bool {
-        self.reports.try_recv().is_err()
+        let reports = std::iter::from_fn(|| self.reports.try_recv().ok());
+        reports.filter(|(_, report)| !matches!(report, Report::Spawned { .. })).count() == 0
     }
 
     fn call(&self, call: HookCall, time: Duration) -> Reply {
@@ -128,7 +133,7 @@ impl Bench {
     /// How the worker failed.
     async fn failed(self) -> String {
         match self.exited().await.cause {
-            ExitCause::Failed(fault) => fault,
+            ExitCause::Failed(fault) => fault.to_string(),
             other => panic!("{other:?}"),
         }
     }
@@ -136,6 +141,7 @@ impl Bench {
 
 fn name(report: &Report) -> &'static str {
     match report {
+        Report::Spawned { .. } => "Spawned",
         Report::Ready(_) => "Ready",
         Report::CallWritten => "CallWritten",
         Report::CallFinished => "CallFinished",

@@ -43,7 +43,9 @@ async fn a_program_that_cannot_be_started_is_a_failed_start() {
     let (_jobs, incoming) = mpsc::channel(1);
     let (reporter, _reports) = mpsc::channel(1);
     let exit = run(7, spawner, command(), Arc::new(settings()), incoming, reporter).await;
-    assert!(matches!(exit.cause, ExitCause::Failed(fault) if fault.contains("no more workers")));
+    assert!(
+        matches!(exit.cause, ExitCause::Failed(fault) if fault.what.contains("no more workers"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
