@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "health.proto",
     "info.proto",
     "v1alpha1.proto",
     "v1alpha2.proto",
     "v1alpha3.proto",
     "plugins_v1alpha1.proto",
+    "status_v1.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         // The derived `Debug` would print whole documents.
         .skip_debug(["."])
+        // `status --json` prints them.
+        .message_attribute(".sidecar_shim.status.v1", "#[derive(serde::Serialize)]")
         // Clients and servers are written by hand: all versions share their messages.
         .build_client(false)
         .build_server(false)

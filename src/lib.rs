@@ -11,9 +11,10 @@
 //! | module | is about |
 //! |---|---|
 //! | [`cli`] | flags and environment, validated, as plain configurations |
-//! | [`commands`] | `serve` and `health` |
+//! | [`commands`] | `serve`, `health` and `status` |
 //! | [`server`] | sockets, and the order of start and shutdown |
 //! | [`service`] | the gRPC services, one thin file each |
+//! | [`stats`] | what has happened since the start: counts, times, the last failures |
 //! | [`backend`] | exec mode and the pool of workers |
 //! | [`admission`] | how many calls and bytes may be held at a time |
 //! | [`rpc`] | messages of the worker protocol |
@@ -41,6 +42,7 @@ pub mod logging;
 pub mod rpc;
 pub mod server;
 pub mod service;
+pub mod stats;
 pub mod stdio;
 mod sys;
 pub mod text;

@@ -46,6 +46,7 @@ fn run(config: Config) -> Result<ExitCode, StartError> {
                 Ok(ExitCode::SUCCESS)
             }
             Action::Health(config) => Ok(commands::health::run(config).await),
+            Action::Status(config) => Ok(commands::status::run(config).await),
         }
     })
 }

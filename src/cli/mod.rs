@@ -4,6 +4,7 @@
 
 mod health;
 mod options;
+mod status;
 pub mod values;
 mod variables;
 
@@ -19,10 +20,12 @@ use tracing::Level;
 use self::health::HealthArgs;
 use self::options::ServeOptions;
 pub use self::options::{HookOptions, LogOptions, Mode, WorkerOptions};
+use self::status::StatusArgs;
 use self::variables::variable;
 pub use self::variables::{error_of_variable, with_variable};
 use crate::commands::health::HealthConfig;
 use crate::commands::serve::ServeConfig;
+use crate::commands::status::StatusConfig;
 use crate::commands::{fail_to_start, print_error, write_termination_message};
 use crate::logging::{Format, Verbosity, print};
 
@@ -63,6 +66,7 @@ pub struct Config {
 pub enum Action {
     Serve(Box<ServeConfig>),
     Health(HealthConfig),
+    Status(StatusConfig),
 }
 
 impl Config {
@@ -117,7 +121,8 @@ pub fn check_one_worker(matches: &ArgMatches) -> Result<(), clap::Error> {
 }
 
 /// The command line's definition. By rule, every option may stand before or after a command's name,
-/// and reads its environment variable. The help of `health` shows only what it uses.
+/// and reads its environment variable. The help of `health` and of `status` shows only what they
+/// use.
 fn command(wants_short_help: bool) -> clap::Command {
     let command = Cli::command().mut_args(|arg| {
         let Some(name) = arg.get_long() else { return arg };
@@ -126,16 +131,21 @@ fn command(wants_short_help: bool) -> clap::Command {
         if wants_short_help { arg.hide(is_rare).help_heading(None::<&str>) } else { arg }
     });
     let command = if wants_short_help { command.after_help(AFTER_SHORT_HELP) } else { command };
-    let used = ["plugin-socket", "log-format", "log-level"];
-    let unused = |arg: &&clap::Arg| arg.get_long().is_some_and(|name| !used.contains(&name));
-    let hidden: Vec<_> =
-        command.get_arguments().filter(unused).map(|arg| arg.clone().hide(true)).collect();
-    command.mut_subcommand("health", |health| health.args(hidden))
+    let hidden = |used: &[&str]| -> Vec<_> {
+        let unused = |arg: &&clap::Arg| arg.get_long().is_some_and(|name| !used.contains(&name));
+        command.get_arguments().filter(unused).map(|arg| arg.clone().hide(true)).collect()
+    };
+    let of_health = hidden(&["plugin-socket", "log-format", "log-level"]);
+    let of_status = hidden(&["plugin-socket", "socket-dir"]);
+    command
+        .mut_subcommand("health", |health| health.args(of_health))
+        .mut_subcommand("status", |status| status.args(of_status))
 }
 
 /// Returns the termination log for a command line that clap rejects.
 fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
-    let is_command = |word: &OsString| ["call", "check", "health"].iter().any(|name| word == name);
+    let is_command =
+        |word: &OsString| ["call", "check", "health", "status"].iter().any(|name| word == name);
     if args.iter().take_while(|word| *word != "--").any(is_command) {
         return None;
     }
@@ -154,8 +164,7 @@ fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
     args_override_self = true,
     after_help = AFTER_HELP,
     override_usage = "sidecar-shim --version v1alpha3 [OPTIONS] [-- WORKER [ARG]...]\n       \
-                      sidecar-shim --plugin-socket PATH [OPTIONS] [-- WORKER [ARG]...]\n       \
-                      sidecar-shim health --socket PATH"
+                      sidecar-shim --plugin-socket PATH [OPTIONS] [-- WORKER [ARG]...]"
 )]
 struct Cli {
     /// The worker's command when typed by hand. Images use --worker, because KubeVirt appends
@@ -197,6 +206,8 @@ Examples:
 enum Command {
     /// Ask a shim with a plugin socket for its health
     Health(HealthArgs),
+    /// Print what a shim does, and what has happened
+    Status(StatusArgs),
     #[command(hide = true, disable_help_flag = true)]
     Call(AnyArgs),
     #[command(hide = true, disable_help_flag = true)]
@@ -233,6 +244,11 @@ impl Cli {
                     .resolve(serve.plugin_socket)
                     .map_err(|error| fail_to_start(error, log_format, None))?;
                 (log_format, verbosity, None, Action::Health(config))
+            }
+            Some(Command::Status(args)) => {
+                let verbosity = Verbosity { shim: Level::WARN, hooks: Level::WARN, calls: level };
+                let config = args.resolve(serve.plugin_socket, serve.socket_dir);
+                (Format::Text, verbosity, None, Action::Status(config))
             }
             Some(Command::Call(_)) => return Err(moved("call")),
             Some(Command::Check(_)) => return Err(moved("check")),

@@ -32,7 +32,7 @@ pub(super) struct ServeOptions {
 
     /// Directory of the sidecar socket
     #[arg(long, value_name = "DIR", default_value = "/var/run/kubevirt-hooks")]
-    socket_dir: PathBuf,
+    pub(super) socket_dir: PathBuf,
 
     /// Socket for the Plugins API
     #[arg(long, value_name = "PATH", value_parser = socket_parser())]

@@ -1,7 +1,9 @@
-//! The program's commands: [`serve`] KubeVirt, or ask a running shim for its [`health`].
+//! The program's commands: [`serve`] KubeVirt, or ask a running shim for its [`health`] or its
+//! [`status`].
 
 pub mod health;
 pub mod serve;
+pub mod status;
 
 use std::fmt::Display;
 use std::fs::OpenOptions;

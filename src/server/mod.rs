@@ -27,6 +27,7 @@ use crate::admission::{Budget, Load, Memory};
 use crate::backend::{self, Backend};
 use crate::error::StartError;
 use crate::service::{self, Api, Shim};
+use crate::stats::Stats;
 
 /// Time for callers to read their reply, or that their call was dropped, while the shim shuts down.
 const LAST_REPLIES_LIMIT: Duration = Duration::from_millis(500);
@@ -104,6 +105,7 @@ impl Server {
         let places = Places::new(budget.clone());
         let shim = Arc::new(Shim {
             calls: AtomicU64::new(0),
+            stats: Arc::new(Stats::new(backend.hooks())),
             backend: backend.clone(),
             call_timeout: config.call_timeout,
             slow: config.slow,

@@ -24,6 +24,7 @@ use super::shim::Shim;
 use super::{MAX_REQUEST_BYTES, MAX_SHOWN_BYTES, deadline, grpc_status};
 use crate::admission::WaitsFor;
 use crate::error::{CallError, RequestFault};
+use crate::stats::Refusal;
 use crate::text::clip;
 
 /// Maximum time for a request to arrive, if the caller's deadline is later.
@@ -32,7 +33,8 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for the rest of a request that was refused.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Maximum length of a request without documents.
+/// Maximum length of a request without documents, and of a reply to one that the connection's share
+/// covers.
 const MAX_SMALL_BYTES: usize = 4 * 1024;
 
 /// What a request needs beside its documents in exec mode: their tags and lengths, and the type
@@ -76,8 +78,8 @@ impl Calls {
         drop(head.headers);
         match found {
             Ok(method) => {
-                let number = (method.documents > 0).then(|| self.shim.next_call());
-                let record = Arc::new(CallRecord::new(started, time, number));
+                let entry = (method.documents > 0).then(|| self.shim.next_entry());
+                let record = Arc::new(CallRecord::new(started, time, entry));
                 let span = record.span().clone();
                 let served = self.serve(method, &path, record, body, &mut respond);
                 served.instrument(span).await
@@ -88,6 +90,7 @@ impl Calls {
                     _ => StatusCode::OK,
                 };
                 let error = fault.into();
+                self.count_refusal(&error);
                 tracing::error!(target: "call", method = path, "call failed: {error}");
                 response::send_status(&mut respond, &grpc_status::of(&error), http);
                 self.receive_rest(body).await
@@ -151,6 +154,7 @@ impl Calls {
             Err(error) => {
                 if method.documents == 0 {
                     tracing::error!(target: "call", method = path, "call failed: {error}");
+                    self.count_refusal(&error);
                 }
                 response::send_status(respond, &grpc_status::of(&error), StatusCode::OK);
                 drop(in_flight);
@@ -188,13 +192,15 @@ impl Calls {
             Kind::Unary(run) => {
                 let message = run(bytes, record.clone()).await?;
                 // Only the reply is left, which may be longer than the request.
-                let more = message.len().saturating_sub(share.bytes() + self.connection_bytes);
-                if method.documents > 0 {
-                    let (bytes, budget) = (message.len(), self.shim.memory.limit());
-                    let no_memory = |_| RequestFault::NoMemoryForReply { bytes, budget };
-                    timeout_at(record.deadline(), share.grow(more)).await.map_err(no_memory)?;
-                }
-                share.shrink_to(message.len());
+                let covered = match method.documents {
+                    0 => MAX_SMALL_BYTES,
+                    _ => share.bytes() + self.connection_bytes,
+                };
+                let (bytes, budget) = (message.len(), self.shim.memory.limit());
+                let no_memory = |_| RequestFault::NoMemoryForReply { bytes, budget };
+                let more = share.grow(bytes.saturating_sub(covered));
+                timeout_at(record.deadline(), more).await.map_err(no_memory)?;
+                share.shrink_to(bytes);
                 Ok(Reply::Message { message, share })
             }
         }
@@ -230,6 +236,13 @@ impl Calls {
             () = waiting.reclaimed() => return Connection::CloseAtOnce,
         }
         close_unless(body.is_end_stream())
+    }
+
+    /// Counts a request that was refused and does not call a hook.
+    fn count_refusal(&self, error: &CallError) {
+        if let Some(refusal) = Refusal::of(error) {
+            self.shim.stats.refuse(refusal);
+        }
     }
 
     fn max_bytes(&self, method: &Method) -> MaxBytes {
@@ -275,6 +288,7 @@ fn check(head: &http::request::Parts) -> Result<(), RequestFault> {
 
 /// Logs how a hook call ended. Of an error that is all of the text; the status may be cut.
 fn log_end(record: &CallRecord, path: &str, received: usize, replied: &Result<Reply, CallError>) {
+    let refusal = replied.as_ref().err().and_then(Refusal::of);
     let (code, bytes_out, message) = match replied {
         Ok(Reply::Message { message, .. }) => {
             (Code::Ok, message.len() - PREFIX_BYTES, "hook answered".to_owned())
@@ -285,5 +299,5 @@ fn log_end(record: &CallRecord, path: &str, received: usize, replied: &Result<Re
         }
         Err(error) => (grpc_status::code_of(error), 0, format!("call failed: {error}")),
     };
-    record.end(path, &Outcome { code, bytes_in: received, bytes_out, message: &message });
+    record.end(path, &Outcome { code, bytes_in: received, bytes_out, refusal, message: &message });
 }

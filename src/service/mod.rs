@@ -1,6 +1,6 @@
-//! The gRPC services that KubeVirt calls. Each is a thin file that turns its messages into
-//! [`HookCall`](crate::hook::HookCall)s and back; `shim` has what all of them share. tonic's types
-//! do not leave this module.
+//! The gRPC services that KubeVirt calls, and the shim's own for its status. Each is a thin file
+//! that turns its messages into [`HookCall`](crate::hook::HookCall)s and back; `shim` has what all
+//! of them share. tonic's types do not leave this module.
 
 #![expect(clippy::disallowed_types, reason = "this is the layer for tonic")]
 
@@ -20,6 +20,7 @@ mod request;
 mod response;
 mod router;
 mod shim;
+mod status;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -58,6 +59,9 @@ pub mod proto {
     }
     pub mod health {
         tonic::include_proto!("grpc.health.v1");
+    }
+    pub mod status {
+        tonic::include_proto!("sidecar_shim.status.v1");
     }
     pub mod plugins {
         tonic::include_proto!("kubevirt.hooks.plugins.v1alpha1");
@@ -148,7 +152,10 @@ impl Closings {
 /// Returns the methods of an API.
 fn router(shim: &Arc<Shim>, api: Api) -> Router {
     match api {
-        Api::Legacy(version) => callbacks::add(info::add(Router::default(), shim, version), shim),
-        Api::Plugins => health::add(plugins::add(Router::default(), shim), shim),
+        Api::Legacy(version) => {
+            let router = callbacks::add(info::add(Router::default(), shim, version), shim);
+            status::add(router, shim)
+        }
+        Api::Plugins => health::add(status::add(plugins::add(Router::default(), shim), shim), shim),
     }
 }

@@ -1,4 +1,5 @@
-//! What the log says about a hook call: its first line, its last one, and the VM in all of them.
+//! What the log says about a hook call: its first line, its last one, and the VM in all of them. At
+//! the same places it is entered among the calls that run, and counted.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use super::grpc_status;
 use crate::backend::{self, Attempts, Progress};
 use crate::hook::{Changes, HookName, Identity};
 use crate::logging;
+use crate::stats::{Ending, Refusal, Running, Stats, Subject};
 
 /// A call from its first header on.
 #[derive(Debug)]
@@ -28,6 +30,11 @@ pub(super) struct CallRecord {
     is_slow: AtomicBool,
     /// What the hook changed, if that is logged.
     changes: OnceLock<Changes>,
+    /// The call's number, and where it is counted. Only methods that run a hook have these, and
+    /// lines.
+    entry: Option<(u64, Arc<Stats>)>,
+    /// Once its hook is known.
+    running: OnceLock<Running>,
 }
 
 /// How a call ended.
@@ -35,22 +42,26 @@ pub(super) struct Outcome<'a> {
     pub(super) code: Code,
     pub(super) bytes_in: usize,
     pub(super) bytes_out: usize,
+    /// Why the shim itself refused it.
+    pub(super) refusal: Option<Refusal>,
     /// The message of its last line.
     pub(super) message: &'a str,
 }
 
 impl CallRecord {
     /// Begins the record of a call that started at this time, and may take `time`. Only a hook call
-    /// has a `number`.
-    pub(super) fn new(started: Instant, time: Duration, number: Option<u64>) -> Self {
+    /// has an entry: its number, and where it is counted.
+    pub(super) fn new(started: Instant, time: Duration, entry: Option<(u64, Arc<Stats>)>) -> Self {
         Self {
             started,
             deadline: started + time,
-            span: number.map_or_else(Span::none, logging::call_span),
+            span: entry.as_ref().map_or_else(Span::none, |entry| logging::call_span(entry.0)),
             progress: Arc::default(),
             changed: OnceLock::new(),
             is_slow: AtomicBool::new(false),
             changes: OnceLock::new(),
+            entry,
+            running: OnceLock::new(),
         }
     }
 
@@ -77,9 +88,15 @@ impl CallRecord {
 
     /// Logs the first line of a hook call, and adds its hook and VM to all of its lines.
     pub(super) fn begin(&self, method: &str, hook: &HookName, vmi: &[u8]) {
-        let Identity { namespace, name, uid } = Identity::of_vmi(vmi);
-        let about = logging::About::new(hook.as_str(), [&namespace, &name, &uid]);
+        let vm = Identity::of_vmi(vmi);
+        let about = logging::About::new(hook.as_str(), [&vm.namespace, &vm.name, &vm.uid]);
         logging::describe_call(&self.span, &about);
+        if let Some((call, stats)) = &self.entry {
+            let (hook, started, progress) = (hook.clone(), self.started, self.progress());
+            // A call begins once.
+            let _ =
+                self.running.set(stats.begin(Subject { call: *call, hook, vm, started, progress }));
+        }
         self.span.in_scope(|| tracing::info!("{method} method has been called"));
     }
 
@@ -117,14 +134,24 @@ impl CallRecord {
         std::future::pending().await
     }
 
-    /// Logs the last line of a hook call.
+    fn count(&self, ending: &Ending) {
+        match (self.running.get(), &self.entry) {
+            (Some(running), _) => running.end(ending),
+            (None, Some((_, stats))) => stats.count_unknown(ending),
+            (None, None) => {}
+        }
+    }
+
+    /// Logs the last line of a hook call, and counts it.
     pub(super) fn end(&self, method: &str, outcome: &Outcome<'_>) {
-        let Outcome { code, bytes_in, bytes_out, message } = *outcome;
+        let Outcome { code, bytes_in, bytes_out, refusal, message } = *outcome;
         let now = Instant::now();
         let Attempts { first, number, pid } = self.progress.attempts();
-        let queued_ms = milliseconds(first.unwrap_or(now) - self.started);
-        let took_ms = milliseconds(now - self.started);
+        let (took, queued) = (now - self.started, first.unwrap_or(now) - self.started);
+        let (took_ms, queued_ms) = (milliseconds(took), milliseconds(queued));
         let (status, changed) = (grpc_status::name(code), self.changed.get());
+        let failed = !matches!(code, Code::Ok | Code::Cancelled);
+        self.count(&Ending { status, failed, took, queued, refusal });
         let attempt = (number > 0).then_some(number);
         let list = self.changes.get().map(|changes| {
             let listed: Vec<_> = changes.listed.iter().map(ToString::to_string).collect();

@@ -12,6 +12,7 @@ use crate::admission::{Budget, Memory};
 use crate::backend::Backend;
 use crate::error::{CallError, HookFailure};
 use crate::hook::{BadDocument, Detail, HookCall, HookName, HookReply, Subject, changes};
+use crate::stats::Stats;
 
 /// What the services share.
 pub struct Shim {
@@ -34,12 +35,14 @@ pub struct Shim {
     pub memory: Memory,
     /// Number of hook calls so far.
     pub calls: AtomicU64,
+    /// Where hook calls are counted.
+    pub stats: Arc<Stats>,
 }
 
 impl Shim {
-    /// Returns the number of the next hook call.
-    pub(super) fn next_call(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    /// Returns the number of the next hook call, and where it is counted.
+    pub(super) fn next_entry(&self) -> (u64, Arc<Stats>) {
+        (self.calls.fetch_add(1, Ordering::Relaxed) + 1, self.stats.clone())
     }
 
     /// Calls a hook.

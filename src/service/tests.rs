@@ -51,6 +51,7 @@ impl Bench {
         let backend = Backend::start(&backend::Config { source, settings }).await.unwrap();
         let shim = Arc::new(Shim {
             calls: AtomicU64::new(0),
+            stats: Arc::new(crate::stats::Stats::new(backend.hooks())),
             backend: Arc::new(backend),
             call_timeout: None,
             slow: None,

@@ -38,6 +38,7 @@ mod protocol_page;
 mod raw;
 mod search;
 mod secrets;
+mod status;
 mod statuses;
 mod stderr;
 mod unread;

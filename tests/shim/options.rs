@@ -88,7 +88,8 @@ async fn the_termination_message_is_written_only_by_a_failed_start_and_into_an_e
     let mut shim = Shim::builder().version("v1alpha9").args(args).spawn();
     assert_eq!(shim.exited().await.code(), Some(1), "it does not wait for a reader");
 
-    for args in [&["call", "onDefineDomain"][..], &["check"], &["health"], &["--help"]] {
+    for args in [&["call", "onDefineDomain"][..], &["check"], &["health"], &["status"], &["--help"]]
+    {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("message");
         std::fs::write(&path, "before").unwrap();
@@ -153,9 +154,13 @@ async fn empty_variables_count_as_unset() {
 
 #[tokio::test]
 async fn short_help_fits_one_screen_and_long_help_two() {
-    for (args, lines) in
-        [(&["-h"][..], 24), (&["--help"], 80), (&["health", "-h"], 24), (&["health", "--help"], 48)]
-    {
+    for (args, lines) in [
+        (&["-h"][..], 24),
+        (&["--help"], 80),
+        (&["health", "-h"], 24),
+        (&["health", "--help"], 48),
+        (&["status", "-h"], 24),
+    ] {
         let help = String::from_utf8(run(args, |_| {}).await.stdout).unwrap();
         assert!((10..=lines).contains(&help.lines().count()), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");

@@ -1,5 +1,5 @@
-//! The caller's side of the hook APIs: what virt-launcher, virt-handler and a probe do to a socket.
-//! `health` and hookctl's `call` use it.
+//! The caller's side of the services: what virt-launcher, virt-handler and a probe do to a socket.
+//! `health`, `status` and hookctl's `call` use it.
 
 mod channel;
 
@@ -24,6 +24,7 @@ use super::proto::plugins::{
     ExecuteNodeHookRequest, ExecuteNodeHookResponse, MutateDomainRequest, MutateDomainResponse,
     NodeContext, SidecarContext,
 };
+use super::proto::status::{GetRequest, GetResponse};
 use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
     ShutdownParams, ShutdownResult,
@@ -209,6 +210,12 @@ impl Client {
             serving: status == HealthStatus::Serving,
             status: status.as_str_name().to_owned(),
         })
+    }
+
+    /// Asks a shim what it is doing, and for the digests of what it runs.
+    pub async fn status(&self, timeout: Duration) -> Result<GetResponse, ClientError> {
+        let path = PathAndQuery::from_static("/sidecar_shim.status.v1.Status/Get");
+        self.unary(path, GetRequest { with_files: true }, timeout).await
     }
 
     async fn unary<R: Message + Default>(
