@@ -13,6 +13,7 @@
 //! | [`cli`] | flags and environment, validated, as plain configurations |
 //! | [`commands`] | `serve`, `health` and `status` |
 //! | [`server`] | sockets, and the order of start and shutdown |
+//! | [`metrics`] | metrics for Prometheus, and HTTP for them |
 //! | [`service`] | the gRPC services, one thin file each |
 //! | [`stats`] | what has happened since the start: counts, times, the last failures |
 //! | [`backend`] | exec mode and the pool of workers |
@@ -39,6 +40,7 @@ pub mod error;
 pub mod frame;
 pub mod hook;
 pub mod logging;
+pub mod metrics;
 pub mod rpc;
 pub mod server;
 pub mod service;

@@ -65,6 +65,8 @@ pub enum PoolHealth {
 }
 
 impl PoolHealth {
+    pub const ALL: [Self; 4] = [Self::Serving, Self::Failing, Self::Down, Self::Stopping];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

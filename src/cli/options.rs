@@ -10,8 +10,8 @@ use tracing::Level;
 
 use super::TERMINATION_LOG;
 use super::values::{
-    List, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids, saturating,
-    socket_parser, usage,
+    List, metrics_parser, parse_node_hooks, parse_size, parse_socket_mode, parse_time, parse_uids,
+    saturating, socket_parser, usage,
 };
 use crate::admission::{Load, Memory};
 use crate::backend::{self, CommandLine, HookSource, InPath, Settings};
@@ -19,6 +19,7 @@ use crate::commands::serve::{LegacySocket, ServeConfig};
 use crate::error::StartError;
 use crate::hook::{Checks, HookName};
 use crate::logging::Format;
+use crate::metrics;
 use crate::server::{self, Peers, SocketMode};
 use crate::service::ApiVersion;
 
@@ -37,6 +38,10 @@ pub(super) struct ServeOptions {
     /// Socket for the Plugins API
     #[arg(long, value_name = "PATH", value_parser = socket_parser())]
     pub(super) plugin_socket: Option<PathBuf>,
+
+    /// Metrics and probes over HTTP, for plugins: IP:PORT or unix:PATH
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_parser())]
+    metrics_listen: Option<metrics::Address>,
 
     /// Permissions of the sockets, octal (default: umask)
     #[arg(long, value_name = "MODE", value_parser = parse_socket_mode)]
@@ -227,8 +232,17 @@ impl ServeOptions {
     ) -> Result<ServeConfig, StartError> {
         let memory = Memory::new(self.memory_budget()?);
         let settings = hooks.settings(memory.clone())?;
+        let legacy = self.legacy_socket()?;
+        if legacy.is_some() && self.metrics_listen.is_some() {
+            return Err(usage(
+                "--metrics-listen serves the metrics of a node's plugin, and --version is for a sidecar: \
+                 that runs in the pod of a VM, whose ports do not reach it. Leave one of them out; \
+                 `sidecar-shim status` works for both",
+            ));
+        }
         Ok(ServeConfig {
-            legacy: self.legacy_socket()?,
+            legacy,
+            metrics: self.metrics_listen.clone(),
             plugin_socket: self.plugin_socket.clone(),
             socket_mode: self.socket_mode,
             backend: backend::Config { source: hooks.source(words)?, settings },

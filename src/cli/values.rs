@@ -9,6 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::error::StartError;
 use crate::hook::HookName;
+use crate::metrics::Address;
 use crate::server::SocketMode;
 
 /// Maximum time that an option accepts: longer than any sensible wait, and far from the end of the
@@ -50,6 +51,22 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 pub(super) fn parse_socket_mode(text: &str) -> Result<SocketMode, String> {
     SocketMode::parse(text)
         .ok_or_else(|| "not permissions: those are octal digits, such as 0660".to_owned())
+}
+
+/// Returns the parser for where metrics are served.
+pub(super) fn metrics_parser() -> impl TypedValueParser<Value = Address> {
+    OsStringValueParser::new().try_map(|text: OsString| parse_metrics(&text))
+}
+
+fn parse_metrics(text: &OsStr) -> Result<Address, String> {
+    if scheme_of(text.as_bytes()).is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix")) {
+        return parse_socket(text).map(Address::Unix);
+    }
+    let address = text.to_str().and_then(|text| text.parse().ok()).map(Address::Tcp);
+    address.ok_or_else(|| {
+        "is not an address: write IP:PORT, such as 0.0.0.0:9105 or [::1]:9105, or unix:PATH"
+            .to_owned()
+    })
 }
 
 /// Returns the parser for the path of a Unix socket. gRPC clients write it as `unix:PATH` or
@@ -132,6 +149,22 @@ pub(super) fn parse_uids(text: &str) -> Result<List<u32>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_are_served_at_an_address_or_a_socket() {
+        let parse = |text: &str| parse_metrics(text.as_ref());
+        for address in ["127.0.0.1:9105", "[::1]:0", "0.0.0.0:1"] {
+            assert_eq!(parse(address), Ok(Address::Tcp(address.parse().unwrap())));
+        }
+        for unix in ["unix:/run/m.sock", "unix:///run/m.sock"] {
+            assert_eq!(parse(unix), Ok(Address::Unix("/run/m.sock".into())));
+        }
+        for text in ["", ":9105", "9105", "localhost:9105", "http://127.0.0.1:9105", "/run/m.sock"]
+        {
+            assert!(parse(text).unwrap_err().contains("write IP:PORT"), "{text}");
+        }
+        assert!(parse("unix:@m").unwrap_err().contains("abstract sockets"));
+    }
 
     #[test]
     fn a_socket_is_a_path_or_a_uri_of_the_scheme_unix() {

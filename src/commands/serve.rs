@@ -9,7 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::backend;
 use crate::error::StartError;
-use crate::server::{self, Server, Shutdown, Socket, SocketMode};
+use crate::metrics;
+use crate::server::{self, MetricsSocket, Server, Shutdown, Socket, SocketMode};
 use crate::service::{Api, ApiVersion};
 
 /// Variable with the container's name in the pod; KubeVirt sets it.
@@ -29,6 +30,8 @@ pub struct ServeConfig {
     pub legacy: Option<LegacySocket>,
     /// The socket for the Plugins API.
     pub plugin_socket: Option<PathBuf>,
+    /// Where metrics are served.
+    pub metrics: Option<metrics::Address>,
     /// Permissions of the sockets; without them the process's umask decides.
     pub socket_mode: Option<SocketMode>,
     pub backend: backend::Config,
@@ -71,14 +74,23 @@ async fn serve(config: ServeConfig) -> Result<(), StartError> {
     {
         return Err(StartError::SocketDir { path: dir.clone(), source });
     }
+    if let Some(metrics::Address::Unix(path)) = &config.metrics {
+        server::check_path(path)?;
+    }
     if let Some(path) = &config.plugin_socket {
         server::check_path(path)?;
         refuse_legacy_directory(path, config.legacy.as_ref())?;
     }
-    let bind = async || bind(&config).await;
+    let mut metrics = None;
+    let bind = async || {
+        if let Some(address) = &config.metrics {
+            metrics = Some(MetricsSocket::bind(address, config.socket_mode).await?);
+        }
+        bind(&config).await
+    };
     let server = Server::start(&config.backend, config.server.clone(), shutdown, bind).await?;
     if let Some(server) = server {
-        server.run().await;
+        server.with_metrics(metrics).run().await;
     }
     Ok(())
 }

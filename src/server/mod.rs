@@ -6,6 +6,7 @@ mod announce;
 mod cgroup;
 #[cfg(target_env = "gnu")]
 mod memory;
+mod metrics;
 mod socket;
 
 use std::sync::Arc;
@@ -21,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 pub use accept::Peers;
 use accept::Places;
 pub use cgroup::{MIN_MEMORY_BUDGET, default_memory_budget};
+pub use metrics::MetricsSocket;
 pub use socket::{Socket, SocketMode, check_path};
 
 use crate::admission::{Budget, Load, Memory};
 use crate::backend::{self, Backend};
 use crate::error::StartError;
+use crate::metrics::Sources;
 use crate::service::{self, Api, Shim};
 use crate::stats::Stats;
 
@@ -61,6 +64,7 @@ pub struct Config {
 pub struct Server {
     backend: Arc<Backend>,
     sockets: Vec<(Socket, Api)>,
+    metrics: Option<MetricsSocket>,
     config: Config,
     /// The limits in force, for the log.
     limits: Value,
@@ -84,7 +88,7 @@ impl Server {
         match bind().await {
             Ok(sockets) => {
                 let limits = announce::limits(settings, &config, backend.is_persistent());
-                Ok(Some(Self { backend, sockets, config, limits, shutdown }))
+                Ok(Some(Self { backend, sockets, metrics: None, config, limits, shutdown }))
             }
             Err(error) => {
                 backend.drain().await;
@@ -93,19 +97,34 @@ impl Server {
         }
     }
 
+    /// Serves metrics as well.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Option<MetricsSocket>) -> Self {
+        Self { metrics, ..self }
+    }
+
     /// Serves an API behind each socket until the shutdown. Returns when calls in flight have
     /// finished or were dropped, the sockets are removed and every process is reaped.
     pub async fn run(self) {
-        let Self { backend, mut sockets, config, limits, shutdown } = self;
+        let Self { backend, mut sockets, metrics, config, limits, shutdown } = self;
         let in_flight = Budget::unlimited();
         let calls = in_flight.held();
         let budget = config.memory.clone();
         #[cfg(target_env = "gnu")]
         tokio::spawn(memory::keep_between_calls(budget.held()));
         let places = Places::new(budget.clone());
+        let stats = Arc::new(Stats::new(backend.hooks()));
+        let metrics = metrics.map(|socket| {
+            socket.serve(Sources {
+                backend: backend.clone(),
+                stats: stats.clone(),
+                memory: budget.clone(),
+                stop: shutdown.graceful.clone(),
+            })
+        });
         let shim = Arc::new(Shim {
             calls: AtomicU64::new(0),
-            stats: Arc::new(Stats::new(backend.hooks())),
+            stats,
             backend: backend.clone(),
             call_timeout: config.call_timeout,
             slow: config.slow,
@@ -153,6 +172,8 @@ impl Server {
         }
         serving.shutdown().await;
         backend.drain().await;
+        // Until here they show what the shim waits for.
+        drop(metrics);
         tracing::info!("stopped");
     }
 }

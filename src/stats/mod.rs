@@ -28,6 +28,10 @@ use crate::hook::{HookName, Identity};
 /// was known. No hook's name begins like this.
 pub const OTHER: &str = "_other";
 
+/// Maximum number of hooks that are counted each for itself. KubeVirt knows ten; a worker may
+/// declare any number.
+const MAX_HOOKS: usize = 64;
+
 /// Number of failures that are remembered: what fits on a screen.
 pub const LAST_FAILURES: usize = 10;
 
@@ -130,10 +134,10 @@ struct State {
 }
 
 impl Stats {
-    /// Counts the calls of these hooks, and those of all others as one.
+    /// Counts the calls of these hooks (of many, the first ones), and those of all others as one.
     #[must_use]
     pub fn new(hooks: &[HookName]) -> Self {
-        let names = hooks.iter().map(HookName::as_str).chain([OTHER]);
+        let names = hooks.iter().take(MAX_HOOKS).map(HookName::as_str).chain([OTHER]);
         let state = State {
             hooks: names.map(HookStats::new).collect(),
             refusals: Refusal::ALL.into_iter().map(|refusal| (refusal, 0)).collect(),

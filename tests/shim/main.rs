@@ -25,6 +25,7 @@ mod hostile;
 mod identity;
 mod lifetime;
 mod memory;
+mod metrics;
 mod node_wide;
 mod options;
 mod orphans;

@@ -5,6 +5,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
+use crate::metrics::Metrics;
 use crate::status::{json_of, text_of};
 use crate::support::{DOMAIN, Shim, kill};
 
@@ -272,6 +273,29 @@ async fn no_secret_of_a_vm_or_a_hook_is_in_the_status() {
     for text in [page, status, after, later] {
         assert!(text.contains("db-1") && text.contains("db-2"), "{text}");
         assert!(!text.contains(SECRET) && !text.contains("password"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn neither_a_secret_nor_a_vm_is_in_the_metrics() {
+    let metrics = Metrics::start(Shim::persistent("--hooks onDefineDomain,preVMStart")).await;
+    let client = metrics.shim.dial_plugin().await;
+    let domain = format!("<domain><name>{SECRET}</name></domain>");
+    let error = json!({"code": -32000, "message": SECRET});
+    for does in [
+        json!({"do": "error", "error": error}),
+        json!({"do": "answer", "value": SECRET}),
+        json!({"do": "exit", "status": 3, "stderr": [SECRET]}),
+    ] {
+        let vmi = vmi_with_secrets(&does);
+        client.mutate("libvirt", &vmi, &domain, Some(SECRET)).await.unwrap_err();
+        let _ = client.node_hook("PreVMStart", &vmi).await;
+    }
+    client.node_hook(SECRET, &vmi_with_secrets(&json!({}))).await.unwrap_err();
+    let page = metrics.scrape().await;
+    assert!(page.contains("code=\"INTERNAL\""), "{page}");
+    for text in [SECRET, "password", "db-1", "shop", "u-1"] {
+        assert!(!page.contains(text), "{text}: {page}");
     }
 }
 
