@@ -35,13 +35,13 @@
 
 pub(super) mod answer;
 mod calls;
+mod fault;
 mod output;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod unread;
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use self::calls::Calls;
+pub(super) use self::fault::Fault;
 use self::stop::StopReason;
 use super::config::Settings;
 use super::flood::{LogLimit, MessageLimit};
@@ -111,27 +112,6 @@ pub(super) enum ExitCause {
     Call,
     /// It did not start, or failed while it was idle.
     Failed(Fault),
-}
-
-/// How a worker failed. As a text, with what it wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// Names no VM, and quotes nothing that the worker wrote.
-    pub(super) what: String,
-    /// The clauses about what it wrote.
-    written: String,
-}
-
-impl From<String> for Fault {
-    fn from(what: String) -> Self {
-        Self { what, written: String::new() }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.what, self.written)
-    }
 }
 
 /// Starts a worker, and returns when it has been reaped.
