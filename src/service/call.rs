@@ -15,7 +15,7 @@ use tonic::Code;
 use tracing::Instrument;
 
 use super::proto::health::HealthCheckRequest;
-use super::record::{CallRecord, Outcome};
+use super::record::CallRecord;
 use super::request::PREFIX_BYTES;
 use super::request::{MaxBytes, Message, Receiver, Window};
 use super::response::{self, Held, Unread};
@@ -79,7 +79,7 @@ impl Calls {
         match found {
             Ok(method) => {
                 let entry = (method.documents > 0).then(|| self.shim.next_entry());
-                let record = Arc::new(CallRecord::new(started, time, entry));
+                let record = Arc::new(CallRecord::new(started, time, method.path, entry));
                 let span = record.span().clone();
                 let served = self.serve(method, &path, record, body, &mut respond);
                 served.instrument(span).await
@@ -116,7 +116,7 @@ impl Calls {
             connection_bytes: self.connection_bytes,
             deadline: record.deadline().min(record.started() + RECEIVE_TIMEOUT),
             time: record.time().min(RECEIVE_TIMEOUT),
-            received: 0,
+            received: record.bytes_in(),
         };
         let replied = tokio::select! {
             replied = self.reply(method, &record, &mut receiver) => replied,
@@ -125,10 +125,10 @@ impl Calls {
                 Err(RequestFault::ClientLeft(why).into())
             }
         };
-        let Receiver { body, received, .. } = receiver;
+        let Receiver { body, .. } = receiver;
         let connection = close_unless(body.is_end_stream());
         if method.documents > 0 {
-            log_end(&record, path, received, &replied);
+            log_end(&record, &replied);
         }
         match replied {
             Ok(Reply::Message { message, share }) => {
@@ -287,7 +287,7 @@ fn check(head: &http::request::Parts) -> Result<(), RequestFault> {
 }
 
 /// Logs how a hook call ended. Of an error that is all of the text; the status may be cut.
-fn log_end(record: &CallRecord, path: &str, received: usize, replied: &Result<Reply, CallError>) {
+fn log_end(record: &CallRecord, replied: &Result<Reply, CallError>) {
     let refusal = replied.as_ref().err().and_then(Refusal::of);
     let (code, bytes_out, message) = match replied {
         Ok(Reply::Message { message, .. }) => {
@@ -299,5 +299,5 @@ fn log_end(record: &CallRecord, path: &str, received: usize, replied: &Result<Re
         }
         Err(error) => (grpc_status::code_of(error), 0, format!("call failed: {error}")),
     };
-    record.end(path, &Outcome { code, bytes_in: received, bytes_out, refusal, message: &message });
+    record.end(code, bytes_out, refusal, &message);
 }

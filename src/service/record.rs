@@ -2,7 +2,7 @@
 //! the same places it is entered among the calls that run, and counted.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,12 +19,18 @@ use crate::stats::{Ending, Refusal, Running, Stats, Subject};
 /// A call from its first header on.
 #[derive(Debug)]
 pub(super) struct CallRecord {
+    /// Path of the method.
+    method: &'static str,
     started: Instant,
     /// When the caller is answered at the latest.
     deadline: Instant,
     /// Names the call in each of its lines. Without a meaning for methods that run no hook.
     span: Span,
     progress: Arc<Progress>,
+    /// Length of the request's message, once it is known.
+    bytes_in: AtomicUsize,
+    /// Whether the last line is logged.
+    has_ended: AtomicBool,
     /// Whether the hook changed its document, if it has one.
     changed: OnceLock<bool>,
     is_slow: AtomicBool,
@@ -37,26 +43,23 @@ pub(super) struct CallRecord {
     running: OnceLock<Running>,
 }
 
-/// How a call ended.
-pub(super) struct Outcome<'a> {
-    pub(super) code: Code,
-    pub(super) bytes_in: usize,
-    pub(super) bytes_out: usize,
-    /// Why the shim itself refused it.
-    pub(super) refusal: Option<Refusal>,
-    /// The message of its last line.
-    pub(super) message: &'a str,
-}
-
 impl CallRecord {
     /// Begins the record of a call that started at this time, and may take `time`. Only a hook call
     /// has an entry: its number, and where it is counted.
-    pub(super) fn new(started: Instant, time: Duration, entry: Option<(u64, Arc<Stats>)>) -> Self {
+    pub(super) fn new(
+        started: Instant,
+        time: Duration,
+        method: &'static str,
+        entry: Option<(u64, Arc<Stats>)>,
+    ) -> Self {
         Self {
+            method,
             started,
             deadline: started + time,
             span: entry.as_ref().map_or_else(Span::none, |entry| logging::call_span(entry.0)),
             progress: Arc::default(),
+            bytes_in: AtomicUsize::new(0),
+            has_ended: AtomicBool::new(false),
             changed: OnceLock::new(),
             is_slow: AtomicBool::new(false),
             changes: OnceLock::new(),
@@ -80,6 +83,10 @@ impl CallRecord {
 
     pub(super) fn span(&self) -> &Span {
         &self.span
+    }
+
+    pub(super) fn bytes_in(&self) -> &AtomicUsize {
+        &self.bytes_in
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
@@ -142,9 +149,17 @@ impl CallRecord {
         }
     }
 
-    /// Logs the last line of a hook call, and counts it.
-    pub(super) fn end(&self, method: &str, outcome: &Outcome<'_>) {
-        let Outcome { code, bytes_in, bytes_out, refusal, message } = *outcome;
+    /// Logs the last line of a hook call, with the length of its reply, and counts it. `refusal` is
+    /// why the shim itself refused it.
+    pub(super) fn end(
+        &self,
+        code: Code,
+        bytes_out: usize,
+        refusal: Option<Refusal>,
+        message: &str,
+    ) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        let (method, bytes_in) = (self.method, self.bytes_in.load(Ordering::Relaxed));
         let now = Instant::now();
         let Attempts { first, number, pid } = self.progress.attempts();
         let (took, queued) = (now - self.started, first.unwrap_or(now) - self.started);
@@ -173,6 +188,15 @@ impl CallRecord {
             Code::Ok | Code::Cancelled if slow.is_some() => last_line!(warn),
             Code::Ok | Code::Cancelled => last_line!(info),
             _ => last_line!(error),
+        }
+    }
+}
+
+/// A call is dropped without an end when its connection is.
+impl Drop for CallRecord {
+    fn drop(&mut self) {
+        if self.entry.is_some() && !*self.has_ended.get_mut() {
+            self.end(Code::Cancelled, 0, None, "the caller left: its connection was closed");
         }
     }
 }

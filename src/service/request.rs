@@ -6,6 +6,7 @@
 //! as much as [`AHEAD_BYTES`] must have come before it is admitted, so that a client that only
 //! announces a length holds nothing. Then the connection's window is opened for the rest.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -89,15 +90,15 @@ pub(super) struct Receiver<'a> {
     pub(super) deadline: Instant,
     /// The time until the deadline when the request began.
     pub(super) time: Duration,
-    /// Length of the message, once it is known.
-    pub(super) received: usize,
+    /// Gets the length of the message, once it is known.
+    pub(super) received: &'a AtomicUsize,
 }
 
 impl Receiver<'_> {
     /// Receives the message.
     pub(super) async fn receive(&mut self) -> Result<Message, RequestFault> {
         let (first, length) = self.begin().await?;
-        self.received = length;
+        self.received.store(length, Ordering::Relaxed);
         self.check(length)?;
         let total = PREFIX_BYTES + length;
         if first.len() >= total {

@@ -30,7 +30,7 @@ pub(super) enum Kind {
 
 /// A method of a service.
 pub(super) struct Method {
-    path: &'static str,
+    pub(super) path: &'static str,
     /// The number of documents in its request; 0 for a method that needs none of the budget.
     pub(super) documents: usize,
     pub(super) kind: Kind,

@@ -169,3 +169,15 @@ async fn the_log_says_what_a_hook_changed_without_any_value() {
         shim.assert_not_logged("hunter2");
     }
 }
+
+#[tokio::test]
+async fn a_call_whose_caller_left_has_a_last_line() {
+    let builder = Shim::persistent("--hooks preVMStart").plugin();
+    let mut shim = builder.args(["--kill-grace", "50ms"]).start().await;
+    let call = shim.send_node_hook(vmi("vm", &json!({"do": "hang"}))).await;
+    shim.log_line("hanging").await;
+    call.abort();
+    let line = shim.log_line("the caller left: ").await;
+    assert_eq!((&line["status"], &line["name"]), (&json!("CANCELLED"), &json!("vm")), "{line}");
+    assert_eq!((&line["level"], &line["attempt"]), (&json!("info"), &json!(1)), "{line}");
+}

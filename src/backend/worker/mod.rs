@@ -322,7 +322,7 @@ impl<C: Child> Worker<C> {
             Event::Job(None) => self.drain(),
             Event::CallerLeft(id) => {
                 if let Some(span) = self.calls.span_of(id) {
-                    span.in_scope(|| tracing::info!("the caller left before the hook answered"));
+                    span.in_scope(|| tracing::debug!("the caller left before the hook answered"));
                 }
                 self.abandon_call(id, None);
             }
