@@ -52,10 +52,17 @@ def timeseries(panel, lines, x, y, width, height, seconds):
     defaults = panel["fieldConfig"]["defaults"]
     drawn = stacked(lines) if defaults["custom"]["stacking"]["mode"] == "normal" else lines
     top = defaults.get("max") or max(value for _, points in drawn for _, value in points) * 1.1 or 1
-    left, right, low, high = x + 62, x + width - 210, y + height - 22, y + 34
+    left, right, low, high = x + 62, x + width - 250, y + height - 22, y + 34
 
-    def place(at, value):
-        return f"{left + at / seconds * (right - left):.1f},{low - min(value, top) / top * (low - high):.1f}"
+    def path(points):
+        """A line, with a gap where there is no value."""
+        out, before = [], None
+        for at, value in points:
+            move = "M" if before is None or at - before > 1.5 else "L"
+            across, up = at / seconds * (right - left), min(value, top) / top * (low - high)
+            out.append(f"{move}{left + across:.0f} {low - up:.1f}")
+            before = at
+        return "".join(out)
 
     out = []
     for part in (0, 0.5, 1):
@@ -67,8 +74,7 @@ def timeseries(panel, lines, x, y, width, height, seconds):
         out.append(label(left + part * (right - left), low + 14, f"{seconds * part:.0f} s", 10, "#6a7079", middle))
     for number, (name, points) in enumerate(drawn):
         color = COLORS[number % len(COLORS)]
-        path = " ".join(place(*point) for point in points)
-        out.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.3"/>')
+        out.append(f'<path d="{path(points)}" fill="none" stroke="{color}" stroke-width="1.3"/>')
         if number < MAX_LINES:
             at = high + 4 + 18 * number
             last = text_of(lines[number][1][-1][1], defaults["unit"])

@@ -5,9 +5,9 @@ import os
 import sys
 import time
 
-from kubevirt_hook import Hook, Refused
+from kubevirt_hook import Refused, Worker
 
-hook = Hook("memlock", "1.0.0")
+hook = Worker("memlock", "1.0.0")
 
 
 @hook.on_node("preVMStart")
