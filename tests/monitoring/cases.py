@@ -128,6 +128,7 @@ CASES = [
     silent("SidecarShimCallsFail", calls("INTERNAL", "0+0.4x60"), 30),  # of many calls, a few
     silent("SidecarShimCallsFail", {'sidecar_shim_calls_total{hook="preVMStart",code="INTERNAL"}': "1x20 2x10 3x20"}, 35),
     silent("SidecarShimCallsFail", calls("FAILED_PRECONDITION", "0+9x60"), 30),
+    silent("SidecarShimCallsFail", calls("INTERNAL", "0+0.4x60") | calls("FAILED_PRECONDITION", "0+9x60"), 30),
     silent("SidecarShimCallsFail", calls("CANCELLED", "0+9x60"), 30),
     Case("SidecarShimCallsSlow", slow(30), 30, value="29.4s", labels=HOOK),
     silent("SidecarShimCallsSlow", slow(10), 30),
@@ -138,6 +139,7 @@ CASES = [
     # Other alerts are about these.
     silent("SidecarShimRefusesCalls", refusals("unavailable", "0+4x30") | refusals("not_served", "0+4x30"), 15),
     Case("SidecarShimMemoryBudgetUsed", memory("100x10 950x30"), 17, value="95%", every_label=True),
+    silent("SidecarShimMemoryBudgetUsed", memory("100x10 950x30"), 14),
     silent("SidecarShimMemoryBudgetUsed", memory("100x10 890x30"), 17),
     silent("SidecarShimMemoryBudgetUsed", memory("100x10 950x3 100x30"), 17),
 ]

@@ -94,10 +94,11 @@ class Cluster:
     """Five nodes: one that works, and four with the faults that alerts are about."""
 
     def __init__(self, directory):
-        # Three of the large calls fit, and nothing more.
+        # Of the large calls, three fit. Behind a slow call they wait, and so does one small call; the
+        # queue is full then. Small ones come late, so that they do not take the place of a large one.
         budget = ["--memory-budget", "32MiB"]
         self.good = Node(directory, "node-a", "x7k2p", "--max-workers", "4")
-        self.busy = Node(directory, "node-b", "b4d9q", "--max-workers", "1", "--queue-limit", "3", *budget)
+        self.busy = Node(directory, "node-b", "b4d9q", "--max-workers", "1", "--queue-limit", "4", *budget)
         self.broken = Node(directory, "node-c", "c81mz")
         self.restarting = Node(directory, "node-d", "d2nt5")
         self.gone = Node(directory, "node-e", "e6wkr")
@@ -118,8 +119,11 @@ class Cluster:
             node.start()
         self.broken.broken.touch()
         self.broken.call(b"PreVMStart", does="exit")
-        for load in (self.many_calls, self.many_calls, self.some_failures, self.slow_calls, self.more_than_fit,
-                     self.large_calls, self.large_calls, self.large_calls, self.calls_that_cannot_succeed, self.restarts):
+        loads = [
+            *[self.many_calls] * 2, self.some_failures, self.slow_calls, *[self.more_than_fit] * 2,
+            *[self.large_calls] * 3, self.calls_that_cannot_succeed, self.restarts,
+        ]
+        for load in loads:
             chance = random.Random(len(self.threads))
             self.threads.append(threading.Thread(target=self.keep_on, args=[load, chance], daemon=True))
             self.threads[-1].start()
@@ -154,7 +158,7 @@ class Cluster:
 
     def more_than_fit(self, chance):
         self.busy.call(b"PreVMStart", timeout=20)
-        self.end.wait(chance.uniform(0.2, 0.4))
+        self.end.wait(chance.uniform(1, 2))
 
     def large_calls(self, chance):
         self.busy.call(b"PreVMStart", timeout=20, padding=5 << 20)
