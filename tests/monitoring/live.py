@@ -134,6 +134,7 @@ class Cluster:
             node.stop(signal.SIGKILL)
         for thread in self.threads:
             thread.join()
+        self.restarting.stop(signal.SIGKILL)  # its thread may have started it meanwhile
 
     def keep_on(self, load, chance):
         while not self.end.is_set():
