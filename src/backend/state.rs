@@ -35,7 +35,7 @@ pub struct PoolState {
     pub health: PoolHealth,
     /// Number of workers in each of the [`WorkerState::ALL`].
     pub workers: [usize; 4],
-    /// The workers, oldest first, up to [`MAX_LISTED_WORKERS`].
+    /// The workers, oldest first, up to `MAX_LISTED_WORKERS`.
     pub listed: Vec<WorkerStatus>,
     pub max_workers: usize,
     /// Calls that workers have.
