@@ -86,7 +86,10 @@ impl Config {
                 Cli::from_arg_matches(&matches)
             })
             .map_err(|error| refuse(&error, &args))?;
-        Ok(Self { unknown_variables, ..cli.resolve()? })
+        let config = cli.resolve()?;
+        // Of a probe, and of commands for people, every line counts.
+        let serves = matches!(config.action, Action::Serve(_));
+        Ok(if serves { Self { unknown_variables, ..config } } else { config })
     }
 }
 

@@ -83,7 +83,7 @@ fn values_and_names_are_for_the_author_alone() {
         [
             "altered /domain/sysinfo[@type='smbios']/entry[@name='a']: \"x\" → \"y\"",
             "added /domain/sysinfo[@type='smbios']/entry[@name=\"it's\"]: \"S & n\"",
-            "added /domain/os",
+            "added /domain/os[@k='1']",
         ]
     );
     let secret = "SECRET";

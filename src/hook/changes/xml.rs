@@ -151,12 +151,13 @@ impl Places {
 /// Returns a step of a path.
 fn step(node: &Node<'_>, place: Option<usize>, detail: Detail) -> String {
     let name = node.name;
-    if detail == Detail::Values
-        && let Some((attribute, value)) =
-            NAMES.iter().find_map(|attribute| Some((attribute, node.get(attribute)?)))
-    {
-        let quote = if value.contains('\'') { '"' } else { '\'' };
-        return format!("{name}[@{attribute}={quote}{value}{quote}]");
+    if detail == Detail::Values {
+        let by_name = NAMES.iter().find_map(|&attribute| Some((attribute, node.get(attribute)?)));
+        let first = node.attributes.first().map(|(attribute, value)| (*attribute, &**value));
+        if let Some((attribute, value)) = by_name.or(first) {
+            let quote = if value.contains('\'') { '"' } else { '\'' };
+            return format!("{name}[@{attribute}={quote}{value}{quote}]");
+        }
     }
     place.map_or_else(|| name.to_owned(), |place| format!("{name}[{place}]"))
 }
