@@ -87,7 +87,7 @@ impl Config {
             })
             .map_err(|error| refuse(&error, &args))?;
         let config = cli.resolve()?;
-        // Of a probe, and of commands for people, every line counts.
+        // A reader of the output of a probe, or of another command, expects its lines only.
         let serves = matches!(config.action, Action::Serve(_));
         Ok(if serves { Self { unknown_variables, ..config } } else { config })
     }
