@@ -78,7 +78,13 @@ var (
 
 // callerError returns the error that the caller gets, and whether it is complete. If it is not, the
 // original error must be logged.
-func callerError(ctx context.Context, err error) (*failure, bool) {
+func callerError(ctx context.Context, err error) (shown *failure, complete bool) {
+	// Methods of the hook's own error may panic, those of a typed nil pointer for example.
+	defer func() {
+		if recover() != nil {
+			shown, complete = errFault, false
+		}
+	}()
 	var known *failure
 	switch {
 	case errors.As(err, &known):

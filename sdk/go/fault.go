@@ -64,7 +64,12 @@ func logFault(ctx context.Context, target *loglines.Target, err error) {
 }
 
 // describe describes an error without its text.
-func describe(err error) string {
+func describe(err error) (description string) {
+	defer func() {
+		if recover() != nil {
+			description = fmt.Sprintf("a fault in the hook: an error of type %T, whose methods panic", err)
+		}
+	}()
 	if fault, ok := err.(*hookFault); ok {
 		return fault.Error()
 	}

@@ -125,6 +125,7 @@ func TestAWorkerSurvivesEveryFaultOfAHook(t *testing.T) {
 		"bytes":   {func() ([]byte, error) { return []byte("secret\xff"), nil }, "the hook's result is not UTF-8"},
 		"result":  {func() ([]byte, error) { return []byte("result"), errors.New("secret") }, "an error of type"},
 		"joined":  {func() ([]byte, error) { return nil, errors.Join(os.ErrExist, &os.PathError{Err: os.ErrExist}) }, "*errors.joinError, which wraps *errors.errorString, which wraps *fs.PathError"},
+		"nil":     {func() ([]byte, error) { var err *wrapsByPointer; return nil, err }, "an error of type *hook.wrapsByPointer, whose methods panic"},
 		"timeout": {func() ([]byte, error) { return nil, context.DeadlineExceeded }, "context.deadlineExceededError"}, // not the call's own
 	}
 	worker.OnDefineDomain(func(_ context.Context, _ VMI, domain []byte) ([]byte, error) {
@@ -261,3 +262,9 @@ func TestMemoryIsLinear(t *testing.T) {
 		}
 	}
 }
+
+// wrapsByPointer is an error whose methods panic for a nil pointer.
+type wrapsByPointer struct{ err error }
+
+func (w *wrapsByPointer) Error() string { return w.err.Error() }
+func (w *wrapsByPointer) Unwrap() error { return w.err }

@@ -558,7 +558,7 @@ def _run_once(hook: Worker, argv: list[str]) -> int:
         vmi, subject = _document("vmi", given["vmi"]), _document(member, given[member])
         result = hook._invoke(call, vmi, subject)
         data = given[member] if result is None else _result_bytes(result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # asyncio.CancelledError and SystemExit, for example
         known = hook._logging.report(error)
         if known:
             # Without a level: the shim reports it as the reason of the failure.
@@ -1002,7 +1002,7 @@ class _Server:
             else:
                 answer = {"id": ident, "result": {}, "attachments": ["domain"]}
                 frames = _frames(answer, *attached)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # asyncio.CancelledError and SystemExit, for example
             frames = _frames({"id": ident, "error": _error(self._reported(error, call))})
         if call:
             self._open.pop(call.id, None)
@@ -1041,7 +1041,9 @@ class _Threads:
             try:
                 job[0](*job[1:])
             except BaseException as error:  # usually: the shim has exited
-                print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                # Other words than the system's may quote a document.
+                words = error.strerror if isinstance(error, OSError) else None
+                print(words or type(error).__name__, file=sys.stderr, flush=True)
                 os._exit(1)
             del job  # freed before the next `get` blocks
 

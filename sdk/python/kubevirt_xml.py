@@ -548,7 +548,7 @@ class Element:
         """Returns the attributes and declarations with their values, in document order."""
         values, start = self._attributes, self._start
         if values is None:
-            values = self._attributes = {}
+            values = {}
             quote = "'" if '"' not in start else '"'
             if "&" in start or not start.isprintable() or (quote == '"' and "'" in start):
                 parser = ParserCreate("utf-8")
@@ -558,6 +558,7 @@ class Element:
                 parts = start.split(quote)
                 names = [part.rstrip(" =").rpartition(" ")[2] for part in parts[:-1:2]]
                 values.update(zip(names, parts[1::2]))
+            self._attributes = values  # whole, because other threads may read it
         return values
 
     def _nodes(self) -> list[Node]:

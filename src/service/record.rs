@@ -141,6 +141,26 @@ impl CallRecord {
         std::future::pending().await
     }
 
+    /// Adds the hook to a call that ends before its request was read, if its method runs only one.
+    fn begin_unread(&self) {
+        let hook = match self.method.rsplit('/').next() {
+            Some("OnDefineDomain" | "MutateDomain" | "GuestDefinition") => {
+                HookName::ON_DEFINE_DOMAIN
+            }
+            Some("PreCloudInitIso") => HookName::PRE_CLOUD_INIT_ISO,
+            _ => return,
+        };
+        if self.running.get().is_none()
+            && let Some((call, stats)) = &self.entry
+        {
+            logging::describe_call(&self.span, &logging::About::new(hook.as_str(), [""; 3]));
+            let (started, progress) = (self.started, self.progress());
+            let vm = Identity::default();
+            let subject = Subject { call: *call, hook, vm, started, progress };
+            let _ = self.running.set(stats.begin(subject));
+        }
+    }
+
     fn count(&self, ending: &Ending) {
         match (self.running.get(), &self.entry) {
             (Some(running), _) => running.end(ending),
@@ -159,6 +179,7 @@ impl CallRecord {
         message: &str,
     ) {
         self.has_ended.store(true, Ordering::Relaxed);
+        self.begin_unread();
         let (method, bytes_in) = (self.method, self.bytes_in.load(Ordering::Relaxed));
         let now = Instant::now();
         let Attempts { first, number, pid } = self.progress.attempts();

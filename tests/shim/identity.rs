@@ -181,3 +181,13 @@ async fn a_call_whose_caller_left_has_a_last_line() {
     assert_eq!((&line["status"], &line["name"]), (&json!("CANCELLED"), &json!("vm")), "{line}");
     assert_eq!((&line["level"], &line["attempt"]), (&json!("info"), &json!(1)), "{line}");
 }
+
+#[tokio::test]
+async fn a_call_that_was_refused_unread_names_its_hook() {
+    let mut shim = Shim::builder().program("onDefineDomain", "#!/bin/sh\n").start().await;
+    let domain = format!("<domain>{}</domain>", "x".repeat(500_000));
+    shim.define(&vmi("vm", &json!({})), &domain).await.unwrap_err();
+    let line = shim.log_line("call failed").await;
+    let expected = (&json!("onDefineDomain"), &json!("RESOURCE_EXHAUSTED"));
+    assert_eq!((&line["hook"], &line["status"]), expected, "{line}");
+}

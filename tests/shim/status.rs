@@ -342,3 +342,16 @@ async fn a_worker_that_is_lost_while_idle_is_counted_as_such() {
     let pool = &json_of(&socket).await["pools"][0];
     assert_eq!((&pool["starts"], &pool["last_fault"]), (&json!(2), &Value::Null));
 }
+
+#[tokio::test]
+async fn a_status_that_cannot_be_written_is_a_failure() {
+    let shim = Shim::persistent("").start().await;
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(binary());
+    command.arg("status").arg("--socket").arg(shim.socket()).kill_on_drop(true);
+    let child = command.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("cannot write the status: "), "{error}");
+}

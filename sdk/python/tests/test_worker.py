@@ -173,6 +173,9 @@ class Misuse(unittest.TestCase):
             lines[0]["message"], r'code\nValueError\n  File ".*fixture.py", line [0-9]+, in'
         )
         self.check("sys.exit(0)", FAULT, "SystemExit")
+        for other in ("asyncio.CancelledError", "KeyboardInterrupt", "GeneratorExit"):
+            lines = self.check(f"import asyncio; raise {other}('s3cr3t')", FAULT, other[-10:])
+            self.assertNotIn("s3cr3t", str(lines))
         [line] = self.check("def f(): f()\nf()", FAULT, "RecursionError")
         self.assertLess(len(line["message"].splitlines()), 40)
         self.assertIn(" more\n", line["message"])

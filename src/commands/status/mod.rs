@@ -2,7 +2,7 @@
 
 mod text;
 
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,9 +72,14 @@ pub async fn run(config: StatusConfig) -> ExitCode {
         let is_set = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         text::page(&status, stdout.is_terminal() && !is_set)
     };
-    // A reader that closes stdout does not want to read it.
-    let _ = stdio::write_all(stdout, &mut page.as_bytes());
-    ExitCode::SUCCESS
+    match stdio::write_all(stdout, &mut page.as_bytes()) {
+        // A reader that closes stdout does not want to read it.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            super::print_error(format_args!("cannot write the status: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 async fn ask(config: &StatusConfig) -> Result<GetResponse, NoStatus> {

@@ -149,7 +149,8 @@ impl Lines {
         self.line.clear();
         self.cut = 0;
         // A line that the call before has begun is not in the error of this one.
-        if author.owner == self.author.owner {
+        // Lines of level debug may quote documents, and are for the hook's author.
+        if author.owner == self.author.owner && level != Level::DEBUG {
             if self.kept.len() == KEPT_LINES {
                 self.kept.pop_front();
             }
@@ -267,7 +268,8 @@ mod tests {
             "ERROR ",
         ];
         assert_eq!(all, expected);
-        assert_eq!(last(&lines, None)[..3], ["a", "b", "c"], "of an error, the texts alone");
+        let kept = ["a", "b", "c", "d", "e", "g"];
+        assert_eq!(last(&lines, None)[..6], kept, "of an error, the texts alone, none of debug");
     }
 
     #[test]
