@@ -185,7 +185,7 @@ def judge_cloud_init(judge, log):
         parts = [part.get_payload(decode=True).decode() for part in email.message_from_string(changed["UserData"]).walk()
                  if not part.is_multipart()]
         owners, added = parts if len(parts) == 2 else (None, "")
-        if {**changed, "UserData": owners} != data or "timezone: Europe/Lisbon" not in added:
+        if {**changed, "UserData": owners} != data or "Europe/Lisbon" not in added:
             fail(f"{' '.join(command)} makes {changed} of cloud-init data")
         say(f"cloud-init data: {' '.join(command)}")
 
