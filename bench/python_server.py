@@ -2,7 +2,7 @@
 
     python_server.py SOCKET HOOK
 
-HOOK is the file of the example hook; its function `define` makes the same edit here. The modules
+HOOK is the file of the example hook; its function `set_manufacturer` makes the same edit here. The modules
 that `grpc_tools.protoc` generates from proto/ are on PYTHONPATH.
 """
 
@@ -44,13 +44,17 @@ class Info(info_pb2_grpc.InfoServicer):
 
 class Callbacks(v1alpha3_pb2_grpc.CallbacksServicer):
     def __init__(self, hook, stop):
-        self.hook = hook
+        # The SDK's modules can be imported once the hook is.
+        from kubevirt_hook import VMI
+        from kubevirt_xml import parse
+
+        self.hook, self.vmi, self.parse = hook, VMI, parse
         self.stop = stop
 
     def OnDefineDomain(self, request, context):
-        domain = request.domainXML.decode()
-        result = self.hook(json.loads(request.vmi), domain)
-        return v1alpha3_pb2.OnDefineDomainResult(domainXML=(domain if result is None else result).encode())
+        document = self.parse(request.domainXML.decode())
+        self.hook.set_manufacturer(self.vmi(json.loads(request.vmi)), document)
+        return v1alpha3_pb2.OnDefineDomainResult(domainXML=str(document).encode())
 
     def Shutdown(self, request, context):
         self.stop.set()
@@ -63,7 +67,7 @@ def main():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS), options=unlimited)
     info_pb2_grpc.add_InfoServicer_to_server(Info(), server)
     stop = threading.Event()
-    v1alpha3_pb2_grpc.add_CallbacksServicer_to_server(Callbacks(load(hook).define, stop), server)
+    v1alpha3_pb2_grpc.add_CallbacksServicer_to_server(Callbacks(load(hook), stop), server)
     server.add_insecure_port(f"unix:{socket}")
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     server.start()
