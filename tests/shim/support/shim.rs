@@ -202,7 +202,9 @@ impl Shim {
 
     /// Waits until it serves, without reading its log.
     pub async fn has_socket(&self) {
-        eventually("the shim serves", || !self.sockets().is_empty()).await;
+        // The file is there a moment before the shim listens.
+        let accepts = |socket: &PathBuf| std::os::unix::net::UnixStream::connect(socket).is_ok();
+        eventually("the shim serves", || self.sockets().first().is_some_and(accepts)).await;
     }
 
     /// Waits for a log line whose message contains `text`, and returns it.
