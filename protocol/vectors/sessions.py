@@ -10,7 +10,7 @@ from frames import frame, shown
 
 SHIM = {"name": "sidecar-shim", "version": "0.1.0"}
 WORKER = {"name": "vectors", "version": "1.0.0"}
-# Stands for what every SDK writes of its own: README.md, "What differs between SDKs".
+# Stands for what each SDK writes about itself: README.md, "What differs between SDKs".
 SDK = {"name": "SDK", "version": "VERSION"}
 ANY = "ANY"
 HOOKS = ["onDefineDomain", "preCloudInitIso", "preVMStart"]

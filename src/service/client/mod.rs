@@ -29,7 +29,7 @@ use super::proto::v1alpha3::{
     OnDefineDomainParams, OnDefineDomainResult, PreCloudInitIsoParams, PreCloudInitIsoResult,
     ShutdownParams, ShutdownResult,
 };
-use super::{ApiVersion, MAX_REPLY_BYTES};
+use super::{ApiVersion, MAX_REPLY_BYTES, grpc_status};
 
 /// virt-launcher's timeout for connecting.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub enum ClientError {
     #[error("cannot connect to {path}: {why}")]
     Dial { path: String, why: String },
     /// The call failed with a status other than OK.
-    #[error("{}: {message}", status_name(*.code))]
+    #[error("{}: {message}", grpc_status::name(*.code))]
     Status { code: Code, message: String },
     /// The server closed the connection.
     #[error(
@@ -283,29 +283,6 @@ fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
 /// The error itself, its cause, the cause of that, and so on.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// The name of a status code, as the gRPC specification spells it.
-fn status_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 /// The path of a method. Its messages are the same in every version that has it.
