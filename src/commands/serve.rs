@@ -76,6 +76,7 @@ async fn serve(config: ServeConfig) -> Result<(), StartError> {
     }
     if let Some(metrics::Address::Unix(path)) = &config.metrics {
         server::check_path(path)?;
+        refuse_plugin_socket(path, config.plugin_socket.as_deref())?;
     }
     if let Some(path) = &config.plugin_socket {
         server::check_path(path)?;
@@ -109,6 +110,15 @@ fn refuse_legacy_directory(path: &Path, legacy: Option<&LegacySocket>) -> Result
         "KubeVirt dials every file in {} as a hook sidecar: use another directory",
         dir.display()
     );
+    Err(StartError::Listen { path: path.to_owned(), why })
+}
+
+/// Refuses metrics on a plugin's own socket.
+fn refuse_plugin_socket(path: &Path, plugin: Option<&Path>) -> Result<(), StartError> {
+    if plugin != Some(path) {
+        return Ok(());
+    }
+    let why = "--plugin-socket and --metrics-listen name the same socket: use two".to_owned();
     Err(StartError::Listen { path: path.to_owned(), why })
 }
 

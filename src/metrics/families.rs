@@ -213,11 +213,8 @@ impl Writer<'_, '_> {
         label: &str,
         values: impl Iterator<Item = (&'s str, u64)>,
     ) -> Result {
-        let mut metric = self.family(name, help, None, MetricType::Gauge)?;
-        for (value, count) in values {
-            ConstGauge::new(count).encode(metric.encode_family(&[(label, value)])?)?;
-        }
-        Ok(())
+        let values = values.map(|(value, count)| (value, ConstGauge::new(count)));
+        self.labelled(name, help, MetricType::Gauge, label, values)
     }
 
     fn counters<'s>(
@@ -227,9 +224,22 @@ impl Writer<'_, '_> {
         label: &str,
         values: impl Iterator<Item = (&'s str, u64)>,
     ) -> Result {
-        let mut metric = self.family(name, help, None, MetricType::Counter)?;
-        for (value, count) in values {
-            ConstCounter::new(count).encode(metric.encode_family(&[(label, value)])?)?;
+        let values = values.map(|(value, count)| (value, ConstCounter::new(count)));
+        self.labelled(name, help, MetricType::Counter, label, values)
+    }
+
+    /// A family with one metric for each value of its label.
+    fn labelled<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        label: &str,
+        metrics: impl Iterator<Item = (&'s str, impl EncodeMetric)>,
+    ) -> Result {
+        let mut family = self.family(name, help, None, kind)?;
+        for (value, metric) in metrics {
+            metric.encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! HTTP/1.1 for metrics and probes: `GET` of three paths, one request on each connection.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,15 +16,13 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::Sources;
 use super::families::{Format, text_of};
 
-/// Maximum number of connections; further ones wait to be accepted. Prometheus has one, and so has
-/// a probe.
+/// Maximum number of connections. Prometheus has one, and so has a probe.
 const MAX_CONNECTIONS: usize = 8;
 
 /// Maximum length of a request's headers, and the least that the library works with.
@@ -53,40 +53,63 @@ pub enum Listener {
 
 /// Serves until it is dropped.
 pub async fn serve(listener: Listener, sources: Arc<Sources>) {
-    let (places, mut open) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), JoinSet::new());
+    let mut connections = Connections::default();
     loop {
-        // It is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         let sources = sources.clone();
         let accepted = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                open.spawn(async move {
-                    converse(TokioIo::new(stream), sources).await;
-                    drop(place);
-                });
+                connections.open(|request| converse(TokioIo::new(stream), request, sources));
             }),
             Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                open.spawn(async move {
-                    converse(TokioIo::new(stream), sources).await;
-                    drop(place);
-                });
+                connections.open(|request| converse(TokioIo::new(stream), request, sources));
             }),
         };
         if let Err(error) = accepted {
             tracing::warn!("cannot accept a connection for metrics: {error}");
             sleep(ACCEPT_BACKOFF).await;
         }
-        while open.try_join_next().is_some() {}
+    }
+}
+
+/// The open connections, at most [`MAX_CONNECTIONS`]. A further one takes the place of the oldest
+/// that has sent no request yet, so that clients that stall cannot keep a probe from its answer.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    /// In the order of their arrival.
+    open: VecDeque<(AbortHandle, Received)>,
+}
+
+/// Whether a connection's request has been received.
+type Received = Arc<AtomicBool>;
+
+impl Connections {
+    fn open<F>(&mut self, converse: impl FnOnce(Received) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        while self.tasks.try_join_next().is_some() {}
+        self.open.retain(|(task, _)| !task.is_finished());
+        if self.open.len() >= MAX_CONNECTIONS {
+            let silent = |(_, received): &(_, Received)| !received.load(Ordering::Relaxed);
+            let oldest = self.open.iter().position(silent).unwrap_or_default();
+            if let Some((task, _)) = self.open.remove(oldest) {
+                task.abort();
+            }
+        }
+        let received = Received::default();
+        self.open.push_back((self.tasks.spawn(converse(received.clone())), received));
     }
 }
 
 /// Answers one request.
-async fn converse(stream: impl Read + Write + Unpin, sources: Arc<Sources>) {
+async fn converse(stream: impl Read + Write + Unpin, received: Received, sources: Arc<Sources>) {
     let mut share = sources.memory.empty();
     let answered = timeout(CONNECTION_TIMEOUT, async {
         // What replies may take beside calls that wait: a scrape works when the budget is used up.
         share.grow(CONNECTION_BYTES).await;
         let service = service_fn(|request| {
+            received.store(true, Ordering::Relaxed);
             let sources = sources.clone();
             async move { Ok::<_, Infallible>(answer(&request, &sources).await) }
         });

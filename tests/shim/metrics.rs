@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use std::io::ErrorKind;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
@@ -241,12 +242,15 @@ async fn other_requests_get_an_http_error() {
 async fn clients_that_stall_do_not_keep_others_out() {
     let metrics = Metrics::start(Shim::persistent("")).await;
     let mut stalled = Vec::new();
-    for _ in 0..32 {
+    // So many that their own time limit, of eight at a time, does not help.
+    for half in ["", "GET /metrics HTTP/1.1\r\nX: "].into_iter().cycle().take(128) {
         let mut stream = TcpStream::connect(&metrics.address).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nX: ").await.unwrap();
+        stream.write_all(half.as_bytes()).await.unwrap();
         stalled.push(stream);
     }
     assert_eq!(metrics.get("/healthz").await.status, 200);
+    let newest = stalled.last().unwrap().try_read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(newest, Err(ErrorKind::WouldBlock), "only the oldest has to go");
     metrics
         .shim
         .dial_plugin()
@@ -288,6 +292,11 @@ async fn only_a_node_s_plugin_has_metrics() {
     assert_eq!(second.exited().await.code(), Some(1));
     let text = format!("cannot listen on {}: Address already in use", first.address);
     second.assert_logged(&text);
+    let builder = Shim::persistent("").plugin();
+    let same = format!("unix:{}", builder.dir().join("plugin/hook.sock").display());
+    let mut same = builder.args(["--metrics-listen", &same]).spawn();
+    assert_eq!(same.exited().await.code(), Some(1));
+    same.assert_logged("--plugin-socket and --metrics-listen name the same socket: use two");
     let mut without = Shim::persistent("").plugin().start().await;
     without.signal(Signal::SIGTERM);
     without.exited().await;
