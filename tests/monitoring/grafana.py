@@ -2,9 +2,9 @@
 
 import json
 import re
-import subprocess
 
 from common import EXAMPLES, fail, say
+from typescript import compiles
 
 DASHBOARD = EXAMPLES / "dashboard.json"
 
@@ -55,23 +55,6 @@ def program(text):
             fail(f"panel {panel['title']}: the check does not know panels of the type {panel['type']}")
         parts.append(f"export const panel{panel['id']}: Of<{KINDS[panel['type']]}> = {json.dumps(panel, indent=1)};")
     return "\n".join(parts)
-
-
-def compiles(modules, directory, programs):
-    """Whether each of these programs fits the types, by its name."""
-    for name, text in programs.items():
-        (directory / f"{name}.ts").write_text(text, encoding="utf-8")
-    options = ["--noEmit", "--strict", "--skipLibCheck", "--module", "preserve", "--moduleResolution", "bundler",
-               "--target", "es2022", "--pretty", "false", "--types", ""]
-    link = directory / "node_modules"
-    if not link.exists():
-        link.symlink_to(modules)
-    files = [f"{name}.ts" for name in programs]
-    done = subprocess.run([modules / ".bin/tsc", *options, *files], cwd=directory, capture_output=True, text=True, timeout=120)
-    errors = done.stdout + done.stderr
-    if foreign := [line for line in errors.splitlines() if re.match(r"error|[^ ]*node_modules", line)]:
-        fail(f"tsc: {foreign}")
-    return {name: "\n".join(line for line in errors.splitlines() if line.startswith(f"{name}.ts")) for name in programs}
 
 
 def check_schema(modules, directory):

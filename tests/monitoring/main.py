@@ -1,6 +1,7 @@
 """Checks examples/monitoring: `.ci/monitoring` says what this needs.
 
-The rules and the dashboard are judged by Prometheus itself and by Grafana's types, and then used on what shims
+The rules and the dashboard are judged by Prometheus itself and by Grafana's types, the manifests by the operator's
+definitions; rules and dashboard are then used on what shims
 under load with failing hooks report. With `--record`, it also draws docs/dashboard.svg.
 """
 
@@ -15,6 +16,7 @@ import cases
 import draw
 import grafana
 import live
+import manifests
 import queries
 import rules
 from common import fail, say
@@ -69,7 +71,7 @@ def check_live(program, directory, file, record):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=Path, required=True, help="directory with prometheus and promtool")
-    parser.add_argument("--node-modules", type=Path, help="directory with Grafana's types and tsc")
+    parser.add_argument("--node-modules", type=Path, help="directory with tsc, and with the types of package.json")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     grafana.check_form()
@@ -77,7 +79,9 @@ def main():
         directory = Path(temporary)
         file = rules.check(options.bin / "promtool", directory)
         if options.node_modules:
-            grafana.check_schema(options.node_modules.resolve(), directory)
+            modules = options.node_modules.resolve()
+            grafana.check_schema(modules, directory)
+            manifests.check(modules, directory)
         check_live(options.bin / "prometheus", directory, file, options.record)
     draw.check()
 
