@@ -18,7 +18,7 @@ pub(crate) enum Sample {
 
 /// Prints a sample. A domain for a Plugin is spelt as KubeVirt's Plugins API spells it.
 pub(crate) fn print(sample: Sample, for_plugin: bool) -> io::Result<()> {
-    let inputs = Inputs { vmi: None, domain: None, cloud_init: None, node: String::new() };
+    let inputs = Inputs::default();
     let Documents { vmi, domain, cloud_init, .. } = inputs.read().map_err(io::Error::other)?;
     let document = match sample {
         Sample::Vmi => vmi,

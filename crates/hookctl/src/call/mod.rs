@@ -99,7 +99,7 @@ pub(crate) enum CallFailed {
 
 /// Calls the hook, and shows the result.
 pub(crate) async fn run(config: &CallConfig) -> Result<(), CallFailed> {
-    let mut documents = config.inputs.read()?;
+    let mut documents = config.inputs.load().await?;
     if config.api() == Api::Plugins && config.inputs.domain.is_none() {
         let sample = documents.domain;
         documents.domain = Receiver::SamePlugin.rewrite_document(&sample).unwrap_or(sample);

@@ -135,7 +135,7 @@ mod tests {
 
     fn read_files(vmi: Option<&Path>, domain: Option<&Path>) -> Result<Documents, CheckFailed> {
         let [vmi, domain] = [vmi, domain].map(|path| path.map(Path::to_owned));
-        read(&Inputs { vmi, domain, cloud_init: None, node: "node01".to_owned() })
+        read(&Inputs { vmi, domain, node: "node01".to_owned(), ..Inputs::default() })
     }
 
     fn samples() -> Documents {
@@ -172,7 +172,7 @@ mod tests {
         let file = dir.path().join("document");
         std::fs::write(&file, "<domain>").unwrap();
         let fault = |vmi, domain| read_files(vmi, domain).err().unwrap().to_string();
-        assert!(fault(Some(&*file), None).contains("vmi is not a JSON object"));
+        assert!(fault(Some(&*file), None).contains("it is XML; a domain is given by --domain"));
         assert!(fault(None, Some(&*file)).contains("domain is not a well-formed domain"));
         assert!(
             fault(None, Some(Path::new("/no/such/file"))).contains("cannot read /no/such/file")

@@ -13,7 +13,7 @@ use crate::inputs::Inputs;
 #[derive(Args)]
 #[command(next_help_heading = "Documents (default: samples)")]
 pub(super) struct InputArgs {
-    /// VMI as JSON
+    /// VMI, or its VM, as JSON or YAML
     #[arg(long, value_name = "FILE")]
     vmi: Option<PathBuf>,
 
@@ -50,6 +50,6 @@ impl InputArgs {
 impl From<InputArgs> for Inputs {
     fn from(args: InputArgs) -> Self {
         let InputArgs { vmi, domain, cloud_init, node } = args;
-        Self { vmi, domain, cloud_init, node }
+        Self { vmi, domain, cloud_init, node, ..Self::default() }
     }
 }
