@@ -63,7 +63,9 @@ MAX_NAME_BYTES = 63
 # The shim truncates log lines at this length, and error messages at half of it.
 MAX_TEXT = 8192
 # Maximum number of fields that the shim takes of a log line, and maximum length of each.
-MAX_FIELDS, MAX_FIELD = 32, 1024
+MAX_FIELDS, MAX_NAME, MAX_FIELD = 32, 64, 1024
+# Integers that each reader of JSON keeps exact. Of larger ones the log gets the text.
+MAX_INTEGER = 2**63 - 1
 # Maximum number of records that are kept until `run` knows where they go.
 MAX_EARLY = 1000
 # Maximum number of frames of a trace that are logged: of the first ones, and of the last ones.
@@ -72,7 +74,11 @@ FIRST_FRAMES, LAST_FRAMES = 4, 24
 MAX_CAUSES = 16
 # Flags of the code of a coroutine, generator or asynchronous generator.
 UNFINISHED_FLAGS = 0x80 | 0x20 | 0x200
+# Maximum number of callables, such as partial functions, that are followed to their function.
+MAX_WRAPPERS = 16
 
+# Set in the environment of workers; "1" if the shim reads levels on stderr.
+WORKER_VARIABLE, LEVELS_VARIABLE = "KUBEVIRT_HOOK_PROTOCOL", "SIDECAR_SHIM_STDERR_LEVELS"
 # Levels of the protocol, with the numbers of `logging`, and those of syslog for lines on stderr.
 LEVELS = {"debug": (10, 7), "info": (20, 6), "warning": (30, 4), "error": (40, 3)}
 
@@ -206,13 +212,17 @@ class Worker:
     def __init__(
         self, name: str, version: str = "", *, concurrency: int = 1, cancellable: bool = False
     ) -> None:
+        _check_type("name", name, str)
+        _check_type("version", version, str)
+        _check_type("concurrency", concurrency, int)
+        _check_type("cancellable", cancellable, bool)
         if not 1 <= concurrency <= MAX_CONCURRENCY:
             raise ValueError(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
         self.name, self.version = name, version
         self.concurrency = concurrency
         self.cancellable = cancellable or concurrency > 1
         self._functions: dict[str, tuple[str, Any]] = {}
-        self._logging = _Logging()
+        self._logging = _logging
         self._logging.connect()
 
     def on_define_domain(self, function: DomainHook = None) -> DomainHook:  # type: ignore[assignment]
@@ -293,7 +303,7 @@ class Worker:
         if not self._functions:
             sys.exit(f"{self.name}: no hooks are registered")
         # Removed, so that programs started by a hook do not act as workers.
-        worker = os.environ.pop("KUBEVIRT_HOOK_PROTOCOL", None) is not None
+        worker = os.environ.pop(WORKER_VARIABLE, None) is not None
         sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv))
 
     def invoke(self, name: str, vmi: Json, document: Any) -> Any:
@@ -324,23 +334,61 @@ class Worker:
 
 def _check_function(name: str, function: Any) -> None:
     """Checks, when a function is registered, what would fail in each call."""
-    if not callable(function):
-        raise TypeError(f"{name}: a function is needed, not {_kind(function)}")
+    if not callable(function) or isinstance(function, type):
+        kind = f"the class {function.__name__}" if callable(function) else _kind(function)
+        raise TypeError(f"{name}: a function is needed, not {kind}")
     plain = getattr(function, "__func__", function)  # of a method
     code = getattr(plain, "__code__", None)
-    if code is None:  # another kind of callable
-        return
-    if code.co_flags & UNFINISHED_FLAGS:
+    called = getattr(plain, "__name__", None) or type(plain).__name__
+    if (code or _innermost_code(function, 0)).co_flags & UNFINISHED_FLAGS:
         raise TypeError(
-            f"{name}: {code.co_name} is asynchronous or a generator, and hooks are not: define it"
+            f"{name}: {called} is asynchronous or a generator, and hooks are not: define it"
             " with def, and call asyncio.run inside"
         )
-    given = 2 + (plain is not function)
-    least = code.co_argcount - len(plain.__defaults__ or ())
+    if not (_takes_two(plain, code, plain is not function) if code else _binds_two(function)):
+        raise TypeError(f"{name}: {called} must take two arguments, the VMI and the document")
+
+
+def _takes_two(function: Any, code: Any, is_method: bool) -> bool:
+    """Whether a function of Python code can be called with two arguments."""
+    given = 2 + is_method
+    least = code.co_argcount - len(function.__defaults__ or ())
     most = given if code.co_flags & 0x04 else code.co_argcount  # with *arguments, any number
     needed = set(code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount])
-    if not least <= given <= most or needed - (plain.__kwdefaults__ or {}).keys():
-        raise TypeError(f"{name}: {code.co_name} must take two arguments, the VMI and the document")
+    return least <= given <= most and not needed - (function.__kwdefaults__ or {}).keys()
+
+
+def _binds_two(function: Any) -> bool:
+    """Whether another kind of callable can be called with two arguments."""
+    import inspect
+
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it has none, like some functions of C code
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _innermost_code(function: Any, depth: int) -> Any:
+    """Returns the code that runs when a partial function, an object or the like is called; that of
+    this function if it is not Python code."""
+    plain = getattr(function, "__func__", function)
+    code = getattr(plain, "__code__", None)
+    if code or depth == MAX_WRAPPERS:
+        return code or _innermost_code.__code__
+    # What functools.partial calls, and functools.lru_cache.
+    inner = getattr(plain, "func", None) or getattr(plain, "__wrapped__", None)
+    return _innermost_code(inner if callable(inner) else type(plain).__call__, depth + 1)
+
+
+def _check_type(name: str, value: Any, wanted: type) -> None:
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        article = "an" if wanted is int else "a"
+        raise TypeError(f"{name} must be {article} {wanted.__name__}, not {_kind(value)}")
 
 
 def _domain_text(result: Any) -> str | None:
@@ -359,7 +407,10 @@ def _domain_text(result: Any) -> str | None:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    if name == "coroutine":
+        return f"a {name}; a hook that is asynchronous calls asyncio.run itself"
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 # ---- documents and JSON ----
@@ -502,11 +553,13 @@ def _report(sink: Sink, level: str, what: str, error: BaseException, debug: bool
         sink("debug", "\n".join(["the words, which may quote a document:", *words]), {})
 
 
-def _words(error: BaseException) -> str:
+def _words(value: object) -> str:
+    """Returns the text of an exception, or of another value. Its methods may fail."""
     try:
-        return str(error)
-    except Exception as fault:
-        return f"str() fails with {_type_name(fault)}"
+        # A subclass of `str` counts as the text that it has.
+        return str.__str__(value) if isinstance(value, str) else str(value)
+    except BaseException as fault:  # SystemExit, for example
+        return f"{_kind(value)} whose str() fails with {_type_name(fault)}"
 
 
 def _type_name(error: BaseException) -> str:
@@ -616,7 +669,7 @@ def _usage(hook: Worker) -> str:
 def _print_line(level: str, text: str, fields: Fields) -> None:
     """Logs to stderr: with a number for the level if the shim reads those."""
     text = _plain(_with_fields(text, fields))
-    if os.environ.get("SIDECAR_SHIM_STDERR_LEVELS") == "1":
+    if os.environ.get(LEVELS_VARIABLE) == "1":
         mark = f"<{LEVELS[level][1]}>"
         text = mark + text.replace("\n", f"\n{mark}")
     else:
@@ -631,6 +684,21 @@ def _with_fields(text: str, fields: Fields) -> str:
 def _field_text(value: Any) -> str:
     simple = isinstance(value, str) and value.isprintable() and not set(value) & set(' "=')
     return value if simple and value else _encode(value)
+
+
+def _is_default(handler: logging.Handler) -> bool:
+    """Whether a handler is that of `logging.basicConfig` without arguments. `logging.warning` and
+    its like call it, so it says nothing of what the program wants."""
+    import logging
+
+    if type(handler) is not logging.StreamHandler or handler.stream is not sys.stderr:
+        return False
+    record = logging.makeLogRecord({"name": "name", "levelname": "LEVEL", "msg": "text"})
+    return (
+        handler.level == logging.NOTSET
+        and not handler.filters
+        and handler.format(record) == logging.Formatter(logging.BASIC_FORMAT).format(record)
+    )
 
 
 def _handler(target: _Logging) -> logging.Handler:
@@ -651,6 +719,10 @@ def _handler(target: _Logging) -> logging.Handler:
     return Handler()
 
 
+class _Level(int):
+    """A level that was set here: the same one, set by the program, is another object."""
+
+
 class _Logging:
     """Connects the root logger to the shim, unless the program has configured it. The module
     `logging` is imported only by those who use it."""
@@ -659,9 +731,10 @@ class _Logging:
         self._sink: Sink | None = None
         # The least level that the shim logs, and the level that was set here.
         self._wanted = LEVELS["info"][0]
-        self._set: int | None = None
+        self._set: _Level | None = None
         self._handler: logging.Handler | None = None
         self._early: list[logging.LogRecord] = []
+        self._is_of_shim = WORKER_VARIABLE in os.environ or LEVELS_VARIABLE in os.environ
 
     def start(self, sink: Sink) -> None:
         """From now on, records go to the shim; first those that came before."""
@@ -682,37 +755,57 @@ class _Logging:
         logging: Any = sys.modules.get("logging")
         if logging is None or not hasattr(logging, "lastResort"):  # it is just being imported
             return
+        root = logging.getLogger()
         if self._handler is None:
             self._handler = _handler(self)
-        root = logging.getLogger()
-        if any(it is not self._handler for it in root.handlers):  # the program's own
-            if root.level == self._set:
+            root.addFilter(self._connect_first)
+        default = [it for it in root.handlers if _is_default(it)]
+        if len(root.handlers) > len(default) + (self._handler in root.handlers):
+            # The program has handlers that it has set up.
+            if root.level is self._set:
                 root.setLevel(logging.WARNING)  # as it was
             self._set = None
             return
-        if root.level in (logging.WARNING, self._set):  # the default, or set here
-            root.setLevel(self._wanted)
-            self._set = self._wanted
-        if self._sink:
-            if not root.handlers:
-                root.addHandler(self._handler)
-        elif logging.lastResort is not self._handler:
+        if root.level is self._set or (self._set is None and root.level == logging.WARNING):
+            # It was set here, or is the default.
+            self._set = _Level(self._wanted)
+            root.setLevel(self._set)
+        # Another program that imports a hook, such as a test, keeps the default handler.
+        for handler in default if self._sink or self._is_of_shim else ():
+            root.removeHandler(handler)
+        if self._sink and not root.handlers:
+            root.addHandler(self._handler)
+        elif not self._sink and logging.lastResort is not self._handler:
             import atexit
 
             logging.lastResort = self._handler
             atexit.register(self._print_early)
 
+    def _connect_first(self, _: logging.LogRecord) -> bool:
+        """Filters nothing. `logging.warning` and its like give the root logger a default handler
+        before it gets their record."""
+        self.connect()
+        return True
+
     def _print_early(self) -> None:
         """Prints what would be lost because `run` was never called."""
-        for record in self._early:
-            if record.levelno >= LEVELS["warning"][0]:
-                print(record.getMessage(), file=sys.stderr)
+        early, self._early = self._early, []
+        for record in early:
+            self._print(record)
+
+    @staticmethod
+    def _print(record: logging.LogRecord) -> None:
+        """Prints a record as `logging` does for programs that have no handler."""
+        if record.levelno >= LEVELS["warning"][0]:
+            print(record.getMessage(), file=sys.stderr)
 
     def emit(self, record: logging.LogRecord, text: str, extra: Json) -> None:
         """Takes a log record, its text and its fields."""
         if self._sink is None:
             if len(self._early) < MAX_EARLY:
                 self._early.append(record)
+            else:
+                self._print(record)
             return
         levels = (name for name in reversed(LEVELS) if record.levelno >= LEVELS[name][0])
         self._sink(next(levels, "debug"), text, _fields(extra))
@@ -740,14 +833,23 @@ class _Logging:
 
 def _fields(extra: Json) -> Fields:
     """Returns what the protocol takes of a record's fields."""
-    fields = {}
+    fields: Fields = {}
     for name in list(extra)[:MAX_FIELDS]:
-        value = extra[name]
-        is_number = isinstance(value, (bool, int)) or (
-            isinstance(value, float) and value - value == 0  # finite
-        )
-        fields[_plain(name)] = value if is_number else _plain(str(value))[:MAX_FIELD]
+        fields[_plain(_words(name)[:MAX_NAME])] = _field(extra[name])
     return fields
+
+
+def _field(value: Any) -> str | int | float | bool:
+    is_number = isinstance(value, bool)
+    if isinstance(value, int):
+        is_number = is_number or -MAX_INTEGER - 1 <= int(value) <= MAX_INTEGER
+    elif isinstance(value, float):
+        is_number = float(value) - float(value) == 0  # finite
+    return value if is_number else _plain(_words(value)[:MAX_FIELD])
+
+
+_logging = _Logging()
+_logging.connect()  # a program may log before it has a worker
 
 
 # ---- the worker ----

@@ -133,7 +133,7 @@ class Endings(Argv):
             ("1 / 0", "ERROR: a fault in the hook's code\nZeroDivisionError\n  File "),
             ("sys.exit(0)", "ERROR: a fault in the hook's code\nSystemExit\n  File "),
             ("raise KeyboardInterrupt('s3cr3t')", "code\nKeyboardInterrupt\n  File "),
-            ("result = 7", "str, bytes, Document or None, not a int\n"),
+            ("result = 7", "str, bytes, Document or None, not an int\n"),
             ("result = '\\udc80'", "onDefineDomain has returned a lone surrogate\n"),
         ):
             with self.subTest(code):

@@ -213,7 +213,7 @@ class Registration(unittest.TestCase):
             (lambda vmi: None, "must take two arguments"),
             (named, "must take two arguments"),
             (Hooks.method, "must take two arguments"),
-            (7, "a function is needed, not a int"),
+            (7, "a function is needed, not an int"),
         ):
             for register in (
                 Worker("h").on_define_domain,

@@ -2,6 +2,7 @@
 
 import array
 import fcntl
+import functools
 import mmap
 import os
 import signal
@@ -9,8 +10,9 @@ import sys
 import tempfile
 import termios
 import unittest
+import unittest.mock
 
-from support import LIMIT, SDK, Running, run
+from support import LIMIT, PYTHON, SDK, Running, run
 
 sys.path.insert(0, str(SDK))
 
@@ -56,6 +58,106 @@ class Registration(unittest.TestCase):
         for number in (0, 65):
             with self.assertRaisesRegex(ValueError, "from 1 to 64"):
                 Worker("h", concurrency=number)
+
+    def test_arguments_of_another_type_are_refused(self):
+        for more, says in (
+            ({"name": 5}, "name must be a str, not an int"),
+            ({"name": None}, "name must be a str, not a NoneType"),
+            ({"version": 1.0}, "version must be a str, not a float"),
+            ({"concurrency": 1.5}, "concurrency must be an int, not a float"),
+            ({"concurrency": True}, "concurrency must be an int, not a bool"),
+            ({"concurrency": "2"}, "concurrency must be an int, not a str"),
+            ({"cancellable": "no"}, "cancellable must be a bool, not a str"),
+        ):
+            with self.subTest(more), self.assertRaisesRegex(TypeError, f"^{says}$"):
+                Worker(**{"name": "h", **more})
+
+    def test_functions_that_cannot_work_are_refused(self):
+        async def later(vmi, domain):
+            """Would return a coroutine."""
+
+        async def stream(vmi, domain):
+            yield
+
+        def generate(vmi, domain):
+            yield
+
+        def one(vmi):
+            """Takes no document."""
+
+        class Call:
+            def __init__(self, function):
+                self.function = function
+
+            async def later(self, vmi, domain):
+                """A method."""
+
+        for function in (later, stream, generate, Call(None).later):
+            for made in (
+                function,
+                functools.partial(function),
+                functools.partial(functools.partial(function), vmi={}),
+                functools.lru_cache(function),
+                functools.partial(functools.lru_cache(function)),
+                type("Object", (), {"__call__": staticmethod(function)})(),
+            ):
+                with self.subTest(made), self.assertRaisesRegex(TypeError, "and call asyncio.run"):
+                    Worker("h").on_define_domain(made)
+
+        async def called(self, vmi, domain):
+            """Of an object."""
+
+        with self.assertRaisesRegex(TypeError, "Object is asynchronous or a generator"):
+            Worker("h").on_define_domain(type("Object", (), {"__call__": called})())
+        for made in (
+            one,
+            functools.lru_cache(one),
+            functools.partial(print, sep=""),  # takes any
+            functools.partial(lambda vmi, domain: None, {}),
+            type("Object", (), {"__call__": one})(),
+            type("Object", (), {"__call__": lambda self, vmi: None})(),
+            type("Object", (), {"__call__": lambda self, vmi, domain, more: None})(),
+            len,
+        ):
+            with self.subTest(made):
+                if getattr(made, "func", None) is print:
+                    self.assertIs(Worker("h").on_define_domain(made), made)
+                    continue
+                with self.assertRaisesRegex(TypeError, "must take two arguments"):
+                    Worker("h").on_define_domain(made)
+        with self.assertRaisesRegex(TypeError, "a function is needed, not the class Call"):
+            Worker("h").on_define_domain(Call)
+
+    def test_callables_of_every_kind_are_taken(self):
+        class Object:
+            def __call__(self, vmi, domain):
+                return domain + str(vmi["n"])
+
+            def method(self, vmi, domain):
+                return self(vmi, domain)
+
+            @classmethod
+            def of_class(cls, vmi, domain):
+                return cls()(vmi, domain)
+
+        def three(more, vmi, domain):
+            return Object()(vmi, domain)
+
+        def wrapped(*arguments):
+            return Object()(*arguments)
+
+        for function in (
+            Object(),
+            Object().method,
+            Object.of_class,
+            functools.partial(three, 0),
+            functools.partial(Object().method),
+            functools.wraps(three)(wrapped),
+            unittest.mock.Mock(side_effect=wrapped),
+        ):
+            hook = Worker("h")
+            self.assertIs(hook.on_define_domain(function), function)
+            self.assertEqual(hook.invoke("onDefineDomain", {"n": 1}, "<a/>"), "<a/>1")
 
     def test_a_program_without_hooks_says_so(self):
         program = "from kubevirt_hook import Worker\nWorker('empty').run()"
@@ -135,10 +237,14 @@ class Misuse(unittest.TestCase):
         )
 
     def test_results_of_a_wrong_type(self):
-        define = "onDefineDomain must return a str, bytes, Document or None, not a "
-        self.check("result = 7", FAULT, define + "int")
+        define = "onDefineDomain must return a str, bytes, Document or None, not a"
+        self.check("result = 7", FAULT, define + "n int")
         self.check("result = b'\\xff'", FAULT, "has returned bytes that are not UTF-8")
-        self.check("async def later(): pass\nresult = later()", FAULT, define + "coroutine")
+        self.check(
+            "async def later(): pass\nresult = later()",
+            FAULT,
+            define + " coroutine; a hook that is asynchronous calls asyncio.run itself",
+        )
         cloud_init = {"method": "preCloudInitIso", "cloudInitData": {}}
         self.check(
             "result = '{}'",
@@ -313,6 +419,50 @@ class Logging(unittest.TestCase):
         self.assertEqual(raised, lines + on_stderr)
         self.assertTrue(lines > 2 and on_stderr > 2, (lines, on_stderr))
 
+    def test_fields_of_every_kind_keep_their_line(self):
+        for code, value in (
+            ("2**63 - 1", 2**63 - 1),
+            ("-2**63", -(2**63)),
+            ("2**63", str(2**63)),
+            ("-2**63 - 1", str(-(2**63) - 1)),
+            ("10**400", str(10**400)),
+            ("10**5000", "an int whose str() fails with ValueError"),
+            ("float('nan')", "nan"),
+            ("float('-inf')", "-inf"),
+            ("1e308", 1e308),
+            ("True", True),
+            ("None", "None"),
+            ("'x' * 10_000_000", "x" * 1024),
+            ("'\\udc80'", "\\udc80"),
+            ("b'\\xff'", "b'\\xff'"),
+            ("{'a': [1, {'b': None}]}", "{'a': [1, {'b': None}]}"),
+            ("OSError('e')", "e"),
+            ("type('T', (), {'__str__': lambda self: 1 / 0})()", "a T whose str() fails with ZeroDivisionError"),
+            ("type('T', (), {'__str__': lambda self: sys.exit()})()", "a T whose str() fails with SystemExit"),
+            ("type('T', (str,), {'__str__': lambda self: 1 / 0})('text')", "text"),
+            ("type('T', (int,), {'__repr__': lambda self: 1 / 0})(7)", 7),
+            ("[]; a = extra['f']; a.append(a)", "[[...]]"),
+            ("[]\nfor _ in range(100_000): extra['f'] = [extra['f']]", "a list whose str() fails with RecursionError"),
+        ):  # fmt: skip
+            with self.subTest(code):
+                lines, ident, log = self.logged(
+                    f"extra = {{}}; extra['f'] = {code}\nhook.log.warning('w', extra=extra)"
+                    "; del extra['f']"
+                )
+                expected = {"level": "warning", "message": "w", "id": ident, "fields": {"f": value}}
+                self.assertEqual((lines, log), ([expected], "printed at import, "))
+                self.assertIs(type(lines[0]["fields"]["f"]), type(value))
+
+    def test_names_of_fields_are_texts(self):
+        code = (
+            "hook.log.warning('w', extra={1: 2, None: 3, 'a' * 10_000_000: 4, '\\udc80': 5,"
+            " type('T', (), {'__str__': lambda self: 1 / 0})(): 6})"
+        )
+        lines, _, log = self.logged(code)
+        fields = {"1": 2, "None": 3, "a" * 64: 4, "\\udc80": 5}
+        fields["a T whose str() fails with ZeroDivisionError"] = 6
+        self.assertEqual((lines[0]["fields"], log), (fields, "printed at import, "))
+
     def test_a_line_that_cannot_be_formatted_does_not_fail_the_call(self):
         lines, _, log = self.logged(
             "hook.log.warning('%d', 'x'); hook.log.warning('\\udc80' + 'y' * 10_000)"
@@ -356,6 +506,63 @@ class LoggingBeforeRun(unittest.TestCase):
         command = [sys.executable, "-S", self.program("hook.run()")]
         ended = run([*command, "--vmi", "{}", "--domain", "<a/>"])
         self.assertEqual(ended.stderr, b"INFO: by the hook\nWARNING: by x disk=vda\n")
+
+    def lines(self, text, levels="1"):
+        """Returns what a program logs before its first answer, as a worker and for one call."""
+        file = tempfile.NamedTemporaryFile("w", suffix=".py")
+        self.addCleanup(file.close)
+        file.write(text)
+        file.flush()
+        with Running(file.name, SIDECAR_SHIM_STDERR_LEVELS=levels) as worker:
+            self.assertEqual(worker.call({}), UNCHANGED)
+            lines = [
+                " ".join([it["level"], it["message"], *map(str, it.get("fields", ""))])
+                for it in worker.lines
+            ]
+            self.assertEqual(worker.end(), (0, b"", ""))
+        command = [*PYTHON, file.name, "--vmi", "{}", "--domain", "<a/>"]
+        ended = run(command, SIDECAR_SHIM_STDERR_LEVELS=levels)
+        self.assertEqual((ended.returncode, ended.stdout), (0, b"<a/>"))
+        return lines, ended.stderr.decode()
+
+    def test_what_is_logged_before_there_is_a_worker_keeps_level_and_fields(self):
+        lines, stderr = self.lines(
+            "import logging\nfrom kubevirt_hook import Worker\n"
+            "logging.getLogger('x').warning('w', extra={'disk': 'vda'})\n"
+            "hook = Worker('early')\nhook.on_define_domain(lambda vmi, domain: None)\nhook.run()"
+        )
+        self.assertEqual(lines, ["warning w disk"])
+        self.assertEqual(stderr, "<4>w disk=vda\n")
+
+    def test_what_configures_logging_by_default_is_no_setup(self):
+        run_hook = "hook = Worker('early')\n@hook.on_define_domain\ndef define(vmi, domain): logging.info('in a call')\n{}\nhook.run()"
+        for before, after, wanted in (
+            ("logging.warning('w')", "logging.error('e')", "4w 3e 6in a call"),
+            ("", "logging.warning('w')", "4w 6in a call"),
+            ("logging.basicConfig(level='DEBUG')", "logging.debug('d')", "7d 6in a call"),
+            ("logging.basicConfig(level='ERROR')", "logging.warning('w')", ""),
+            ("", "logging.getLogger().setLevel('WARNING'); logging.info('i')", ""),
+            ("logging.basicConfig()", "logging.getLogger('x').warning('w')", "4w 6in a call"),
+        ):
+            with self.subTest(before, after=after):
+                lines, stderr = self.lines(
+                    f"import logging\nfrom kubevirt_hook import Worker\n{before}\n{run_hook.format(after)}"
+                )
+                numbers = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+                found = [f"{numbers[it.split()[0]]}{it.partition(' ')[2]}" for it in lines]
+                self.assertEqual(" ".join(found), wanted)
+                self.assertEqual([it[1:].replace(">", "", 1) for it in stderr.splitlines()], found)
+
+    def test_another_program_that_imports_a_hook_keeps_its_log(self):
+        # Its handler is the default one, and no hook runs.
+        hook = "from kubevirt_hook import Worker\nhook = Worker('early')\nhook.log"
+        program = f"import logging\nlogging.basicConfig(level='INFO')\n{hook}\nlogging.info('i')"
+        self.assertEqual(run([*PYTHON, "-c", program]).stderr, b"INFO:root:i\n")
+        # Neither does it lose a warning, however many there were.
+        program = f"import logging\n{hook}\nfor n in range(1010): logging.getLogger('x').warning(n)"
+        program += "\nimport os; os._exit(0)"
+        printed = run([*PYTHON, "-c", program]).stderr.decode().split()
+        self.assertEqual(printed, [str(n) for n in range(1000, 1010)])
 
     def test_a_program_that_never_runs_prints_warnings(self):
         ended = run([sys.executable, "-S", self.program("1 / 0")])
