@@ -205,6 +205,9 @@ impl Process {
         for (flag, document) in launch.documents {
             command.arg(flag).arg(OsStr::from_bytes(document));
         }
+        for (name, value) in &*command_line.variables {
+            command.env(name, value);
+        }
         // The shim's own variables of these names must not reach the child.
         for (name, value) in [
             (PROTOCOL_VARIABLE, launch.protocol),
@@ -213,7 +216,8 @@ impl Process {
         ] {
             let inherited = std::env::var_os(name);
             // Only where it differs: any change copies the whole environment.
-            if inherited.as_deref() != value.map(OsStr::new) {
+            let is_copied = !command_line.variables.is_empty();
+            if is_copied || inherited.as_deref() != value.map(OsStr::new) {
                 match value {
                     Some(value) => command.env(name, value),
                     None => command.env_remove(name),

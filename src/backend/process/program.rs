@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -12,6 +13,8 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 pub struct CommandLine {
     pub(super) program: OsString,
     pub(super) args: Vec<OsString>,
+    /// Variables that it gets beside those that it inherits.
+    pub(super) variables: Arc<Vec<(OsString, OsString)>>,
 }
 
 impl CommandLine {
@@ -20,7 +23,13 @@ impl CommandLine {
     pub fn from_words(words: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let mut words = words.into_iter();
         let program = words.next()?;
-        Some(Self { program, args: words.collect() })
+        Some(Self { program, args: words.collect(), variables: Arc::default() })
+    }
+
+    /// Adds environment variables. Those that the shim sets itself win.
+    #[must_use]
+    pub fn with_variables(self, variables: Vec<(OsString, OsString)>) -> Self {
+        Self { variables: Arc::new(variables), ..self }
     }
 
     /// Returns the file to run. A name with a slash is a path; others are looked up in `$PATH`.

@@ -37,6 +37,9 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// virt-launcher's timeout for `Info`.
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The last of gRPC's status codes, `UNAUTHENTICATED`.
+const LAST_STATUS: i32 = 16;
+
 /// Why a call failed, as the caller sees it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -61,6 +64,24 @@ pub enum ClientError {
     /// `Info` offers no version that this client knows.
     #[error("the sidecar offers none of the versions v1alpha1 to v1alpha3")]
     NoVersion,
+}
+
+impl ClientError {
+    /// Returns the name of the status and the message, if the server replied with one.
+    #[must_use]
+    pub fn status(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Status { code, message } => Some((grpc_status::name(*code), message)),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the name of a status for an error, as gRPC spells it, if `name` is one.
+#[must_use]
+pub fn status_name(name: &str) -> Option<&'static str> {
+    let codes = (1..=LAST_STATUS).map(Code::from);
+    codes.map(grpc_status::name).find(|known| *known == name)
 }
 
 impl From<Status> for ClientError {
