@@ -5,12 +5,14 @@
 //! ```text
 //! cli ─┬─▶ call ─▶ detect ─┐
 //!      ├─▶ generate ───────┤
+//!      ├─▶ test ─▶ cases ──┤
 //!      └─▶ check ──────────┴─▶ probe, inputs, normalize, … ─▶ sidecar_shim
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod call;
+mod cases;
 mod check;
 mod cli;
 mod detect;
@@ -21,6 +23,7 @@ mod output;
 mod probe;
 mod rewrite;
 mod sample;
+mod test;
 
 use std::error::Error;
 use std::fmt::Display;
@@ -34,6 +37,7 @@ use sidecar_shim::{backend, logging};
 use tracing::subscriber::{NoSubscriber, set_default};
 
 use self::cli::{Action, Config};
+use self::test::Tested;
 
 fn main() -> ExitCode {
     match Config::from_environment() {
@@ -69,9 +73,11 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
             _ = signals.next() => {}
         }
         Ok(match outcome {
-            Ok(Ok(true)) => ExitCode::SUCCESS,
-            Ok(Ok(false)) => ExitCode::FAILURE,
-            Ok(Err(error)) => fail(error),
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => {
+                fail(error);
+                status_of_error(&config.action)
+            }
             Err(signal) => {
                 say("interrupted");
                 // As shells report it.
@@ -81,16 +87,27 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
     })
 }
 
-/// Runs the command. Returns whether the hook does what it should; an error is not reported yet.
-async fn act(action: &Action) -> Result<bool, Box<dyn Error>> {
+/// Runs the command. Returns the exit status; an error is not reported yet.
+async fn act(action: &Action) -> Result<ExitCode, Box<dyn Error>> {
     match action {
-        Action::Call(config) => call::run(config).await.map(|()| true).map_err(Into::into),
-        Action::Check(config) => check::run(config).await.map_err(Into::into),
-        Action::Sample(sample, for_plugin) => {
-            sample::print(*sample, *for_plugin)?;
-            Ok(true)
+        Action::Call(config) => call::run(config).await?,
+        Action::Check(config) => {
+            let passed = check::run(config).await?;
+            return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Action::Generate(config) => generate::run(config).await.map(|()| true).map_err(Into::into),
+        Action::Sample(sample, for_plugin) => sample::print(*sample, *for_plugin)?,
+        Action::Generate(config) => generate::run(config).await?,
+        Action::Test(config) => return Ok(ExitCode::from(test::run(config).await? as u8)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the exit status for an error that [`act`] returned.
+fn status_of_error(action: &Action) -> ExitCode {
+    match action {
+        // A case that fails has 1.
+        Action::Test(_) => ExitCode::from(Tested::Broken as u8),
+        _ => ExitCode::FAILURE,
     }
 }
 

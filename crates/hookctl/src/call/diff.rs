@@ -21,7 +21,7 @@ const DIFF_TIMEOUT: Duration = Duration::from_secs(2);
 /// Returns the changes from one document to the other, or a line that says there are none. The
 /// documents are compared in their normal form: most XML libraries write `<a></a>` as `<a/>`, and a
 /// diff full of that would hide what the hook did.
-pub(super) fn unified(
+pub(crate) fn unified(
     kind: HookKind,
     names: [&str; 2],
     documents: [&[u8]; 2],

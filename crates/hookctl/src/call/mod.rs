@@ -4,7 +4,7 @@
 //! else goes to stderr.
 
 mod again;
-mod diff;
+pub(crate) mod diff;
 mod report;
 
 use std::io::IsTerminal;

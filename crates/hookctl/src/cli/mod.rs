@@ -8,6 +8,7 @@ mod check;
 mod generate;
 mod inputs;
 mod sample;
+mod test;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -24,10 +25,12 @@ use self::call::CallArgs;
 use self::check::CheckArgs;
 use self::generate::GenerateArgs;
 use self::sample::SampleArgs;
+use self::test::TestArgs;
 use crate::call::CallConfig;
 use crate::check::CheckConfig;
 use crate::generate::GenerateConfig;
 use crate::sample::Sample;
+use crate::test::TestConfig;
 
 /// Heading of the shim's options in a command's help.
 const SHIM_OPTIONS: &str = "Options of sidecar-shim (also read from SIDECAR_SHIM_<OPTION>)";
@@ -48,6 +51,7 @@ pub(crate) enum Action {
     Generate(Box<GenerateConfig>),
     /// The document, and whether it is for a Plugin.
     Sample(Sample, bool),
+    Test(Box<TestConfig>),
 }
 
 impl Config {
@@ -67,7 +71,11 @@ impl Config {
             }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         })?;
-        cli.command.resolve().map_err(crate::fail)
+        let usage = cli.command.status_of_usage_error();
+        cli.command.resolve().map_err(|error| {
+            crate::fail(error);
+            usage
+        })
     }
 }
 
@@ -108,6 +116,8 @@ enum Command {
     Call(CallArgs),
     /// Check whether a worker follows protocol.md (docs/check.md lists the checks)
     Check(CheckArgs),
+    /// Run a hook on its cases, and compare what it returns (docs/cases.md)
+    Test(TestArgs),
     /// Generate the manifests that bring a hook to its VMs
     Generate(GenerateArgs),
     /// Print a document that hooks are tried with: a VMI, its domain or its cloud-init data
@@ -115,6 +125,12 @@ enum Command {
 }
 
 impl Command {
+    /// Returns the exit status for options that contradict each other.
+    fn status_of_usage_error(&self) -> ExitCode {
+        // 1 is a difference there.
+        if let Self::Test(_) = self { ExitCode::from(2) } else { ExitCode::FAILURE }
+    }
+
     fn resolve(self) -> Result<Config, StartError> {
         let (no_new_privs, log, hooks, action) = match self {
             Self::Call(args) => {
@@ -130,6 +146,11 @@ impl Command {
             Self::Generate(args) => {
                 let (log, config) = args.resolve()?;
                 (false, log, Level::INFO, Action::Generate(Box::new(config)))
+            }
+            Self::Test(args) => {
+                let (no_new_privs, log, config) = args.resolve()?;
+                // A failed case shows what the hook wrote.
+                (no_new_privs, log, Level::ERROR, Action::Test(Box::new(config)))
             }
             Self::Sample(args) => {
                 let (sample, for_plugin) = args.resolve()?;

@@ -1,0 +1,78 @@
+//! `args.toml`: what a case says of its call apart from the documents.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use sidecar_shim::cli::values::parse_time;
+use sidecar_shim::hook::HookName;
+
+/// Its name.
+pub(super) const FILE: &str = "args.toml";
+
+/// Variables that the shim sets for its hooks.
+const RESERVED: [&str; 3] =
+    ["KUBEVIRT_HOOK_PROTOCOL", "KUBEVIRT_HOOK_CONTEXT", "SIDECAR_SHIM_STDERR_LEVELS"];
+
+/// The values of the file.
+#[derive(Default)]
+pub(super) struct Arguments {
+    pub(super) hook: Option<HookName>,
+    pub(super) context: Option<String>,
+    pub(super) node: Option<String>,
+    pub(super) deadline: Option<Duration>,
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    hook: Option<String>,
+    context: Option<String>,
+    node: Option<String>,
+    deadline: Option<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+impl Arguments {
+    /// Reads the file's text. An error says what is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            let place = line.map_or_else(String::new, |line| format!(", line {line}"));
+            format!("{FILE}{place}: {}", error.message())
+        })?;
+        let wrong = |what: String| format!("{FILE}: {what}");
+        let hook = file.hook.map(|name| {
+            let hook = HookName::parse(&name).or_else(|| by_hook_point(&name));
+            hook.ok_or_else(|| wrong(format!("hook = {name:?} is no hook, such as \"preVMStart\"")))
+        });
+        let deadline = file.deadline.map(|time| {
+            parse_time(&time).map_err(|why| {
+                wrong(format!("deadline = {time:?} is no time, such as \"5s\": {why}"))
+            })
+        });
+        for (name, value) in &file.env {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(wrong(format!("[env] {name:?} cannot be an environment variable")));
+            }
+            if RESERVED.contains(&name.as_str()) {
+                return Err(wrong(format!("[env] {name} is set by the shim: leave it out")));
+            }
+        }
+        Ok(Self {
+            hook: hook.transpose()?,
+            context: file.context,
+            node: file.node,
+            deadline: deadline.transpose()?,
+            variables: file.env,
+        })
+    }
+}
+
+/// Returns the hook for KubeVirt's name of it.
+fn by_hook_point(point: &str) -> Option<HookName> {
+    let with_document = HookName::WITH_DOCUMENT.into_iter().find(|hook| hook.hook_point() == point);
+    with_document.or_else(|| HookName::of_node_hook_point(point))
+}

@@ -1,0 +1,101 @@
+//! Finds cases in a directory: one that has a VMI is a case, others are searched for cases.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{self, Entry, Root};
+use super::read::{self, is_of_case, is_vmi};
+use super::{Broken, Case};
+
+/// Maximum number of cases: each takes some milliseconds, and its documents stay in memory.
+const MAX_CASES: usize = 10_000;
+
+/// Maximum depth of directories in each other.
+const MAX_DEPTH: usize = 16;
+
+/// Reads the cases in a directory whose names contain `filter`, in the order of their names. An
+/// error says why there is none.
+pub(crate) fn find(
+    directory: &Path,
+    filter: Option<&str>,
+) -> Result<Vec<Result<Case, Broken>>, String> {
+    let shown = directory.display();
+    let cannot = |error| format!("cannot read the cases in {shown}: {error}");
+    let root = Root::of(directory).map_err(cannot)?;
+    let mut search = Search { root, filter, found: Vec::new(), others: 0 };
+    search.directory(directory, 0)?;
+    match (search.found.is_empty(), search.others) {
+        (false, _) => Ok(search.found),
+        (true, 0) => Err(format!(
+            "there is no case in {shown}: a case is a directory with vmi.json (docs/cases.md)"
+        )),
+        (true, others) => Err(format!(
+            "none of the {others} cases in {shown} has {:?} in its name",
+            filter.unwrap_or_default()
+        )),
+    }
+}
+
+struct Search<'a> {
+    root: Root,
+    filter: Option<&'a str>,
+    found: Vec<Result<Case, Broken>>,
+    /// Number of cases that the filter excludes.
+    others: usize,
+}
+
+impl Search<'_> {
+    fn directory(&mut self, directory: &Path, depth: usize) -> Result<(), String> {
+        let entries = match files::list(directory) {
+            Ok(entries) => entries,
+            Err(why) => return self.broken(directory, why),
+        };
+        if entries.iter().any(|entry| is_vmi(&entry.name)) {
+            return self.push(directory, |root, name| read::case(root, directory, name, &entries));
+        }
+        if let Some(why) = why_broken(&entries, depth) {
+            return self.broken(directory, why);
+        }
+        entries.iter().try_for_each(|entry| self.directory(&entry.path, depth + 1))
+    }
+
+    fn broken(&mut self, directory: &Path, why: String) -> Result<(), String> {
+        self.push(directory, |_, _| Err(why))
+    }
+
+    fn push(
+        &mut self,
+        directory: &Path,
+        read: impl FnOnce(&Root, &str) -> Result<Case, String>,
+    ) -> Result<(), String> {
+        let name = directory.components().collect::<PathBuf>().display().to_string();
+        if self.filter.is_some_and(|filter| !name.contains(filter)) {
+            self.others += 1;
+            return Ok(());
+        }
+        if self.found.len() == MAX_CASES {
+            return Err(format!("there are more than {MAX_CASES} cases: choose some by --filter"));
+        }
+        let case = read(&self.root, &name).map_err(|why| Broken { name, why });
+        self.found.push(case);
+        Ok(())
+    }
+}
+
+/// Says what is wrong with a directory that has no VMI, if it is not one of cases.
+fn why_broken(entries: &[Entry], depth: usize) -> Option<String> {
+    if entries.is_empty() && depth > 0 {
+        return Some("is empty: a case has vmi.json or vmi.yaml".to_owned());
+    }
+    if depth == MAX_DEPTH {
+        return Some(format!("is more than {MAX_DEPTH} directories deep"));
+    }
+    let entry = entries.iter().find(|entry| !entry.is_directory)?;
+    let name = &entry.name;
+    Some(if is_of_case(name) {
+        format!("has {name} and no VMI: a case has vmi.json or vmi.yaml")
+    } else if entry.path.is_dir() {
+        format!("{name} is a symbolic link to a directory, which is not followed")
+    } else {
+        format!("{name} is no part of a case: a case has vmi.json or vmi.yaml")
+    })
+}

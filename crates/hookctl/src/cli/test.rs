@@ -1,0 +1,82 @@
+//! The command line of `test`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice};
+use sidecar_shim::admission::Memory;
+use sidecar_shim::cli::values::usage;
+use sidecar_shim::cli::{HookOptions, LogOptions, Mode};
+use sidecar_shim::error::StartError;
+use sidecar_shim::hook::Checks;
+use sidecar_shim::server::default_memory_budget;
+
+use crate::test::TestConfig;
+
+/// Maximum number of cases at a time: each may have a process, and a shim with its sockets.
+const MAX_JOBS: u16 = 256;
+
+#[derive(Args)]
+pub(super) struct TestArgs {
+    /// Directory of a case, or of cases
+    #[arg(default_value = "cases")]
+    cases: PathBuf,
+
+    /// Only cases with this text in their names
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+
+    /// Write what the hook returns as the expected files
+    #[arg(long)]
+    update: bool,
+
+    /// Number of cases at a time (default: one per CPU)
+    #[arg(long, short = 'j', value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_JOBS)))]
+    jobs: Option<u16>,
+
+    /// Colours of the report: auto, always or never
+    #[arg(
+        long,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        default_value_t = ColorChoice::Auto
+    )]
+    color: ColorChoice,
+
+    /// Worker, or program for each call
+    #[arg(last = true, value_name = "HOOK")]
+    words: Vec<OsString>,
+
+    #[command(flatten)]
+    hooks: HookOptions,
+
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl TestArgs {
+    /// Returns whether hooks are denied new privileges, what is logged, and the rest.
+    pub(super) fn resolve(self) -> Result<(bool, LogOptions, TestConfig), StartError> {
+        let command = self.hooks.worker.command(self.words)?.ok_or_else(|| {
+            usage("no hook: give its command after `--` (hookctl test -- python3 hook.py)")
+        })?;
+        let mut settings = self.hooks.settings(Memory::new(default_memory_budget()))?;
+        settings.checks = Checks::WellFormed;
+        let jobs = self.jobs.map_or_else(
+            || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            usize::from,
+        );
+        let config = TestConfig {
+            cases: self.cases,
+            filter: self.filter,
+            update: self.update,
+            command,
+            persistent: self.hooks.mode.map(|mode| mode == Mode::Persistent),
+            settings,
+            jobs,
+            color: self.color,
+        };
+        Ok((self.hooks.no_new_privs, self.log, config))
+    }
+}

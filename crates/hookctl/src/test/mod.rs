@@ -1,0 +1,187 @@
+//! Runs the cases of a hook, and compares what it returns with what they expect.
+//!
+//! # Theory of operation
+//! Cases are read first, so that a broken one is reported even if the hook does not start. Then the
+//! hook's command is started once, with the environment of the first case, to find out whether it
+//! is a worker. `--jobs` cases run at a time, each in every [way](run::Way), one after the other.
+//! Cases with the same environment share the [shims](shims::Shims), so they run one after the
+//! other; the report has them in the order of their names.
+//!
+//! Everything that runs belongs to one future: dropped, as by Ctrl-C, it kills what it has started.
+
+mod report;
+mod run;
+mod says;
+mod shims;
+mod update;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::ColorChoice;
+use sidecar_shim::backend::{CommandLine, Settings};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::report::Report;
+use self::run::{Fault, Outcome, Runner, Shared, Way};
+use self::shims::{Mode, Shims, with_variables};
+use crate::cases::{self, Broken, Case};
+use crate::detect::{Detected, detect};
+use crate::{output, say};
+
+/// What to test, and how.
+pub(crate) struct TestConfig {
+    pub(crate) cases: PathBuf,
+    /// Text in the names of the cases to run.
+    pub(crate) filter: Option<String>,
+    /// Whether what the hook returns is written as what is expected.
+    pub(crate) update: bool,
+    pub(crate) command: CommandLine,
+    /// `None`: those that the hook can.
+    pub(crate) persistent: Option<bool>,
+    pub(crate) settings: Settings,
+    /// Number of cases that run at a time.
+    pub(crate) jobs: usize,
+    /// When to colour the report.
+    pub(crate) color: ColorChoice,
+}
+
+/// What became of all cases. The values are exit statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tested {
+    Passed = 0,
+    Failed = 1,
+    /// A case is broken, or none can run.
+    Broken = 2,
+}
+
+/// Why no case runs.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct CannotTest(String);
+
+/// A case that is done.
+struct Done {
+    /// Its place among the cases.
+    index: usize,
+    verdict: Verdict,
+    took: Duration,
+}
+
+enum Verdict {
+    Ran(Outcome),
+    /// The file that was written.
+    Written(&'static str, Outcome),
+    Broken(String),
+}
+
+/// Runs the cases, and reports each.
+pub(crate) async fn run(config: &TestConfig) -> Result<Tested, CannotTest> {
+    let started = Instant::now();
+    let found = cases::find(&config.cases, config.filter.as_deref()).map_err(CannotTest)?;
+    let names: Vec<_> = found.iter().map(|case| name_of(case).to_owned()).collect();
+    let mut report = Report::new(names, output::is_colored(config.color, &std::io::stdout()));
+    let mut cases = Vec::new();
+    for (index, case) in found.into_iter().enumerate() {
+        match case {
+            Ok(case) if case.expected.is_some() || config.update => cases.push((index, case)),
+            Ok(case) => {
+                let why = format!(
+                    "has no expected file: `hookctl test --update` writes it ({})",
+                    cases::FILES.join(", ")
+                );
+                report.end(broken(index, Broken { name: case.name, why }));
+            }
+            Err(bad) => report.end(broken(index, bad)),
+        }
+    }
+    // Those with the same environment follow each other.
+    cases.sort_by(|(_, a), (_, b)| a.variables.cmp(&b.variables));
+    if let Some((_, first)) = cases.first() {
+        let runner = Arc::new(runner(config, first, &cases).await?);
+        run_all(config, &runner, cases, &mut report).await;
+    }
+    Ok(report.finish(started.elapsed()))
+}
+
+fn name_of(case: &Result<Case, Broken>) -> &str {
+    match case {
+        Ok(case) => &case.name,
+        Err(broken) => &broken.name,
+    }
+}
+
+fn broken(index: usize, broken: Broken) -> Done {
+    Done { index, verdict: Verdict::Broken(broken.why), took: Duration::ZERO }
+}
+
+/// Finds out how the hook runs.
+async fn runner(
+    config: &TestConfig,
+    first: &Case,
+    cases: &[(usize, Case)],
+) -> Result<Runner, CannotTest> {
+    let command = with_variables(&config.command, &first.variables);
+    let (modes, is_worker) = match config.persistent {
+        Some(true) => (vec![Mode::Persistent], true),
+        Some(false) => (vec![Mode::Exec], false),
+        None => match detect(&command).await.map_err(CannotTest)? {
+            Detected::Worker => (vec![Mode::Persistent, Mode::Exec], true),
+            Detected::Program(sign) => {
+                say(format_args!(
+                    "the command does not respond to initialize ({sign}): the cases run in exec \
+                     mode only; if it is a worker, see why with --mode persistent"
+                ));
+                (vec![Mode::Exec], false)
+            }
+        },
+    };
+    let all = cases.iter().map(|(_, case)| case);
+    let shims = Shims::new(config.command.clone(), config.settings.clone(), config.jobs, all);
+    Ok(Runner { shims, modes, is_worker })
+}
+
+/// Runs the cases, some at a time.
+async fn run_all(
+    config: &TestConfig,
+    runner: &Shared,
+    cases: Vec<(usize, Case)>,
+    report: &mut Report,
+) {
+    // Dropped, it drops the tasks with their calls.
+    let mut tasks = JoinSet::new();
+    let (done, mut finished) = mpsc::channel(1);
+    let mut waiting = cases.into_iter();
+    for (index, case) in waiting.by_ref().take(config.jobs) {
+        tasks.spawn(run_one(runner.clone(), config.update, index, case, done.clone()));
+    }
+    while !tasks.is_empty() {
+        tokio::select! {
+            Some(case) = finished.recv() => report.end(case),
+            Some(_) = tasks.join_next() => {
+                if let Some((index, case)) = waiting.next() {
+                    tasks.spawn(run_one(runner.clone(), config.update, index, case, done.clone()));
+                }
+            }
+        }
+    }
+    drop(done);
+    while let Some(case) = finished.recv().await {
+        report.end(case);
+    }
+}
+
+async fn run_one(runner: Shared, update: bool, index: usize, case: Case, done: mpsc::Sender<Done>) {
+    let started = Instant::now();
+    let verdict = match (update, &case.expected) {
+        (true, _) => update::update(&runner, &case).await,
+        (false, Some(expected)) => Verdict::Ran(runner.run(&case, expected).await),
+        (false, None) => Verdict::Broken("has no expected file".to_owned()),
+    };
+    let took = started.elapsed();
+    runner.shims.done(&case).await;
+    // The receiver outlives the tasks.
+    let _ = done.send(Done { index, verdict, took }).await;
+}

@@ -1,0 +1,301 @@
+//! Runs a case: in each mode, and in each spelling in which KubeVirt may send its domain, and then
+//! on its own result.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sidecar_shim::hook::HookKind;
+use sidecar_shim::service::client::{Client, ClientError};
+use sidecar_shim::service::{Api, ApiVersion};
+
+use super::says::{self, Difference};
+use super::shims::{Mode, PrivateShim, Shims};
+use crate::cases::{Case, Expected};
+use crate::rewrite::Receiver;
+
+/// Why KubeVirt calls a Plugin for the first time in a boot.
+const BOOT: &str = "Boot";
+
+/// The status with which a program of exec mode fails: it can only exit.
+const PROGRAM_FAILED: &str = "INTERNAL";
+
+/// Statuses that a worker has instead.
+const HOOK_FAILED: [&str; 3] = ["FAILED_PRECONDITION", "INVALID_ARGUMENT", PROGRAM_FAILED];
+
+/// How a domain is spelt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// As in the case's file. Documents that are no domain have no other.
+    File,
+    /// As KubeVirt writes it for a hook sidecar.
+    Sidecar,
+    /// As KubeVirt writes it for a Plugin.
+    Plugin,
+}
+
+/// One way to run a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) mode: Mode,
+    pub(super) kind: HookKind,
+    pub(super) spelling: Spelling,
+    /// Whether the hook gets its own result.
+    pub(super) again: bool,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.mode)?;
+        match (self.kind, self.spelling) {
+            (HookKind::CloudInit | HookKind::Node, _) => {}
+            (HookKind::Domain, Spelling::File) => f.write_str(", domain.xml as it stands")?,
+            (HookKind::Domain, Spelling::Sidecar) => {
+                f.write_str(", domain.xml as KubeVirt spells it for sidecars")?;
+            }
+            (HookKind::Domain, Spelling::Plugin) => {
+                f.write_str(", domain.xml as KubeVirt spells it for Plugins")?;
+            }
+        }
+        if self.again { f.write_str(", again on its own result") } else { Ok(()) }
+    }
+}
+
+/// What is wrong with a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// In words.
+    Text(String),
+    /// It is not the document that was expected.
+    Differs { what: String, difference: Difference },
+}
+
+/// What became of a case.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Number of calls.
+    pub(super) calls: usize,
+    /// What failed, and in which way.
+    pub(super) faults: Vec<(Way, Fault)>,
+    /// Why exec mode was left out.
+    pub(super) no_exec: Option<String>,
+}
+
+/// Runs cases.
+pub(super) struct Runner {
+    pub(super) shims: Shims,
+    /// The modes to run cases in, the first one at least.
+    pub(super) modes: Vec<Mode>,
+    /// Whether the command is a worker, which need not be able to run in exec mode.
+    pub(super) is_worker: bool,
+}
+
+/// What a call returned: a document, which is empty for a node hook.
+type Reply = Result<Bytes, ClientError>;
+
+impl Runner {
+    /// Runs a case in every way.
+    pub(super) async fn run(&self, case: &Case, expected: &Expected) -> Outcome {
+        let mut outcome = Outcome::default();
+        for &mode in &self.modes {
+            let cell = self.shims.get(case, mode).await;
+            let way = Way { mode, kind: case.hook.kind(), spelling: Spelling::File, again: false };
+            match cell.get() {
+                Some(Ok(shim)) => self.in_mode(case, expected, shim, way, &mut outcome).await,
+                Some(Err(why)) => outcome.faults.push((way, Fault::Text(why.clone()))),
+                None => {}
+            }
+        }
+        outcome
+    }
+
+    /// Makes the first call of a case, for what is to be expected of it.
+    pub(super) async fn first(&self, case: &Case) -> Result<Reply, String> {
+        let cell = self.shims.get(case, self.modes[0]).await;
+        match cell.get() {
+            Some(Ok(shim)) => Ok(call(shim, case, api(case), case.subject.clone()).await),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("the shim does not start".to_owned()),
+        }
+    }
+
+    async fn in_mode(
+        &self,
+        case: &Case,
+        expected: &Expected,
+        shim: &PrivateShim,
+        way: Way,
+        outcome: &mut Outcome,
+    ) {
+        for (spelling, api) in spellings(case) {
+            let way = Way { spelling, ..way };
+            let Some(sent) = spelling.write(&case.subject) else {
+                let what = "KubeVirt cannot read this domain.xml, so it cannot spell it".to_owned();
+                outcome.faults.push((way, Fault::Text(what)));
+                continue;
+            };
+            if spelling != Spelling::File && sent == case.subject && api == self::api(case) {
+                continue;
+            }
+            outcome.calls += 1;
+            let reply = call(shim, case, api, sent.clone()).await;
+            if way.mode == Mode::Exec
+                && self.is_worker
+                && let Err(error) = &reply
+                && let Some(why) = why_no_program(error)
+            {
+                outcome.calls -= 1;
+                outcome.no_exec = Some(why);
+                return;
+            }
+            let fault = judge(case, expected, way, &reply);
+            let has_failed = fault.is_some();
+            outcome.faults.extend(fault.map(|fault| (way, fault)));
+            if let (Ok(result), false) = (&reply, has_failed)
+                && case.hook.kind() == HookKind::Domain
+                && *result != sent
+            {
+                outcome.calls += 1;
+                let way = Way { again: true, ..way };
+                let fault = again(case, shim, api, way, result).await;
+                outcome.faults.extend(fault.map(|fault| (way, fault)));
+            }
+        }
+    }
+}
+
+/// Calls the hook with its result as KubeVirt rewrites it. What KubeVirt drops does not count.
+async fn again(
+    case: &Case,
+    shim: &PrivateShim,
+    api: Api,
+    way: Way,
+    result: &Bytes,
+) -> Option<Fault> {
+    let receiver = Receiver::same(api);
+    let Some(sent) = receiver.rewrite_document(result) else {
+        return Some(Fault::Text("KubeVirt cannot read the hook's result".to_owned()));
+    };
+    let reply = match call(shim, case, api, sent.clone()).await {
+        Ok(reply) => receiver.rewrite_document(&reply).unwrap_or(reply),
+        Err(error) => return Some(Fault::Text(format!("the hook fails: {error}"))),
+    };
+    let what = "is changed once more, so the hook is not idempotent";
+    difference(way.kind, what, &sent, &reply)
+}
+
+/// Compares a reply with what is expected.
+fn judge(case: &Case, expected: &Expected, way: Way, reply: &Reply) -> Option<Fault> {
+    let file = expected.file(way.kind);
+    let (document, what) = match (expected, reply) {
+        (Expected::Error { status, texts }, Err(error)) => {
+            return judge_error(status, texts, way.mode, error).map(Fault::Text);
+        }
+        (Expected::Error { status, .. }, Ok(_)) => {
+            let what = format!("the hook succeeds, and {file} expects that it fails with {status}");
+            return Some(Fault::Text(what));
+        }
+        (_, Err(error)) => return Some(Fault::Text(format!("the hook fails: {error}"))),
+        (Expected::Document(document), Ok(_)) => (document, format!("differs from {file}")),
+        (Expected::Unchanged, Ok(_)) => {
+            (&case.subject, format!("differs from what was sent, and the case has {file}"))
+        }
+    };
+    let returned = reply.as_ref().ok()?;
+    match (way.spelling.write(document), way.spelling.write(returned)) {
+        (Some(document), Some(returned)) => difference(way.kind, &what, &document, &returned),
+        _ => Some(Fault::Text("KubeVirt cannot read the hook's result".to_owned())),
+    }
+}
+
+fn difference(kind: HookKind, what: &str, expected: &[u8], returned: &[u8]) -> Option<Fault> {
+    match says::compare(kind, expected, returned) {
+        Ok(None) => None,
+        Ok(Some(difference)) => Some(Fault::Differs { what: what.to_owned(), difference }),
+        Err(why) => Some(Fault::Text(format!("the hook's result {why}"))),
+    }
+}
+
+/// Compares a failure with the one that is expected.
+fn judge_error(status: &str, texts: &[String], mode: Mode, error: &ClientError) -> Option<String> {
+    let Some((found, message)) = error.status() else {
+        return Some(format!("the call fails: {error}"));
+    };
+    let is_alike = mode == Mode::Exec && found == PROGRAM_FAILED && HOOK_FAILED.contains(&status);
+    if found != status && !is_alike {
+        return Some(format!("fails with another status than {status}: {error}"));
+    }
+    let missing = texts.iter().find(|text| !message.contains(text.as_str()))?;
+    Some(format!("the message does not contain {missing:?}: {error}"))
+}
+
+/// Says why a worker's program does not run in exec mode. One that only speaks the protocol exits
+/// with status 2.
+fn why_no_program(error: &ClientError) -> Option<String> {
+    let (status, message) = error.status()?;
+    let is_usage = status == PROGRAM_FAILED && message.contains("exited with status 2");
+    is_usage.then(|| "started as a program, it exits with status 2".to_owned())
+}
+
+/// Returns the spellings of a case's document, and the API for each.
+fn spellings(case: &Case) -> Vec<(Spelling, Api)> {
+    let api = api(case);
+    let mut spellings = vec![(Spelling::File, api)];
+    if case.hook.kind() == HookKind::Domain {
+        if api != Api::Plugins {
+            spellings.push((Spelling::Sidecar, api));
+        }
+        spellings.push((Spelling::Plugin, Api::Plugins));
+    }
+    spellings
+}
+
+/// Returns the API through which the case is called as it stands. Only Plugins have a context.
+fn api(case: &Case) -> Api {
+    match (case.hook.kind(), &case.context) {
+        (HookKind::Domain, None) | (HookKind::CloudInit, _) => Api::Legacy(ApiVersion::V1Alpha3),
+        (HookKind::Domain, Some(_)) | (HookKind::Node, _) => Api::Plugins,
+    }
+}
+
+impl Spelling {
+    /// Writes a document so. `None` if it cannot be read.
+    fn write(self, document: &Bytes) -> Option<Bytes> {
+        match self {
+            Self::File => Some(document.clone()),
+            Self::Sidecar => Receiver::SameSidecar.rewrite_document(document),
+            // It keeps what another hook has added.
+            Self::Plugin => Receiver::NextPlugin.rewrite_document(document),
+        }
+    }
+}
+
+async fn call(shim: &PrivateShim, case: &Case, api: Api, subject: Bytes) -> Reply {
+    // The semaphore is never closed.
+    let _place = shim.places.acquire().await;
+    let (vmi, deadline) = (case.vmi.clone(), case.deadline);
+    match (api, case.hook.kind()) {
+        (Api::Legacy(version), HookKind::Domain) => {
+            let client = Client::dial(&shim.legacy).await?;
+            client.on_define_domain(version, vmi, subject, deadline).await
+        }
+        (Api::Legacy(version), _) => {
+            let client = Client::dial(&shim.legacy).await?;
+            client.pre_cloud_init_iso(version, vmi, subject, deadline).await
+        }
+        (Api::Plugins, HookKind::Domain) => {
+            let context = case.context.clone().unwrap_or_else(|| BOOT.to_owned());
+            let client = Client::dial(&shim.plugins).await?;
+            client.mutate_domain(vmi, subject, context, deadline).await
+        }
+        (Api::Plugins, _) => {
+            let client = Client::dial(&shim.plugins).await?;
+            let point = case.hook.hook_point();
+            client.execute_node_hook(point, vmi, case.node.clone(), deadline).await?;
+            Ok(Bytes::new())
+        }
+    }
+}
+
+/// A runner that several tasks share.
+pub(super) type Shared = Arc<Runner>;

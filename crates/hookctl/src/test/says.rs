@@ -1,0 +1,194 @@
+//! What two documents say, so that they are compared by that and not by how they are written.
+//!
+//! Of XML, names count with their namespaces, whatever their prefixes; attributes in any order; text
+//! with its references resolved. White space between elements, comments and processing instructions
+//! do not count. Of JSON, values count.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use roxmltree::{Document, Node};
+use serde_json::Value;
+use sidecar_shim::hook::HookKind;
+
+/// How libvirt's namespaces for drivers begin. The name of the driver follows.
+const LIBVIRT: &str = "http://libvirt.org/schemas/domain/";
+
+/// Two documents that say different things, in one way of writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) kind: HookKind,
+    pub(super) expected: Bytes,
+    pub(super) returned: Bytes,
+}
+
+/// Compares two documents. Returns `None` if they say the same. An error says why the one that was
+/// returned cannot be read; the one that is expected was checked before.
+pub(super) fn compare(
+    kind: HookKind,
+    expected: &[u8],
+    returned: &[u8],
+) -> Result<Option<Difference>, String> {
+    if expected == returned {
+        return Ok(None);
+    }
+    let (expected, returned) = match kind {
+        HookKind::Domain => {
+            let mut prefixes = Prefixes::default();
+            (prefixes.write(expected)?, prefixes.write(returned)?)
+        }
+        HookKind::CloudInit => {
+            let [expected, returned] = [read_json(expected)?, read_json(returned)?];
+            if expected == returned {
+                return Ok(None);
+            }
+            (expected.to_string(), returned.to_string())
+        }
+        HookKind::Node => return Ok(None),
+    };
+    let is_same = expected == returned;
+    let (expected, returned) = (expected.into(), returned.into());
+    Ok((!is_same).then_some(Difference { kind, expected, returned }))
+}
+
+fn read_json(document: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(document).map_err(|error| format!("is not JSON: {error}"))
+}
+
+/// The prefix for each namespace, the same in both documents.
+#[derive(Default)]
+struct Prefixes(BTreeMap<String, String>);
+
+impl Prefixes {
+    /// Writes a document in the one way.
+    fn write(&mut self, document: &[u8]) -> Result<String, String> {
+        let text = str::from_utf8(document).map_err(|error| format!("is not UTF-8: {error}"))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let parsed = Document::parse(text).map_err(|error| format!("is not XML: {error}"))?;
+        let mut out = String::new();
+        self.element(&mut out, parsed.root_element(), 0, Layout::Lines);
+        Ok(out)
+    }
+
+    /// Writes an element. (The shim has checked that elements are nested less than 256 deep.)
+    fn element(&mut self, out: &mut String, node: Node<'_, '_>, depth: usize, layout: Layout) {
+        let indent = |out: &mut String, depth: usize| {
+            if layout == Layout::Lines {
+                out.extend(std::iter::repeat_n("  ", depth));
+            }
+        };
+        let end = |out: &mut String, text: &str| {
+            out.push_str(text);
+            if layout == Layout::Lines {
+                out.push('\n');
+            }
+        };
+        let name = self.name(node.tag_name().namespace(), node.tag_name().name());
+        indent(out, depth);
+        let _ = write!(out, "<{name}");
+        self.attributes(out, node);
+        let content = Content::of(node);
+        match content {
+            Content::Empty => return end(out, "/>"),
+            Content::Elements => {
+                end(out, ">");
+                for child in node.children().filter(Node::is_element) {
+                    self.element(out, child, depth + 1, layout);
+                }
+                indent(out, depth);
+            }
+            Content::Text => {
+                out.push('>');
+                for child in node.children() {
+                    match child.text() {
+                        Some(text) if child.is_text() => escape(out, text, false),
+                        _ if child.is_element() => self.element(out, child, 0, Layout::Inline),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        end(out, &format!("</{name}>"));
+    }
+
+    fn attributes(&mut self, out: &mut String, node: Node<'_, '_>) {
+        let mut attributes: Vec<_> = node
+            .attributes()
+            .map(|attribute| {
+                (self.name(attribute.namespace(), attribute.name()), attribute.value())
+            })
+            .collect();
+        attributes.sort();
+        for (name, value) in attributes {
+            let _ = write!(out, " {name}=\"");
+            escape(out, value, true);
+            out.push('"');
+        }
+    }
+
+    /// Returns a name with the prefix for its namespace: libvirt's have the name of their driver,
+    /// others a number.
+    fn name(&mut self, namespace: Option<&str>, name: &str) -> String {
+        let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) else {
+            return name.to_owned();
+        };
+        let number = self.0.len() + 1;
+        let prefix = self.0.entry(namespace.to_owned()).or_insert_with(|| {
+            let driver = namespace.strip_prefix(LIBVIRT).and_then(|rest| rest.split('/').next());
+            match driver {
+                Some("qemu") if namespace == crate::rewrite::QEMU => "qemu".to_owned(),
+                _ => format!("ns{number}"),
+            }
+        });
+        format!("{prefix}:{name}")
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Each element on lines of its own.
+    Lines,
+    /// Beside text, where white space counts.
+    Inline,
+}
+
+enum Content {
+    Empty,
+    /// White space between them does not count.
+    Elements,
+    /// Elements may be in it.
+    Text,
+}
+
+impl Content {
+    fn of(node: Node<'_, '_>) -> Self {
+        let is_blank = |text: &str| text.chars().all(|c| " \t\r\n".contains(c));
+        let has_text =
+            node.children().any(|child| child.is_text() && !child.text().is_none_or(is_blank));
+        if has_text {
+            Self::Text
+        } else if node.children().any(|child| child.is_element()) {
+            Self::Elements
+        } else {
+            Self::Empty
+        }
+    }
+}
+
+/// Writes text so that it is read as it was.
+fn escape(out: &mut String, text: &str, in_attribute: bool) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' if in_attribute => out.push_str("&quot;"),
+            '\r' => out.push_str("&#13;"),
+            '\t' | '\n' if in_attribute => {
+                let _ = write!(out, "&#{};", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+}

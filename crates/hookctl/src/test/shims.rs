@@ -1,0 +1,200 @@
+//! The private shims that run the cases: one for each environment and mode. In persistent mode each
+//! has one worker, which gets one call at a time: so no case waits in a queue at the cost of its
+//! deadline. In exec mode each hook has a shim.
+//!
+//! A shim is started for the first case that needs it, and stopped after the last one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sidecar_shim::backend::{self, CommandLine, HookSource, Settings};
+use sidecar_shim::hook::HookName;
+use sidecar_shim::server::{self, Peers, Server, Shutdown, Socket};
+use sidecar_shim::service::{Api, ApiVersion};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::task::JoinHandle;
+
+use crate::cases::Case;
+
+/// How a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Mode {
+    Persistent,
+    Exec,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Persistent => "persistent mode",
+            Self::Exec => "exec mode",
+        })
+    }
+}
+
+/// A whole shim behind sockets that no other user can reach. Dropped, it shuts down at once.
+pub(super) struct PrivateShim {
+    pub(super) legacy: PathBuf,
+    pub(super) plugins: PathBuf,
+    /// Calls that it may have at a time.
+    pub(super) places: Semaphore,
+    shutdown: Shutdown,
+    serving: Mutex<Option<JoinHandle<()>>>,
+    /// Removed, with the sockets, when dropped.
+    _directory: tempfile::TempDir,
+}
+
+impl PrivateShim {
+    async fn start(backend: &backend::Config, calls: usize) -> Result<Self, String> {
+        let directory = tempfile::Builder::new()
+            .prefix("hookctl-")
+            .tempdir()
+            .map_err(|error| format!("cannot create a directory for sockets: {error}"))?;
+        let [legacy, plugins] =
+            ["shim.sock", "plugin.sock"].map(|name| directory.path().join(name));
+        let shutdown = Shutdown::default();
+        let config = server::Config {
+            slow: None,
+            log_changes: false,
+            peers: Peers::default(),
+            call_timeout: None,
+            shutdown_grace: Duration::ZERO,
+            memory: backend.settings.memory.clone(),
+        };
+        let bind = async || {
+            Ok(vec![
+                (Socket::bind(legacy.clone(), None)?, Api::Legacy(ApiVersion::V1Alpha3)),
+                (Socket::bind(plugins.clone(), None)?, Api::Plugins),
+            ])
+        };
+        let server = Server::start(backend, config, shutdown.clone(), bind).await;
+        let server = server.map_err(|error| error.to_string())?;
+        let serving = tokio::spawn(async move {
+            // Nothing asks for a shutdown before the shim has started.
+            if let Some(server) = server {
+                server.run().await;
+            }
+        });
+        Ok(Self {
+            legacy,
+            plugins,
+            places: Semaphore::new(calls),
+            shutdown,
+            serving: Mutex::new(Some(serving)),
+            _directory: directory,
+        })
+    }
+
+    /// Stops the worker.
+    async fn stop(&self) {
+        self.shutdown.graceful.cancel();
+        let serving = lock(&self.serving).take();
+        if let Some(serving) = serving
+            && serving.await.is_err()
+        {
+            // The panic's text may quote a document, so only the log has its place.
+            tracing::error!("internal error (panic) in the private shim");
+        }
+    }
+}
+
+impl Drop for PrivateShim {
+    fn drop(&mut self) {
+        self.shutdown.graceful.cancel();
+        self.shutdown.forced.cancel();
+    }
+}
+
+/// Variables of a case.
+pub(super) type Variables = BTreeMap<String, String>;
+
+/// What a shim runs: in exec mode one hook, in persistent mode all hooks of the worker.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    variables: Variables,
+    exec: Option<HookName>,
+}
+
+/// A shim, or why it does not start.
+type Started = Result<PrivateShim, String>;
+
+/// All shims.
+pub(super) struct Shims {
+    command: CommandLine,
+    settings: Settings,
+    /// Number of cases that run at a time.
+    jobs: usize,
+    running: Mutex<HashMap<Key, Arc<OnceCell<Started>>>>,
+    /// Number of cases that are left for each environment.
+    left: Mutex<HashMap<Variables, usize>>,
+}
+
+impl Shims {
+    pub(super) fn new<'a>(
+        command: CommandLine,
+        settings: Settings,
+        jobs: usize,
+        cases: impl Iterator<Item = &'a Case>,
+    ) -> Self {
+        let mut left = HashMap::new();
+        for case in cases {
+            *left.entry(case.variables.clone()).or_default() += 1;
+        }
+        Self { command, settings, jobs, running: Mutex::default(), left: Mutex::new(left) }
+    }
+
+    /// Returns the cell with the shim for a case, which is started first if it was not.
+    pub(super) async fn get(&self, case: &Case, mode: Mode) -> Arc<OnceCell<Started>> {
+        let exec = (mode == Mode::Exec).then(|| case.hook.clone());
+        let key = Key { variables: case.variables.clone(), exec };
+        let cell = lock(&self.running).entry(key).or_default().clone();
+        cell.get_or_init(|| self.start(case, mode)).await;
+        cell
+    }
+
+    async fn start(&self, case: &Case, mode: Mode) -> Started {
+        let command = with_variables(&self.command, &case.variables);
+        let (source, calls) = match mode {
+            Mode::Persistent => (HookSource::Persistent(command), 1),
+            Mode::Exec => (HookSource::ExecOne(case.hook.clone(), command), self.jobs),
+        };
+        let settings = Settings { min_workers: 0, max_workers: calls, ..self.settings.clone() };
+        PrivateShim::start(&backend::Config { source, settings }, calls).await
+    }
+
+    /// Counts a case that is done. With the last one of its environment, the shims stop.
+    pub(super) async fn done(&self, case: &Case) {
+        let is_last = {
+            let mut left = lock(&self.left);
+            let left = left.entry(case.variables.clone()).or_default();
+            *left = left.saturating_sub(1);
+            *left == 0
+        };
+        if !is_last {
+            return;
+        }
+        let stopping: Vec<_> = {
+            let mut running = lock(&self.running);
+            running.extract_if(|key, _| key.variables == case.variables).collect()
+        };
+        for (_, cell) in stopping {
+            if let Some(Ok(shim)) = cell.get() {
+                shim.stop().await;
+            }
+        }
+    }
+}
+
+/// Returns the command with a case's variables.
+pub(super) fn with_variables(command: &CommandLine, variables: &Variables) -> CommandLine {
+    let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    command.clone().with_variables(variables)
+}
+
+/// A panic elsewhere leaves these maps whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

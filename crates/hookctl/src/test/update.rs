@@ -1,0 +1,97 @@
+//! Writes what is expected of a case from what the hook returns, if it returns that in every way in
+//! which KubeVirt may call it.
+
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use sidecar_shim::hook::HookKind;
+
+use super::run::{Outcome, Runner, Spelling, Way};
+use super::{Fault, Verdict, says};
+use crate::cases::{Case, Expected, FILES};
+
+/// Permissions of a new file, of which the umask removes some.
+const NEW_FILE: u32 = 0o666;
+
+/// Runs a case. If that does not do what is expected, or nothing is, writes what it does.
+pub(super) async fn update(runner: &Runner, case: &Case) -> Verdict {
+    if let Some(expected) = &case.expected {
+        let outcome = runner.run(case, expected).await;
+        if outcome.faults.is_empty() {
+            return Verdict::Ran(outcome);
+        }
+    }
+    let (expected, contents) = match first(runner, case).await {
+        Ok(found) => found,
+        Err(why) => return failed(runner, case, why),
+    };
+    // Not written if the hook does not do it in another way as well.
+    let outcome = runner.run(case, &expected).await;
+    if !outcome.faults.is_empty() {
+        return Verdict::Ran(outcome);
+    }
+    let file = expected.file(case.hook.kind());
+    match write(&case.directory, file, &contents) {
+        Ok(()) => Verdict::Written(file, outcome),
+        Err(error) => failed(runner, case, format!("cannot write {file}: {error}")),
+    }
+}
+
+/// Calls the hook once. Returns what is to be expected from now on, and the contents of its file.
+async fn first(runner: &Runner, case: &Case) -> Result<(Expected, Bytes), String> {
+    let kind = case.hook.kind();
+    let document = match runner.first(case).await? {
+        Ok(document) => document,
+        Err(error) => {
+            let Some((status, message)) = error.status() else { return Err(error.to_string()) };
+            let text = Expected::error_text(status, message);
+            return Ok((Expected::parse_error(&text)?, text.into()));
+        }
+    };
+    if says::compare(kind, &case.subject, &document)?.is_none() {
+        return Ok((Expected::Unchanged, Bytes::new()));
+    }
+    let contents = written(kind, &document);
+    Ok((Expected::Document(contents.clone()), contents))
+}
+
+/// Returns a document as it is written to a file: a domain as the hook wrote it, JSON in lines.
+fn written(kind: HookKind, document: &Bytes) -> Bytes {
+    let json = || serde_json::from_slice::<serde_json::Value>(document).ok();
+    let lines = match kind {
+        HookKind::CloudInit => json().and_then(|json| serde_json::to_vec_pretty(&json).ok()),
+        HookKind::Domain | HookKind::Node => None,
+    };
+    let mut contents = lines.unwrap_or_else(|| document.to_vec());
+    if !contents.ends_with(b"\n") {
+        contents.push(b'\n');
+    }
+    contents.into()
+}
+
+fn failed(runner: &Runner, case: &Case, why: String) -> Verdict {
+    let mode = runner.modes[0];
+    let way = Way { mode, kind: case.hook.kind(), spelling: Spelling::File, again: false };
+    Verdict::Ran(Outcome { faults: vec![(way, Fault::Text(why))], ..Outcome::default() })
+}
+
+/// Writes the file, and removes the others that said what is expected. A symbolic link in its place
+/// is replaced, not followed.
+fn write(directory: &Path, file: &str, contents: &[u8]) -> io::Result<()> {
+    let mut new = tempfile::Builder::new()
+        .prefix(".hookctl-")
+        .permissions(Permissions::from_mode(NEW_FILE))
+        .tempfile_in(directory)?;
+    new.write_all(contents)?;
+    new.persist(directory.join(file))?;
+    for other in FILES.into_iter().filter(|other| *other != file) {
+        match std::fs::remove_file(directory.join(other)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
