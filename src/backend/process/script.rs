@@ -44,6 +44,22 @@ impl CommandLine {
         self.resolve().into_iter().chain(argument).collect()
     }
 
+    /// Makes a symbolic link to what the command runs, its script or its program, and returns the
+    /// command with the link in its place: programs tell hooks apart by the name under which they
+    /// are started.
+    pub fn link(&self, link: &Path) -> std::io::Result<Self> {
+        let found = |not_found: super::NotFound| std::io::Error::other(not_found.to_string());
+        let script = self.args.iter().position(|word| Path::new(word).is_file());
+        let mut command = self.clone();
+        let (place, target) = match script {
+            Some(at) => (&mut command.args[at], PathBuf::from(&self.args[at])),
+            None => (&mut command.program, self.resolve().map_err(found)?),
+        };
+        std::os::unix::fs::symlink(std::path::absolute(target)?, link)?;
+        *place = link.into();
+        Ok(command)
+    }
+
     fn script_argument(&self) -> Option<&Path> {
         self.args.iter().map(Path::new).find(|path| path.is_file())
     }

@@ -46,11 +46,15 @@ impl Arguments {
         let wrong = |what: String| format!("{FILE}: {what}");
         let hook = file.hook.map(|name| {
             let hook = HookName::parse(&name).or_else(|| by_hook_point(&name));
-            hook.ok_or_else(|| wrong(format!("hook = {name:?} is no hook, such as \"preVMStart\"")))
+            hook.ok_or_else(|| {
+                wrong(format!("hook = {name:?} cannot be a hook, such as \"preVMStart\""))
+            })
         });
         let deadline = file.deadline.map(|time| {
             parse_time(&time).map_err(|why| {
-                wrong(format!("deadline = {time:?} is no time, such as \"5s\": {why}"))
+                wrong(format!(
+                    "deadline = {time:?} cannot be read as a time, such as \"5s\": {why}"
+                ))
             })
         });
         for (name, value) in &file.env {

@@ -1,7 +1,7 @@
 //! What is expected of a call: a file of one of four names.
 
 use bytes::Bytes;
-use sidecar_shim::hook::HookKind;
+use sidecar_shim::hook::{HookKind, HookName};
 use sidecar_shim::service::client::status_name;
 
 /// An empty file: the result is the document that was sent.
@@ -50,18 +50,20 @@ impl Expected {
         let first = lines.next().unwrap_or_default();
         let status = status_name(first).ok_or_else(|| {
             format!(
-                "{ERROR}, line 1: {first:?} is no status of gRPC for a failure, such as \
-                 FAILED_PRECONDITION (a hook that refuses) or INTERNAL (one that fails)"
+                "{ERROR}, line 1: {first:?} must be the gRPC status of a failure, such as \
+                 FAILED_PRECONDITION (the hook refuses) or INTERNAL (the hook fails)"
             )
         })?;
         let texts = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
         Ok(Self::Error { status, texts })
     }
 
-    /// Returns the contents of `error.txt`.
-    pub(crate) fn error_text(status: &str, message: &str) -> String {
+    /// Returns the contents of `error.txt` for a failure of this hook. Only the text of a refusal is
+    /// the same for each call: others may have process ids and times.
+    pub(crate) fn error_text(hook: &HookName, status: &str, message: &str) -> String {
         let mut text = format!("{status}\n");
-        for line in message.lines().filter(|line| !line.trim().is_empty()) {
+        let refusal = message.strip_prefix(&format!("hook {hook} refused: ")).unwrap_or_default();
+        for line in refusal.lines().filter(|line| !line.trim().is_empty()) {
             text += line.trim();
             text.push('\n');
         }

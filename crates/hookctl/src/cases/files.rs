@@ -70,8 +70,8 @@ pub(super) struct Entry {
     pub(super) is_directory: bool,
 }
 
-/// Lists a directory in the order of names, without what nobody means to be part of a case: dotfiles
-/// and READMEs.
+/// Lists a directory in the order of names, without files that are allowed anywhere: dotfiles and
+/// READMEs.
 pub(super) fn list(directory: &Path) -> Result<Vec<Entry>, String> {
     let cannot = |error: io::Error| format!("cannot read the directory: {error}");
     let mut entries = Vec::new();

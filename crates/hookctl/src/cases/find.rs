@@ -96,6 +96,6 @@ fn why_broken(entries: &[Entry], depth: usize) -> Option<String> {
     } else if entry.path.is_dir() {
         format!("{name} is a symbolic link to a directory, which is not followed")
     } else {
-        format!("{name} is no part of a case: a case has vmi.json or vmi.yaml")
+        format!("has {name}, which does not belong to a case, and no vmi.json or vmi.yaml")
     })
 }

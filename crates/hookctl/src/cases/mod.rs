@@ -43,7 +43,7 @@ pub(crate) struct Case {
     pub(crate) expected: Option<Expected>,
 }
 
-/// A directory that is no valid case.
+/// A directory that cannot be read as a case.
 #[derive(Debug, Clone)]
 pub(crate) struct Broken {
     pub(crate) name: String,

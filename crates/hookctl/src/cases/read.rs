@@ -70,22 +70,28 @@ pub(super) fn case(
         variables: arguments.variables,
         expected: files.expected(kind)?,
     };
-    check(&case).map_err(|bad| bad.to_string())?;
+    check(&case)?;
     Ok(case)
 }
 
 /// Checks the documents as the shim does, so that a hook is only blamed for its own faults.
-fn check(case: &Case) -> Result<(), BadDocument> {
+fn check(case: &Case) -> Result<(), String> {
+    let kind = case.hook.kind();
     let (vmi, subject) = (&case.vmi, &case.subject);
-    let call = match case.hook.kind() {
-        HookKind::Domain => HookCall::on_define_domain(vmi, DOMAIN, subject.clone())?,
-        HookKind::CloudInit => HookCall::pre_cloud_init_iso(vmi, subject)?,
-        HookKind::Node => HookCall::node_hook(case.hook.clone(), vmi, case.node.clone())?,
+    let of_file = |file| move |bad: BadDocument| format!("{file}: {bad}");
+    let call = match kind {
+        HookKind::Domain => HookCall::on_define_domain(vmi, "domain", subject.clone()),
+        HookKind::CloudInit => HookCall::pre_cloud_init_iso(vmi, subject),
+        HookKind::Node => HookCall::node_hook(case.hook.clone(), vmi, case.node.clone()),
     };
-    let call = call.in_context(case.context.clone().unwrap_or_default())?;
-    call.check(subject.clone(), Checks::WellFormed)?;
-    if let Some(Expected::Document(document)) = &case.expected {
-        call.check(document.clone(), Checks::WellFormed)?;
+    let call = call.map_err(|bad| bad.to_string())?;
+    let context = case.context.clone().unwrap_or_default();
+    let call = call.in_context(context).map_err(of_file(arguments::FILE))?;
+    let sent = if kind == HookKind::Domain { DOMAIN } else { CLOUD_INIT };
+    call.check(subject.clone(), Checks::WellFormed).map_err(of_file(sent))?;
+    if let Some(expected @ Expected::Document(document)) = &case.expected {
+        let checked = call.check(document.clone(), Checks::WellFormed);
+        checked.map_err(of_file(expected.file(kind)))?;
     }
     Ok(())
 }
@@ -134,8 +140,8 @@ impl Files<'_> {
         match self.entries.iter().find(|entry| !is_of_case(&entry.name)) {
             None => Ok(()),
             Some(entry) => Err(format!(
-                "{} is no part of a case: its files are {}, {DOMAIN} or {CLOUD_INIT}, {}, and one \
-                 of {}",
+                "has {}, which does not belong to a case: its files are {}, {DOMAIN} or \
+                 {CLOUD_INIT}, {}, and one of {}",
                 entry.name,
                 VMI.join(" or "),
                 arguments::FILE,

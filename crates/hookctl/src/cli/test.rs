@@ -30,6 +30,14 @@ pub(super) struct TestArgs {
     #[arg(long)]
     update: bool,
 
+    // As `help`, so that it has no backticks.
+    #[arg(long, value_name = "FILE", help = "File for a report in the form of JUnit")]
+    junit: Option<PathBuf>,
+
+    /// Let libvirt's tools judge what the hook returns
+    #[arg(long)]
+    libvirt: bool,
+
     /// Number of cases at a time (default: one per CPU)
     #[arg(long, short = 'j', value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_JOBS)))]
@@ -71,6 +79,8 @@ impl TestArgs {
             cases: self.cases,
             filter: self.filter,
             update: self.update,
+            junit: self.junit,
+            libvirt: self.libvirt,
             command,
             persistent: self.hooks.mode.map(|mode| mode == Mode::Persistent),
             settings,

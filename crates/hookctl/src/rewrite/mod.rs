@@ -41,7 +41,7 @@ const LIBVIRT: &str = "http://libvirt.org/schemas/domain/";
 pub(crate) const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 /// The namespace of KubeVirt's own metadata.
-const KUBEVIRT: &str = "http://kubevirt.io";
+pub(crate) const KUBEVIRT: &str = "http://kubevirt.io";
 
 /// The hook that gets a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,8 @@
 //!
 //! Everything that runs belongs to one future: dropped, as by Ctrl-C, it kills what it has started.
 
+mod junit;
+mod libvirt;
 mod report;
 mod run;
 mod says;
@@ -24,6 +26,7 @@ use sidecar_shim::backend::{CommandLine, Settings};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::libvirt::Libvirt;
 use self::report::Report;
 use self::run::{Fault, Outcome, Runner, Shared, Way};
 use self::shims::{Mode, Shims, with_variables};
@@ -38,6 +41,10 @@ pub(crate) struct TestConfig {
     pub(crate) filter: Option<String>,
     /// Whether what the hook returns is written as what is expected.
     pub(crate) update: bool,
+    /// File for a report in the form of `JUnit`.
+    pub(crate) junit: Option<PathBuf>,
+    /// Whether libvirt judges what hooks return.
+    pub(crate) libvirt: bool,
     pub(crate) command: CommandLine,
     /// `None`: those that the hook can.
     pub(crate) persistent: Option<bool>,
@@ -103,7 +110,14 @@ pub(crate) async fn run(config: &TestConfig) -> Result<Tested, CannotTest> {
         let runner = Arc::new(runner(config, first, &cases).await?);
         run_all(config, &runner, cases, &mut report).await;
     }
-    Ok(report.finish(started.elapsed()))
+    let took = started.elapsed();
+    let tested = report.finish(took);
+    if let Some(path) = &config.junit {
+        junit::write(path, &report.cases(), took).map_err(|error| {
+            CannotTest(format!("cannot write the report to {}: {error}", path.display()))
+        })?;
+    }
+    Ok(tested)
 }
 
 fn name_of(case: &Result<Case, Broken>) -> &str {
@@ -140,7 +154,9 @@ async fn runner(
     };
     let all = cases.iter().map(|(_, case)| case);
     let shims = Shims::new(config.command.clone(), config.settings.clone(), config.jobs, all);
-    Ok(Runner { shims, modes, is_worker })
+    let libvirt =
+        if config.libvirt { Some(Libvirt::find().await.map_err(CannotTest)?) } else { None };
+    Ok(Runner { shims, modes, is_worker, libvirt })
 }
 
 /// Runs the cases, some at a time.

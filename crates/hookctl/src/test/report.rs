@@ -16,6 +16,10 @@ use super::{Done, Fault, Tested, Verdict, Way};
 use crate::call::diff;
 use crate::output;
 
+/// Maximum number of lines of one diff: some screens. Two domains that have nothing in common would
+/// fill more.
+const MAX_DIFF_LINES: usize = 200;
+
 /// Collects the cases that are done.
 pub(super) struct Report {
     /// Of all cases.
@@ -107,6 +111,12 @@ impl Report {
         }
     }
 
+    /// Returns the cases with their names.
+    pub(super) fn cases(&self) -> impl Iterator<Item = (&str, &Done)> + Clone {
+        let cases = self.names.iter().zip(&self.done);
+        cases.filter_map(|(name, done)| Some((name.as_str(), done.as_ref()?)))
+    }
+
     fn print(&self, text: &str) {
         let write = || {
             // If its reader has gone, the exit status says enough.
@@ -159,7 +169,7 @@ pub(super) fn faults(faults: &[(Way, Fault)], color: bool) -> String {
             continue;
         }
         for (way, _) in faults.iter().filter(|(_, other)| other == fault) {
-            let _ = writeln!(text, "  in {way}:");
+            let _ = writeln!(text, "  {way}:");
         }
         text += &indented(&match fault {
             Fault::Text(what) => format!("{}\n", escape(what).trim_end()),
@@ -169,6 +179,16 @@ pub(super) fn faults(faults: &[(Way, Fault)], color: bool) -> String {
         });
     }
     text
+}
+
+/// Returns the first fault in one line.
+pub(super) fn headline(faults: &[(Way, Fault)]) -> String {
+    let Some((way, fault)) = faults.first() else { return String::new() };
+    let what = match fault {
+        Fault::Text(what) => what.lines().next().unwrap_or_default().to_owned(),
+        Fault::Differs { what, .. } => format!("the result {what}"),
+    };
+    format!("{way}: {what}")
 }
 
 /// Lists a difference by path, and shows it.
@@ -184,7 +204,16 @@ fn details(difference: &Difference, color: bool) -> String {
             let _ = writeln!(text, "and {more} more differences");
         }
     }
-    text + &diff::unified(*kind, ["expected", "returned"], [expected, returned], color)
+    let diff = diff::unified(*kind, ["expected", "returned"], [expected, returned], color);
+    let mut lines = diff.lines();
+    for line in lines.by_ref().take(MAX_DIFF_LINES) {
+        let _ = writeln!(text, "{line}");
+    }
+    let more = lines.count();
+    if more > 0 {
+        let _ = writeln!(text, "… and {more} more lines: `hookctl call` shows them");
+    }
+    text
 }
 
 fn indented(text: &str) -> String {

@@ -9,6 +9,7 @@ use sidecar_shim::hook::HookKind;
 use sidecar_shim::service::client::{Client, ClientError};
 use sidecar_shim::service::{Api, ApiVersion};
 
+use super::libvirt::Libvirt;
 use super::says::{self, Difference};
 use super::shims::{Mode, PrivateShim, Shims};
 use crate::cases::{Case, Expected};
@@ -26,7 +27,7 @@ const HOOK_FAILED: [&str; 3] = ["FAILED_PRECONDITION", "INVALID_ARGUMENT", PROGR
 /// How a domain is spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// As in the case's file. Documents that are no domain have no other.
+    /// As in the case's file, the only one for cloud-init data and for node hooks.
     File,
     /// As KubeVirt writes it for a hook sidecar.
     Sidecar,
@@ -50,12 +51,8 @@ impl fmt::Display for Way {
         match (self.kind, self.spelling) {
             (HookKind::CloudInit | HookKind::Node, _) => {}
             (HookKind::Domain, Spelling::File) => f.write_str(", domain.xml as it stands")?,
-            (HookKind::Domain, Spelling::Sidecar) => {
-                f.write_str(", domain.xml as KubeVirt spells it for sidecars")?;
-            }
-            (HookKind::Domain, Spelling::Plugin) => {
-                f.write_str(", domain.xml as KubeVirt spells it for Plugins")?;
-            }
+            (HookKind::Domain, Spelling::Sidecar) => f.write_str(", as KubeVirt's sidecar")?,
+            (HookKind::Domain, Spelling::Plugin) => f.write_str(", as KubeVirt's Plugin")?,
         }
         if self.again { f.write_str(", again on its own result") } else { Ok(()) }
     }
@@ -88,6 +85,8 @@ pub(super) struct Runner {
     pub(super) modes: Vec<Mode>,
     /// Whether the command is a worker, which need not be able to run in exec mode.
     pub(super) is_worker: bool,
+    /// Judges the domains that hooks return.
+    pub(super) libvirt: Option<Libvirt>,
 }
 
 /// What a call returned: a document, which is empty for a node hook.
@@ -98,6 +97,11 @@ impl Runner {
     pub(super) async fn run(&self, case: &Case, expected: &Expected) -> Outcome {
         let mut outcome = Outcome::default();
         for &mode in &self.modes {
+            if mode == Mode::Exec && self.is_worker && !fits_into_arguments(case) {
+                let why = "an argument of a program cannot hold the case's documents".to_owned();
+                outcome.no_exec = Some(why);
+                continue;
+            }
             let cell = self.shims.get(case, mode).await;
             let way = Way { mode, kind: case.hook.kind(), spelling: Spelling::File, again: false };
             match cell.get() {
@@ -117,6 +121,11 @@ impl Runner {
             Some(Err(why)) => Err(why.clone()),
             None => Err("the shim does not start".to_owned()),
         }
+    }
+
+    /// Returns what libvirt says of a result and does not say of what was sent.
+    async fn complaints(&self, sent: &Bytes, result: &Bytes) -> Option<String> {
+        self.libvirt.as_ref()?.complaints(sent, result).await
     }
 
     async fn in_mode(
@@ -156,12 +165,22 @@ impl Runner {
                 && *result != sent
             {
                 outcome.calls += 1;
-                let way = Way { again: true, ..way };
-                let fault = again(case, shim, api, way, result).await;
-                outcome.faults.extend(fault.map(|fault| (way, fault)));
+                let again_way = Way { again: true, ..way };
+                let fault = again(case, shim, api, again_way, result).await;
+                outcome.faults.extend(fault.map(|fault| (again_way, fault)));
+                if way.mode == self.modes[0] && spelling == Spelling::File {
+                    let complaints = self.complaints(&sent, result).await;
+                    outcome.faults.extend(complaints.map(|what| (way, Fault::Text(what))));
+                }
             }
         }
     }
+}
+
+/// Whether each document fits into one argument of a program. Linux grants 32 pages, with a NUL.
+fn fits_into_arguments(case: &Case) -> bool {
+    let limit = 32 * rustix::param::page_size();
+    case.vmi.len() < limit && case.subject.len() < limit
 }
 
 /// Calls the hook with its result as KubeVirt rewrites it. What KubeVirt drops does not count.

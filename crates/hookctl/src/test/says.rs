@@ -1,8 +1,8 @@
 //! What two documents say, so that they are compared by that and not by how they are written.
 //!
-//! Of XML, names count with their namespaces, whatever their prefixes; attributes in any order; text
-//! with its references resolved. White space between elements, comments and processing instructions
-//! do not count. Of JSON, values count.
+//! Of XML, names count with their namespaces, whatever their prefixes; attributes in any order;
+//! text with its references resolved. White space between elements, comments and processing
+//! instructions do not count. Of JSON, values count.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,8 +12,7 @@ use roxmltree::{Document, Node};
 use serde_json::Value;
 use sidecar_shim::hook::HookKind;
 
-/// How libvirt's namespaces for drivers begin. The name of the driver follows.
-const LIBVIRT: &str = "http://libvirt.org/schemas/domain/";
+use crate::rewrite::{KUBEVIRT, QEMU};
 
 /// Two documents that say different things, in one way of writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,19 +126,17 @@ impl Prefixes {
         }
     }
 
-    /// Returns a name with the prefix for its namespace: libvirt's have the name of their driver,
+    /// Returns a name with the prefix for its namespace: QEMU's and KubeVirt's have their usual ones,
     /// others a number.
     fn name(&mut self, namespace: Option<&str>, name: &str) -> String {
         let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) else {
             return name.to_owned();
         };
         let number = self.0.len() + 1;
-        let prefix = self.0.entry(namespace.to_owned()).or_insert_with(|| {
-            let driver = namespace.strip_prefix(LIBVIRT).and_then(|rest| rest.split('/').next());
-            match driver {
-                Some("qemu") if namespace == crate::rewrite::QEMU => "qemu".to_owned(),
-                _ => format!("ns{number}"),
-            }
+        let prefix = self.0.entry(namespace.to_owned()).or_insert_with(|| match namespace {
+            QEMU => "qemu".to_owned(),
+            KUBEVIRT => "kubevirt".to_owned(),
+            _ => format!("ns{number}"),
         });
         format!("{prefix}:{name}")
     }
@@ -147,7 +144,7 @@ impl Prefixes {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    /// Each element on lines of its own.
+    /// Each element on separate lines.
     Lines,
     /// Beside text, where white space counts.
     Inline,

@@ -48,11 +48,11 @@ pub(super) struct PrivateShim {
 }
 
 impl PrivateShim {
-    async fn start(backend: &backend::Config, calls: usize) -> Result<Self, String> {
-        let directory = tempfile::Builder::new()
-            .prefix("hookctl-")
-            .tempdir()
-            .map_err(|error| format!("cannot create a directory for sockets: {error}"))?;
+    async fn start(
+        backend: &backend::Config,
+        calls: usize,
+        directory: tempfile::TempDir,
+    ) -> Result<Self, String> {
         let [legacy, plugins] =
             ["shim.sock", "plugin.sock"].map(|name| directory.path().join(name));
         let shutdown = Shutdown::default();
@@ -156,13 +156,23 @@ impl Shims {
     }
 
     async fn start(&self, case: &Case, mode: Mode) -> Started {
-        let command = with_variables(&self.command, &case.variables);
+        let directory = tempfile::Builder::new()
+            .prefix("hookctl-")
+            .tempdir()
+            .map_err(|error| format!("cannot create a directory for sockets: {error}"))?;
+        let mut command = with_variables(&self.command, &case.variables);
+        let hook = case.hook.clone();
+        if mode == Mode::Exec && hook.is_node_hook() {
+            // The arguments of all node hooks are alike.
+            let link = command.link(&directory.path().join(hook.as_str()));
+            command = link.map_err(|error| format!("cannot start it as {hook}: {error}"))?;
+        }
         let (source, calls) = match mode {
             Mode::Persistent => (HookSource::Persistent(command), 1),
-            Mode::Exec => (HookSource::ExecOne(case.hook.clone(), command), self.jobs),
+            Mode::Exec => (HookSource::ExecOne(hook, command), self.jobs),
         };
         let settings = Settings { min_workers: 0, max_workers: calls, ..self.settings.clone() };
-        PrivateShim::start(&backend::Config { source, settings }, calls).await
+        PrivateShim::start(&backend::Config { source, settings }, calls, directory).await
     }
 
     /// Counts a case that is done. With the last one of its environment, the shims stop.

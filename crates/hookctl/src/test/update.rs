@@ -47,7 +47,7 @@ async fn first(runner: &Runner, case: &Case) -> Result<(Expected, Bytes), String
         Ok(document) => document,
         Err(error) => {
             let Some((status, message)) = error.status() else { return Err(error.to_string()) };
-            let text = Expected::error_text(status, message);
+            let text = Expected::error_text(&case.hook, status, message);
             return Ok((Expected::parse_error(&text)?, text.into()));
         }
     };
