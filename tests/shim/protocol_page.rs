@@ -199,15 +199,69 @@ fn the_worker_that_was_written_from_the_page_answers_its_requests() {
     assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(3), &json!(-32601)));
 }
 
+/// What each dump of the page contains, in order: the frames of a message.
+const DUMPED: [&[&str]; 4] = [
+    &["{}"],
+    &[r#"{"a":"é"}"#],
+    &[r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1,"hooks":["onDefineDomain"]}}"#],
+    &[
+        r#"{"jsonrpc":"2.0","id":2,"result":{},"attachments":["domain"]}"#,
+        "<domain><name>ns_vm1</name></domain>",
+    ],
+];
+
+/// Writes bytes as the page does: 16 in a line, in hexadecimal digits and as ASCII.
+fn dump(bytes: &[u8]) -> String {
+    let line = |bytes: &[u8]| {
+        let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let shown = |&byte: &u8| if matches!(byte, 0x20..0x7f) { char::from(byte) } else { '.' };
+        let text: String = bytes.iter().map(shown).collect();
+        format!("{:<47}  |{text}|\n", hex.join(" "))
+    };
+    bytes.chunks(16).map(line).collect()
+}
+
 #[test]
-fn the_frame_in_hex_is_a_frame() {
+fn the_dumps_are_what_the_shim_reads_and_writes() {
+    use bytes::Buf;
+    use sidecar_shim::frame::{FrameDecoder, Item, SendBuffer};
+    use sidecar_shim::hook::HookCall;
+    use sidecar_shim::rpc::{CallResult, Declared, Incoming, MessageReader, Outcome, read_result};
     use tokio_util::codec::Decoder;
-    let [hex] = &blocks("hex")[..] else { panic!("the page has one frame in hex") };
-    let bytes: Vec<_> =
-        hex.split_whitespace().map(|it| u8::from_str_radix(it, 16).unwrap()).collect();
-    let mut buffer = bytes::BytesMut::from(&bytes[..]);
-    let mut decoder = sidecar_shim::frame::FrameDecoder::default();
-    let item = decoder.decode(&mut buffer).unwrap();
-    assert_eq!(item, Some(sidecar_shim::frame::Item::Frame("{}".into())));
-    assert!(buffer.is_empty());
+    assert_eq!(blocks("hex").len(), DUMPED.len());
+    let mut messages = Vec::new();
+    for (block, frames) in blocks("hex").iter().zip(DUMPED) {
+        let mut written = SendBuffer::default();
+        for &frame in frames {
+            written.push_frame([frame.into()]);
+        }
+        let length = written.remaining();
+        let bytes = written.copy_to_bytes(length);
+        assert_eq!(*block, dump(&bytes), "the page should have:\n{}", dump(&bytes));
+        let mut buffer = bytes::BytesMut::from(bytes);
+        let mut decoder = FrameDecoder::default();
+        let mut reader = MessageReader::default();
+        for &frame in frames {
+            let item = decoder.decode(&mut buffer).unwrap();
+            assert_eq!(item, Some(Item::Frame(frame.into())));
+            if frame.contains("jsonrpc") || reader.in_message() {
+                messages.extend(reader.take(frame.into()).unwrap());
+            }
+        }
+        assert!(buffer.is_empty() && !reader.in_message());
+    }
+    let [
+        Incoming::Response { id: 1, outcome: initialized },
+        Incoming::Response { id: 2, outcome: attached },
+    ] = &messages[..]
+    else {
+        panic!("{messages:?}")
+    };
+    assert_eq!(Declared::read(initialized).unwrap().hooks.len(), 1);
+    let call = HookCall::on_define_domain(&"{}".into(), "domainXML", "<domain/>".into()).unwrap();
+    let Outcome::Result(parts) = attached else { panic!("{attached:?}") };
+    let CallResult::Output(domain) = read_result(&call, parts).unwrap() else {
+        panic!("unchanged")
+    };
+    assert_eq!(domain, DUMPED[3][1]);
 }

@@ -258,6 +258,38 @@ mod tests {
         assert!(fault(r#"{"UserData":"u","volumename":7}"#).contains("a number in VolumeName"));
     }
 
+    /// Writes fields as `protocol.md` does.
+    fn notation(fields: &[Field], depth: usize) -> String {
+        let kind = |kind: &Kind| match kind {
+            Kind::Text => "string".to_owned(),
+            Kind::Unsigned => "uint32".to_owned(),
+            Kind::Texts => "{ [name]: string }".to_owned(),
+            Kind::List(Kind::Text) => "string[]".to_owned(),
+            Kind::List(Kind::Unsigned) => "uint32[]".to_owned(),
+            Kind::List(_) => "Device[]".to_owned(),
+            Kind::Object(fields) => notation(fields, depth + 1),
+        };
+        let indent = "  ".repeat(depth);
+        let line = |(name, value): &Field| {
+            let quote = if name.contains('-') { "\"" } else { "" };
+            format!("{indent}  {quote}{name}{quote}: {},\n", kind(value))
+        };
+        format!("{{\n{}{indent}}}", fields.iter().map(line).collect::<String>())
+    }
+
+    #[test]
+    fn the_protocols_page_has_the_fields_and_their_kinds() {
+        let page = include_str!("../../../protocol.md");
+        let blocks = page.split("```ts\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+        let uncommented = |block: &str| {
+            let code = |line: &str| line.split("//").next().unwrap().trim_end().to_owned();
+            block.lines().map(code).collect::<Vec<_>>().join("\n")
+        };
+        let Kind::List(Kind::Object(device)) = DEVICES else { panic!("devices are a list") };
+        let blocks: Vec<_> = blocks.map(uncommented).collect();
+        assert_eq!(blocks, [notation(FIELDS, 0), notation(device, 0)]);
+    }
+
     #[test]
     fn an_answer_without_fields_is_refused() {
         for answer in ["{}", r#"{"Other":1,"domain":"x"}"#, r#"{"UserData":null}"#] {

@@ -14,6 +14,7 @@ mod exit_status;
 mod generate;
 mod harmless;
 mod migrating_page;
+mod protocol_page;
 
 use std::path::PathBuf;
 
