@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn the_page_of_failures_quotes_the_faults_as_they_are() {
         let page = include_str!("../../../docs/failures.md");
-        let (_, section) = page.split_once("### Domains that are refused").unwrap();
+        let (_, section) = page.split_once("### Rejected domains").unwrap();
         let table = section.lines().skip_while(|line| !line.starts_with("| `"));
         let first_cells = table.take_while(|line| line.starts_with("| `"));
         let texts: Vec<_> = first_cells
