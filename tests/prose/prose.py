@@ -24,7 +24,9 @@ STATUSES = (
     "CANCELLED|UNKNOWN|INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|ALREADY_EXISTS|PERMISSION_DENIED|RESOURCE_EXHAUSTED"
     "|FAILED_PRECONDITION|ABORTED|OUT_OF_RANGE|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS|UNAUTHENTICATED"
 )
+# Other spellings of those with several words.
 CAMEL = "|".join(name.title().replace("_", "") for name in STATUSES.split("|") if "_" in name)
+SNAKE = "|".join(name.lower() for name in STATUSES.split("|") if "_" in name)
 
 
 class Rule(NamedTuple):
@@ -108,7 +110,7 @@ RULES = [
 # Rules for code spans too.
 CODE_RULES = [
     Rule(
-        rf"^({CAMEL}|{STATUSES.lower()})$",
+        rf"^({CAMEL}|{SNAKE})$",
         "spell a status like DEADLINE_EXCEEDED",
         "It fails with `DeadlineExceeded`.",
         "It fails with `DEADLINE_EXCEEDED`.",
