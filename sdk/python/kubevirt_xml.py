@@ -15,7 +15,9 @@ Python 3.9 or later.
 
 Theory of operation: expat checks the document. Its text is then read on demand: an `Element` has
 its tags as they are written, and its content as an `_Unread` range of the text until something in
-there is asked for. A change replaces a tag, or turns a range into a list of nodes.
+there is asked for. A change of an attribute takes the tag apart; another one turns the range into
+`_Children`. Each change takes a time that does not depend on how many children or attributes there
+are.
 """
 
 from __future__ import annotations
@@ -29,10 +31,9 @@ from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Union, overload
+    from typing import overload
+    from xml.parsers.expat import XMLParserType
 
-    # An element; or a text, a comment, … in its written form.
-    Node = Union["Element", str]
     # An attribute in a step: its name as written, the namespace, the name alone, the value.
     Predicate = tuple[str, str, str, str]
 else:
@@ -55,11 +56,13 @@ BLOCK = 4096
 # Number of colons beyond which they are not rare in a document.
 MANY = 1000
 
+# What the prefix `xml` always means, and the namespace of declarations.
+XML, XMLNS = "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"
 # Prefixes that paths know. Every libvirt document may have QEMU's.
-NAMESPACES = {
-    "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",
-    "xml": "http://www.w3.org/XML/1998/namespace",
-}
+NAMESPACES = {"qemu": "http://libvirt.org/schemas/domain/qemu/1.0", "xml": XML}
+
+# Of a tag without any.
+NO_DECLARATIONS: dict[str, str] = {}
 
 SPACE = " \t\r\n"
 NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789-."
@@ -102,13 +105,23 @@ class Document:
         return "".join(parts)
 
     def namespace(self, prefix: str, uri: str) -> None:
-        """Adds a prefix for paths and names of attributes."""
-        if _name_end(prefix, 0) != len(prefix) or prefix in ("xml", "xmlns"):
-            raise PathError("prefix", prefix, "it is invalid")
-        if not uri or uri == NAMESPACES["xml"]:
-            raise PathError("prefix", prefix, "its namespace is invalid")
-        _checked(uri)
+        """Adds a prefix for paths and names of attributes. A prefix stands for one namespace."""
+        if not prefix or _name_end(prefix, 0) != len(prefix):
+            raise PathError("prefix", prefix, "it is not a name")
         source = self.root._source
+        known = source.prefixes.get(prefix)
+        if known == uri:
+            return
+        if known is not None or prefix == "xmlns":
+            raise PathError("prefix", prefix, "it stands for another namespace")
+        if uri in (XML, XMLNS):
+            raise PathError("prefix", prefix, "XML reserves this namespace")
+        try:
+            _checked(uri)
+        except ValueError:
+            uri = ""
+        if not uri:
+            raise PathError("prefix", prefix, "its namespace is empty, or XML cannot hold it")
         source.prefixes[prefix], source.declared = uri, None
 
     def find(self, path: str, *values: str) -> Element | None:
@@ -132,8 +145,16 @@ class Element:
     """One element of a document. It stays valid while the document is edited. Keep the document
     as long as you use its elements."""
 
-    __slots__ = ("__weakref__", "_at", "_attributes", "_content", "_depth", "_end", "_gone",
-                 "_indent", "_outer", "_source", "_start", "_tag")  # fmt: skip
+    __slots__ = ("__weakref__", "_at", "_attributes", "_before", "_content", "_declared", "_depth",
+                 "_end", "_gone", "_indent", "_next", "_outer", "_parts", "_prefixes", "_previous",
+                 "_source", "_start", "_tag", "_tail")  # fmt: skip
+    if TYPE_CHECKING:
+        # They are set where the parent's content has been parsed: the elements beside this one, and
+        # the texts, comments, … before it.
+        _next: Element | None
+        _previous: ref[Element] | None  # a strong one would be a cycle
+        _before: list[str]
+        _tail: str
 
     def __init__(self, source: _Source, parent: Element | None, tag: str, start: str) -> None:
         self._source = source
@@ -142,9 +163,15 @@ class Element:
         self._tag = tag  # the name as written, with its prefix
         # The tags in their written form; the end of <a/> is empty.
         self._start, self._end = start, ""
-        self._content: list[Node] | _Unread = []
+        # Once attributes have changed: these in their written form, with the white space before
+        # them, by name. `_start` ends before them then, and `_tail` follows them.
+        self._parts: dict[str, str] | None = None
+        self._content: _Children | _Unread | None = None
         self._depth: int = parent._depth + 1 if parent else 1  # of the root: 1
+        # Attributes and declarations, the declarations among them, and the attributes' prefixes.
         self._attributes: dict[str, str] | None = None
+        self._declared: dict[str, str] | None = None if "xmlns" in start else NO_DECLARATIONS
+        self._prefixes: set[str] | None = None
         self._gone = False  # whether it was removed
         self._at = -1  # the position in the source
         # If it is on its own line, the white space before it, from the line break on. `None`: it is
@@ -205,14 +232,16 @@ class Element:
         if self._depth == 1:
             raise ValueError("nothing can stand before the root")
         wanted.check(step, self._depth)
-        new = Element(self._source, parent or self, "", "")
         if self._gone or parent is None:
-            new._gone = True
+            # It goes nowhere; its prefixes mean what they do here.
+            new = Element(self._source, self, "", "")
+            new._gone, new._before = True, []
         else:
-            nodes = parent._nodes()
-            at = nodes.index(self)
+            new = Element(self._source, parent, "", "")
+            children = parent._children()
             new._indent = indent = self._indentation()
-            nodes[at:at] = [new, indent] if indent else [new]
+            new._before, self._before = self._before, [indent] if indent else []
+            children.link(new, self)
         new._begin(wanted)
         return new
 
@@ -223,16 +252,17 @@ class Element:
             raise ValueError("the root cannot be removed")
         if self._gone or parent is None:
             return
-        self._indentation()
-        nodes = parent._nodes()
-        at = first = nodes.index(self)
-        before = nodes[at - 1] if at else None
-        if isinstance(before, str) and not before.strip(SPACE):
-            first -= 1
-        del nodes[first : at + 1]
-        self._gone = True
-        if first and first < len(nodes):
-            _join(nodes, first)
+        children = parent._children()
+        following, before = self._next, self._before
+        if before and _is_space(before[-1]):
+            del before[-1]
+        children.unlink(self)
+        self._gone, self._before = True, []
+        if following:
+            following._before = _joined(before, following._before)
+            following._indent = ""
+        else:
+            children.inside = _joined(before, children.inside)
 
     # ---- attributes and text
 
@@ -257,22 +287,18 @@ class Element:
             return
         values = self._values()
         if values[written] != value:
-            start = self._start
-            begin, end = _value_places(start, 0)[0][list(values).index(written)]
-            self._start = start[:begin] + _quoted(value, start[begin]) + start[end:]
+            parts = self._split()
+            part = parts[written]
+            quote = part[-1]
+            parts[written] = part[: part.index(quote)] + _quoted(value, quote)
             values[written] = value
 
     def remove_attribute(self, name: str, /) -> None:
         """Removes an attribute and the white space before it. Changes nothing without it."""
         written = self._written(*_attribute(self, name))
-        if written is None:
-            return
-        values = self._values()
-        at = list(values).index(written)
-        places = _value_places(self._start, 0)[0]
-        begin = places[at - 1][1] if at else 1 + len(self._tag)
-        self._start = self._start[:begin] + self._start[places[at][1] :]
-        del values[written]
+        if written is not None:
+            del self._split()[written]
+            del self._values()[written]
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -285,22 +311,23 @@ class Element:
         """The element's own text, without child elements and comments, with references resolved.
 
         Setting it replaces the content. Changes nothing if the content is already this text."""
-        nodes = self._nodes()
-        return "".join([_resolved(node) for node in nodes if isinstance(node, str)])
+        children = self._children()
+        pieces = [piece for child in children for piece in child._before]
+        return "".join(map(_resolved, pieces + children.inside))
 
     @text.setter
     def text(self, text: str) -> None:
         _checked(text)
-        nodes = self._nodes()
-        is_text = all(isinstance(it, str) and not it.startswith(("<!--", "<?")) for it in nodes)
-        if is_text and self.text == text:
+        children = self._children()
+        is_text = not any(it.startswith(("<!--", "<?")) for it in children.inside)
+        if is_text and children.first is None and self.text == text:
             return
         self._open()
-        for node in nodes:
-            if isinstance(node, Element):
-                node._indentation()
-                node._gone = True
-        nodes[:] = [text.translate(TEXT_ESCAPES)]
+        for child in list(children):
+            child._gone, child._before = True, []
+            child._next = child._previous = None
+        children.first = children.last = None
+        children.inside = [text.translate(TEXT_ESCAPES)] if text else []
 
     # ---- finding
 
@@ -312,29 +339,27 @@ class Element:
         step = steps[number]
         default = self._lookup("") if step.name != "*" else ""
         last = number + 1 == len(steps)
-        for child in self._children(step):
+        for child in self._candidates(step):
             if child._is(step, default):
                 if last:
                     yield child
                 else:
                     yield from child._matches(steps, number + 1)
 
-    def _children(self, step: _Step) -> Iterator[Element]:
+    def _candidates(self, step: _Step) -> Iterator[Element]:
         """Yields child elements, at least all that the step can match."""
         content = self._content
         if isinstance(content, _Unread):
             yield from content.children(self, step)
-        else:
-            for node in list(content):  # the caller may edit the document between two of them
-                if isinstance(node, Element):
-                    yield node
+        elif content:
+            yield from content
 
     def _is(self, step: _Step, default: str) -> bool:
         """Whether a step matches this element. `default` is the parent's default namespace."""
         if step.name != "*":
             tag = self._tag
             if tag == step.name:
-                uri = self._lookup("") if "xmlns" in self._start else default
+                uri = default if self._declared is NO_DECLARATIONS else self._lookup("")
                 if uri != step.uri:
                     return False
             elif not tag.endswith(step.suffix) or self._namespace() != step.uri:
@@ -359,8 +384,11 @@ class Element:
         name = f"xmlns:{prefix}" if prefix else "xmlns"
         element: Element | None = self
         while element:
-            if "xmlns" in element._start:
-                uri = element._values().get(name)
+            declared = element._declared
+            if declared is None:
+                declared = element._declarations()
+            if declared:
+                uri = declared.get(name)
                 if uri is not None:
                     return uri
             element = element._parent
@@ -371,22 +399,27 @@ class Element:
         values = self._values()
         if not uri:
             return local if local in values else None
-        for name in values:
-            if name.endswith(f":{local}") and not _is_declaration(name):
-                prefix = name.rpartition(":")[0]
-                if (NAMESPACES["xml"] if prefix == "xml" else self._lookup(prefix)) == uri:
-                    return name
+        prefixes = self._prefixes
+        if prefixes is None:
+            found = {name.partition(":")[0] for name in values if ":" in name}
+            prefixes = self._prefixes = found - {"xmlns"}
+        for prefix in prefixes:
+            name = f"{prefix}:{local}"
+            if name in values and (XML if prefix == "xml" else self._lookup(prefix)) == uri:
+                return name
         return None
 
     def _prefixed(self, name: str, uri: str, local: str) -> str:
         """Returns an attribute's name with a prefix for its namespace, declared if need be."""
         prefix = name.rpartition(":")[0]
-        if prefix == "xml" or self._declares(prefix, uri):
+        if self._declares(prefix, uri):
             return name
         return f"{self._nearest(uri) or self._declare(prefix, uri)}:{local}"
 
     def _declares(self, prefix: str, uri: str) -> bool:
         """Whether a prefix is declared here for this namespace."""
+        if prefix == "xml":
+            return uri == XML
         name = f"xmlns:{prefix}" if prefix else "xmlns"
         for element in self._ancestors(beyond=True):
             said = element._declarations().get(name)
@@ -403,7 +436,7 @@ class Element:
                 if said == uri and name not in hidden and name != "xmlns":
                     return name[6:]
             hidden.update(declared)
-        return None
+        return "xml" if uri == XML else None
 
     def _declare(self, prefix: str, uri: str) -> str:
         """Declares a prefix for a namespace, at the root if possible. Returns the prefix."""
@@ -429,9 +462,12 @@ class Element:
             element = None if element._gone and not beyond else element._parent
 
     def _declarations(self) -> dict[str, str]:
-        if "xmlns" not in self._start:
-            return {}
-        return {name: uri for name, uri in self._values().items() if _is_declaration(name)}
+        """Returns the declarations in the tag, by their names."""
+        declared = self._declared
+        if declared is None:
+            declared = {name: uri for name, uri in self._values().items() if _is_declaration(name)}
+            self._declared = declared  # whole, because other threads may read it
+        return declared
 
     # ---- writing
 
@@ -447,37 +483,34 @@ class Element:
     def _append(self, step: _Step) -> Element:
         self._open()
         new = Element(self._source, self, "", "")
+        new._before = []
         content = self._content
         if isinstance(content, _Unread) and content.append(self, new):
             new._begin(step)
             return new
-        nodes = self._nodes()
-        last = len(nodes) - 1
-        while last >= 0 and isinstance(nodes[last], str):
-            last -= 1
-        if last >= 0:
-            node = nodes[last]
-            assert isinstance(node, Element)
-            new._indent = indent = node._indentation()
-            nodes[last + 1 : last + 1] = [indent, new] if indent else [new]
-        elif all(_is_space(node) for node in nodes):
-            self._append_first(new, "".join(map(str, nodes)), nodes)
+        children = self._children()
+        if children.last:
+            new._indent = indent = children.last._indentation()
+            new._before = [indent] if indent else []
+        elif all(map(_is_space, children.inside)):
+            self._append_first(new, children)
         else:
-            nodes.append(new)  # the text before it may be white space behind a comment
+            # The end of that may be white space behind a comment.
+            new._before, children.inside = children.inside, []
+        children.link(new, None)
         new._begin(step)
         return new
 
-    def _append_first(self, new: Element, space: str, nodes: list[Node]) -> None:
-        """Adds the first child of an element that has nothing but white space."""
+    def _append_first(self, new: Element, children: _Children) -> None:
+        """Finds the white space around the first child of an element that has nothing else."""
         new._indent = None
         parent = self._parent
         own, outer = self._indentation(), parent and parent._indentation()
-        if not own or not outer or own == outer or not own.startswith(outer):
-            nodes[:] = [new, space] if space else [new]
-            return
-        new._indent = own + own[len(outer) :]
-        rest = space if "\n" in space or "\r" in space else space + own
-        nodes[:] = [new._indent, new, rest]
+        if own and outer and own != outer and own.startswith(outer):
+            new._indent = own + own[len(outer) :]
+            new._before = [new._indent]
+            space = "".join(children.inside)
+            children.inside = [space if "\n" in space else space + own]
 
     def _begin(self, step: _Step) -> None:
         """Writes the tags of a new element, which has its place already."""
@@ -511,15 +544,35 @@ class Element:
 
     def _set_new(self, written: str, value: str) -> None:
         """Adds an attribute, or a declaration, after the last one."""
-        start, values = self._start, self._values()
-        end = len(start[: -1 if self._end else -2].rstrip(SPACE))
-        self._start = f"{start[:end]} {written}={_quoted(value, QUOTE)}{start[end:]}"
-        values[written] = value
+        self._split()[written] = f" {written}={_quoted(value, QUOTE)}"
+        self._values()[written] = value
+        if _is_declaration(written):
+            if self._declared is NO_DECLARATIONS:
+                self._declared = {}
+            self._declarations()[written] = value
+        elif ":" in written and self._prefixes is not None:
+            self._prefixes.add(written.partition(":")[0])
+
+    def _split(self) -> dict[str, str]:
+        """Takes the tag apart. Returns its attributes and declarations in their written form."""
+        parts = self._parts
+        if parts is None:
+            start, names = self._start, list(self._values())
+            begin = 1 + len(self._tag)
+            self._start, parts = start[:begin], {}
+            for name, (_, end) in zip(names, _value_places(start, 0)[0]):
+                parts[name] = start[begin:end]
+                begin = end
+            self._parts, self._tail = parts, start[begin:]
+        return parts
 
     def _open(self) -> None:
         """Turns <a/> into <a></a>."""
         if not self._end:
-            self._start = self._start[:-2].rstrip(SPACE) + ">"
+            if self._parts is None:
+                self._start = self._start[:-2].rstrip(SPACE) + ">"
+            else:
+                self._tail = ">"
             self._end = f"</{self._tag}>"
 
     def _indentation(self) -> str | None:
@@ -529,19 +582,14 @@ class Element:
             parent = self._parent
             if parent is None:
                 self._indent = "\n" if self._depth == 1 else None  # the root counts as such
-            elif self._source.is_plain and self._at >= 0:
+            elif self._source.is_plain and isinstance(parent._content, _Unread):
                 self._indent = _line(
                     self._source.text, self._source.behind_tag_before(self._at), self._at
                 )
             else:
-                nodes = parent._nodes()
-                at = nodes.index(self)
-                before = nodes[at - 1] if at else ""
-                self._indent = (
-                    _line(before, 0, len(before))
-                    if isinstance(before, str) and _is_space(before)
-                    else None
-                )
+                parent._children()
+                last = self._before[-1] if self._before else ""
+                self._indent = _line(last, 0, len(last))
         return self._indent
 
     def _values(self) -> dict[str, str]:
@@ -561,25 +609,72 @@ class Element:
             self._attributes = values  # whole, because other threads may read it
         return values
 
-    def _nodes(self) -> list[Node]:
-        """Returns the content: elements, and texts, comments, … in their written form."""
+    def _children(self) -> _Children:
+        """Returns the content, parsed."""
         content = self._content
         if isinstance(content, _Unread):
-            content = self._content = content.nodes(self)
+            content = self._content = content.parsed(self)
+        elif content is None:
+            content = self._content = _Children()
         return content
 
     def _write(self, parts: list[str]) -> None:
         parts.append(self._start)
-        content = self._content
-        if isinstance(content, _Unread):
-            content.write(parts)
-        else:
-            for node in content:
-                if isinstance(node, str):
-                    parts.append(node)
-                else:
-                    node._write(parts)
+        if self._parts is not None:
+            parts += self._parts.values()
+            parts.append(self._tail)
+        if self._content:
+            self._content.write(parts)
         parts.append(self._end)
+
+
+class _Children:
+    """The parsed content of an element. Texts, comments, … are in their written form."""
+
+    __slots__ = ("first", "inside", "last")
+
+    def __init__(self) -> None:
+        self.first: Element | None = None
+        self.last: Element | None = None
+        self.inside: list[str] = []  # what follows the last child
+
+    def __iter__(self) -> Iterator[Element]:
+        child = self.first
+        while child:
+            yield child
+            child = child._next
+
+    def link(self, new: Element, following: Element | None) -> None:
+        """Adds a child before another one, or as the last one."""
+        previous = _beside(following._previous) if following else self.last
+        new._previous, new._next = ref(previous) if previous else None, following
+        if previous:
+            previous._next = new
+        else:
+            self.first = new
+        if following:
+            following._previous = ref(new)
+        else:
+            self.last = new
+
+    def unlink(self, old: Element) -> None:
+        """Takes a child out."""
+        previous, following = _beside(old._previous), old._next
+        if previous:
+            previous._next = following
+        else:
+            self.first = following
+        if following:
+            following._previous = old._previous
+        else:
+            self.last = previous
+        old._previous = old._next = None
+
+    def write(self, parts: list[str]) -> None:
+        for child in self:
+            parts += child._before
+            child._write(parts)
+        parts += self.inside
 
 
 # ---- paths ----
@@ -736,25 +831,27 @@ def _is_declaration(name: str) -> bool:
 
 
 def parse(document: str | bytes) -> Document:
-    """Parses a document, which must be well-formed and have no document type. The encoding in its
-    declaration is ignored: bytes are UTF-8."""
+    """Parses a document, which must be well-formed, in UTF-8, and without a document type."""
     if not isinstance(document, str):
         try:
             document = document.decode()
         except UnicodeDecodeError:
             raise XmlError("the document is not UTF-8") from None
     at = _root(document)
+    # With a separator that no namespace can have, expat checks prefixes as well.
+    parser = ParserCreate("utf-8", "")
+    parser.XmlDeclHandler = _check_declaration
     try:
         try:
-            # With a separator that no namespace can have, expat checks prefixes as well.
-            ParserCreate("utf-8", "").Parse(document, True)
+            parser.Parse(document, True)
         except ExpatError as error:
             if error.code != UNBOUND_PREFIX:
                 raise
-            _check_prefixes(document, at)
+            parser = ParserCreate("utf-8")
+            _check_prefixes(document, at, parser)
     except ExpatError as error:
-        place = f"line {error.lineno}, column {error.offset + 1}"
-        raise XmlError(f"{place}: {ErrorString(error.code)}") from None
+        before = document.encode()[: parser.ErrorByteIndex].decode(errors="replace")
+        raise _error(before, ErrorString(error.code)) from None
     except UnicodeEncodeError as error:
         raise _error(document[: error.start], "a lone surrogate") from None
     # Searching for one character is much faster than for two.
@@ -767,14 +864,20 @@ def parse(document: str | bytes) -> Document:
     return Document(document[:at], root, document[behind:])
 
 
-def _check_prefixes(document: str, at: int) -> None:
+def _check_declaration(version: str, encoding: str | None, _: int) -> None:
+    """Checks the XML declaration as the shim does. libxml2 and Go refuse other versions, or other
+    encodings than that of the document."""
+    if version != "1.0" or (encoding or "utf-8").lower() != "utf-8":
+        raise _error("", "the XML declaration has another version than 1.0, or is not for UTF-8")
+
+
+def _check_prefixes(document: str, at: int, parser: XMLParserType) -> None:
     """Checks a document that uses undeclared prefixes, as if they were declared around it."""
     prefixes: set[str] = set()
 
     def collect(name: str, attributes: dict[str, str]) -> None:
         prefixes.update(it.partition(":")[0] for it in (name, *attributes) if ":" in it)
 
-    parser = ParserCreate("utf-8")
     parser.StartElementHandler = collect
     parser.Parse(document, True)
     names = [
@@ -937,8 +1040,7 @@ class _Unread:
         self._source, self._begin, self._end = source, begin, end
         # Parsed child elements with their end positions, by start position.
         self._found: dict[int, tuple[Element, int]] = {}
-        # New elements, and the white space before each, behind the last child of the text.
-        self._new: list[Node] = []
+        self._new: list[Element] = []  # behind the last child of the text
         self._last = -1
 
     def children(self, parent: Element, step: _Step) -> Iterator[Element]:
@@ -962,9 +1064,7 @@ class _Unread:
                 yield element
             else:
                 at = source.end(at) + 1
-        for node in list(self._new):
-            if isinstance(node, Element):
-                yield node
+        yield from self._new
 
     def _element(self, parent: Element, at: int) -> tuple[Element, int]:
         found = self._found.get(at)
@@ -986,11 +1086,9 @@ class _Unread:
             element, self._last = self._element(parent, at)
             indent = element._indentation()
         else:
-            last = self._new[-1]
-            assert isinstance(last, Element)
-            indent = last._indentation()
-        new._indent = indent
-        self._new += [indent, new] if indent else [new]
+            indent = self._new[-1]._indentation()
+        new._indent, new._before = indent, [indent] if indent else []
+        self._new.append(new)
         return True
 
     def _last_child(self) -> int:
@@ -1005,22 +1103,27 @@ class _Unread:
                 return at
         return -1
 
-    def nodes(self, parent: Element) -> list[Node]:
+    def parsed(self, parent: Element) -> _Children:
         """Parses all of the content."""
-        text, begin = self._source.text, self._begin
-        nodes: list[Node] = []
+        text, begin, children = self._source.text, self._begin, _Children()
+        pieces: list[str] = []
         while (at := text.find("<", begin, self._end)) >= 0:
-            nodes.append(text[begin:at])
+            if at > begin:
+                pieces.append(text[begin:at])
             if text[at + 1] in "!?":
                 begin = _find_end(text, at) + 1
-                nodes.append(text[at:begin])
-            else:
-                element, begin = self._element(parent, at)
-                nodes.append(element)
-                if begin == self._last:
-                    nodes += self._new
-        nodes.append(text[begin : self._end])
-        return nodes
+                pieces.append(text[at:begin])
+                continue
+            element, begin = self._element(parent, at)
+            element._before, pieces = pieces, []
+            children.link(element, None)
+            if begin == self._last:
+                for new in self._new:
+                    children.link(new, None)
+        if begin < self._end:
+            pieces.append(text[begin : self._end])
+        children.inside = pieces
+        return children
 
     def write(self, parts: list[str]) -> None:
         text, begin = self._source.text, self._begin
@@ -1028,11 +1131,9 @@ class _Unread:
             parts.append(text[begin:at])
             element._write(parts)
             begin = behind
-        for node in self._new:  # after the last child, which is among those
-            if isinstance(node, str):
-                parts.append(node)
-            else:
-                node._write(parts)
+        for new in self._new:  # after the last child, which is among those
+            parts += new._before
+            new._write(parts)
         parts.append(text[begin : self._end])
 
 
@@ -1097,32 +1198,32 @@ def _checked(text: str) -> None:
             raise ValueError("the text has a character that XML does not allow") from None
 
 
-def _is_space(node: Node) -> bool:
-    return isinstance(node, str) and not node.strip(SPACE)
+def _beside(element: ref[Element] | None) -> Element | None:
+    return element() if element else None
+
+
+def _is_space(text: str) -> bool:
+    return not text.strip(SPACE)
 
 
 def _line(text: str, begin: int, end: int) -> str | None:
     """Returns this range of a text from its last line break on, if it is white space with one."""
     space = text[begin:end]
-    at = max(space.rfind("\n"), space.rfind("\r"))
+    at = space.rfind("\n")
     if at < 0 or space.strip(SPACE):
         return None
-    return space[at - 1 :] if at and space[at - 1 : at + 1] == "\r\n" else space[at:]
+    return space[at - 1 :] if space.startswith("\r", max(at - 1, 0)) else space[at:]
 
 
-def _join(nodes: list[Node], at: int) -> None:
-    """Makes one text of two that an element has divided."""
-    before, after = nodes[at - 1], nodes[at]
-    if isinstance(before, str) and isinstance(after, str) and "<" not in before + after:
-        # Neither of them had this, which XML does not allow.
-        nodes[at - 1 : at + 1] = [(before + after).replace("]]>", "]]&gt;")]
-        following = nodes[at] if at < len(nodes) else None
-        if isinstance(following, Element):
-            following._indent = "" if following._at < 0 else following._indent
-            if (before + after).strip(SPACE):
-                following._indent = None
+def _joined(left: list[str], right: list[str]) -> list[str]:
+    """Joins what stood before and behind an element. Two texts become one."""
+    if not left or not right or "<" in left[-1] + right[0]:
+        return left + right
+    # Neither of them had this, which XML does not allow.
+    return [*left[:-1], (left[-1] + right[0]).replace("]]>", "]]&gt;"), *right[1:]]
 
 
 def _error(before: str, what: str) -> XmlError:
+    before = before[before.startswith("\ufeff") :]
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return XmlError(f"line {line}, column {column}: {what}")
