@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,8 +14,12 @@ import (
 // something is missing or null.
 type VMI json.RawMessage
 
-// A Value is a value in a VMI, as JSON. It is nil if there is none, or null.
-type Value json.RawMessage
+// A Value is a value in a VMI. It is nil if there is none, or null; all its methods may be called
+// then.
+type Value struct {
+	json json.RawMessage
+	path string
+}
 
 // Name returns the VM's name.
 func (v VMI) Name() string {
@@ -41,10 +46,13 @@ func (v VMI) Annotation(name string) (value string, ok bool) {
 // At returns the value at a path, or nil if there is none. The path is names of fields with dots
 // between them, or numbers for elements of arrays: "spec.domain.memory.hugepages" or
 // "spec.networks.0.name".
-func (v VMI) At(path string) Value {
-	value := Value(v)
+func (v VMI) At(path string) *Value {
+	value := &Value{json: json.RawMessage(v)}
 	for _, name := range strings.Split(path, ".") {
 		value = value.member(name)
+	}
+	if value != nil {
+		value.path = path
 	}
 	return value
 }
@@ -52,44 +60,57 @@ func (v VMI) At(path string) Value {
 // Decode decodes the VMI, as json.Unmarshal does: into a struct with the fields that the hook
 // needs, or into KubeVirt's own type. It returns an error of [InvalidParamsf], which names the
 // field but not its value.
-func (v VMI) Decode(target any) error { return decode("vmi", v, target) }
+func (v VMI) Decode(target any) error { return decode("vmi", "", v, target) }
 
 // MarshalJSON returns the JSON unchanged.
 func (v VMI) MarshalJSON() ([]byte, error) { return json.RawMessage(v).MarshalJSON() }
 
 // Text returns a string, and whether the value is one.
-func (v Value) Text() (value string, ok bool) { return text(json.RawMessage(v)) }
+func (v *Value) Text() (value string, ok bool) {
+	if v == nil {
+		return "", false
+	}
+	return text(v.json)
+}
 
 // Decode decodes the value, as json.Unmarshal does. Without a value, the target stays as it is. The
 // error is one of [InvalidParamsf], which names the field but not its value.
-func (v Value) Decode(target any) error {
+func (v *Value) Decode(target any) error {
 	if v == nil {
 		return nil
 	}
-	return decode("a value of the vmi", v, target)
+	return decode("vmi", v.path, v.json, target)
 }
 
 // MarshalJSON returns the JSON unchanged.
-func (v Value) MarshalJSON() ([]byte, error) { return json.RawMessage(v).MarshalJSON() }
+func (v *Value) MarshalJSON() ([]byte, error) {
+	if v == nil {
+		return []byte("null"), nil
+	}
+	return v.json.MarshalJSON()
+}
 
 // member returns the field of an object, or the element of an array.
-func (v Value) member(name string) Value {
+func (v *Value) member(name string) *Value {
+	if v == nil {
+		return nil
+	}
 	var found json.RawMessage
-	switch trimmed := bytes.TrimLeft(v, " \t\r\n"); {
+	switch trimmed := bytes.TrimLeft(v.json, " \t\r\n"); {
 	case bytes.HasPrefix(trimmed, []byte("{")):
-		fields, _ := object(v) // nothing in what is not valid
+		fields, _ := object(v.json) // nothing in what is not valid
 		found = fields[name]
 	case bytes.HasPrefix(trimmed, []byte("[")):
 		var elements []json.RawMessage
 		index, err := strconv.ParseUint(name, 10, 31)
-		if err == nil && json.Unmarshal(v, &elements) == nil && index < uint64(len(elements)) {
+		if err == nil && json.Unmarshal(v.json, &elements) == nil && index < uint64(len(elements)) {
 			found = elements[index]
 		}
 	}
-	if string(found) == "null" {
+	if found == nil || string(found) == "null" {
 		return nil
 	}
-	return Value(found)
+	return &Value{json: found}
 }
 
 // CloudInitData is KubeVirt's CloudInitData as JSON: one object with the fields DataSource,
@@ -98,7 +119,7 @@ type CloudInitData json.RawMessage
 
 // Decode decodes the data, as json.Unmarshal does. It returns an error of [InvalidParamsf], which
 // names the field but not its value.
-func (d CloudInitData) Decode(target any) error { return decode("cloudInitData", d, target) }
+func (d CloudInitData) Decode(target any) error { return decode("cloudInitData", "", d, target) }
 
 // MarshalJSON returns the JSON unchanged.
 func (d CloudInitData) MarshalJSON() ([]byte, error) { return json.RawMessage(d).MarshalJSON() }
@@ -142,7 +163,8 @@ func (d CloudInitData) With(field string, value any) (CloudInitData, error) {
 	return bytes.Join([][]byte{d[:from], text, d[to:]}, nil), nil
 }
 
-func decode(document string, text []byte, target any) error {
+// decode decodes a value at a path in a document, which is empty for the document itself.
+func decode(document, path string, text []byte, target any) error {
 	err := json.Unmarshal(text, target)
 	var mismatch *json.UnmarshalTypeError
 	var misuse *json.InvalidUnmarshalError
@@ -152,9 +174,18 @@ func decode(document string, text []byte, target any) error {
 	case errors.As(err, &misuse):
 		return err // a bug in the hook
 	case errors.As(err, &mismatch):
-		return InvalidParamsf("%s: %s cannot be decoded as %s", document, mismatch.Field, mismatch.Type)
+		return InvalidParamsf("%s%s cannot be decoded as %s", document, fieldText(path, mismatch.Field), mismatch.Type)
 	}
-	return InvalidParamsf("%s cannot be decoded", document)
+	return InvalidParamsf("%s%s cannot be decoded", document, fieldText(path))
+}
+
+// fieldText returns the names of a path for the text of an error.
+func fieldText(names ...string) string {
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
+	if len(names) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(names, ".")
 }
 
 // marshal encodes a value as JSON, with as few escapes as possible.

@@ -35,8 +35,10 @@ func TestHelpersFindNothingWhereSomethingIsMissing(t *testing.T) {
 		"":                                      "",
 		"spec.":                                 "",
 	} {
-		if got := vmi.At(path); string(got) != want || (want == "") != (got == nil) {
-			t.Errorf("%s: %s, not %s", path, got, want)
+		var got json.RawMessage
+		value := vmi.At(path)
+		if err := value.Decode(&got); err != nil || string(got) != want || (want == "") != (value == nil) {
+			t.Errorf("%s: %s, %v, not %s", path, got, err, want)
 		}
 	}
 	for _, text := range []string{full, "{}", `{"metadata":null}`, `{"metadata":{"annotations":null}}`, `[]`, `{"metadata":`, "", `{"metadata":[]}`} {
@@ -63,8 +65,9 @@ func TestValuesAreDecoded(t *testing.T) {
 	if err := vmi.At("spec.none").Decode(&cores); err != nil || cores != 1 {
 		t.Errorf("nothing gives %d, %v", cores, err)
 	}
-	if err := vmi.At("spec.cores").Decode(&cores); !errors.Is(err, ErrInvalidParams) || strings.Contains(err.Error(), "secret") {
-		t.Error(err)
+	var missing *Value
+	if text, ok := missing.Text(); ok || text != "" || missing.Decode(&cores) != nil || cores != 1 {
+		t.Errorf("nothing is %q", text)
 	}
 	if text, ok := vmi.At("spec.networks").Text(); ok {
 		t.Errorf("an array is the text %q", text)
@@ -99,6 +102,24 @@ func TestErrorsOfDecodingQuoteNothing(t *testing.T) {
 		err := VMI(vmi).Decode(&target)
 		if !errors.Is(err, ErrInvalidParams) || !strings.EqualFold(err.Error(), want) {
 			t.Errorf("%s: %v, not %s", vmi, err, want)
+		}
+	}
+	var named struct{ Name int }
+	var texts []json.Number
+	const values = `{"spec":{"cores":"secret","networks":[{"name":"secret"}],"x":{"a":{"name":"secret"}}}}`
+	for path, test := range map[string]struct {
+		target any
+		want   string
+	}{
+		"spec.cores":      {new(int), "vmi: spec.cores cannot be decoded as int"},
+		"spec.x.a":        {&named, "vmi: spec.x.a.name cannot be decoded as int"},
+		"spec.x":          {&struct{ A struct{ Name []int } }{}, "vmi: spec.x.a.name cannot be decoded as []int"},
+		"spec.networks.0": {&named, "vmi: spec.networks.0.name cannot be decoded as int"},
+		"spec.networks":   {&texts, "vmi: spec.networks cannot be decoded as json.Number"},
+	} {
+		err := VMI(values).At(path).Decode(test.target)
+		if !errors.Is(err, ErrInvalidParams) || !strings.EqualFold(err.Error(), test.want) {
+			t.Errorf("%s: %v, not %s", path, err, test.want)
 		}
 	}
 	if err := (CloudInitData("{}")).Decode(nil); err == nil || errors.Is(err, ErrInvalidParams) {
@@ -140,8 +161,9 @@ func TestWithTouchesOnlyItsMember(t *testing.T) {
 }
 
 func TestDocumentsAreJSONInJSON(t *testing.T) {
-	text, err := json.Marshal(map[string]any{"vmi": VMI(`{"a":1}`), "data": CloudInitData(`{"b":2}`), "none": VMI(nil)})
-	if err != nil || string(text) != `{"data":{"b":2},"none":null,"vmi":{"a":1}}` {
+	text, err := json.Marshal(map[string]any{"vmi": VMI(`{"a":1}`), "data": CloudInitData(`{"b":2}`), "none": VMI(nil),
+		"value": VMI(`{"a":[1]}`).At("a"), "nothing": VMI(`{}`).At("a")})
+	if err != nil || string(text) != `{"data":{"b":2},"none":null,"nothing":null,"value":[1],"vmi":{"a":1}}` {
 		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Codes of errors in the worker protocol.
@@ -49,7 +50,9 @@ func (f *failure) Is(kind error) bool {
 
 // Refusef returns the error of a hook that refuses this VM. The text is formatted as by fmt.Errorf.
 // The VM's owner reads it, so say what is wrong and what to do, and keep documents and secrets out.
-// An error that wraps it counts as well: the owner reads the text of the outer one.
+// An error that wraps it counts as well: the owner reads the text of the outer one. Of several
+// errors that are wrapped together, as by errors.Join, the owner reads only those that are made by
+// this function and the next two.
 func Refusef(format string, args ...any) error {
 	return &failure{code: codeRefused, err: fmt.Errorf(format, args...)}
 }
@@ -88,10 +91,39 @@ func callerError(ctx context.Context, err error) (shown *failure, complete bool)
 	var known *failure
 	switch {
 	case errors.As(err, &known):
-		// Includes the text of errors that wrap it.
-		return &failure{known.code, known.retryable, err}, true
+		texts, complete := ownersTexts(err)
+		if len(texts) == 0 { // the error has a method As
+			texts = []string{known.Error()}
+		}
+		return &failure{known.code, known.retryable, errors.New(strings.Join(texts, "\n"))}, complete
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
 		return errDeadline, false
 	}
 	return errFault, false
+}
+
+// ownersTexts returns the texts of the failures in an error, each with the texts of the errors that
+// wrap it alone, and whether there are only failures.
+func ownersTexts(err error) (texts []string, complete bool) {
+	for inner := err; inner != nil; {
+		if _, ok := inner.(*failure); ok {
+			return []string{err.Error()}, true
+		}
+		switch wrapper := inner.(type) {
+		case interface{ Unwrap() error }:
+			inner = wrapper.Unwrap()
+		case interface{ Unwrap() []error }:
+			complete = true
+			for _, wrapped := range wrapper.Unwrap() {
+				if wrapped != nil {
+					found, only := ownersTexts(wrapped)
+					texts, complete = append(texts, found...), complete && only
+				}
+			}
+			return texts, complete
+		default:
+			return nil, false
+		}
+	}
+	return nil, false
 }

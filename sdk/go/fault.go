@@ -53,10 +53,17 @@ func stackOfPanic() string {
 	return strings.Join(lines, "\n")
 }
 
-// logFault logs an error that is kept from the VM's owner: its type and where it was, but not its
-// text, which may quote a document. That is for the hook's author, at level debug.
-func logFault(ctx context.Context, target *loglines.Target, err error) {
-	target.Write(ctx, loglines.Line{Level: slog.LevelError, Message: describe(err)})
+// logFault logs an error that is kept from the VM's owner, or that has parts which are: its type
+// and where it was, but not its text, which may quote a document. That is for the hook's author, at
+// level debug.
+func logFault(ctx context.Context, target *loglines.Target, shown *failure, err error) {
+	level := slog.LevelError
+	if shown.code != codeFault && shown != errDeadline {
+		level = slog.LevelInfo
+	}
+	if target.Level.Level() <= level {
+		target.Write(ctx, loglines.Line{Level: level, Message: describe(err)})
+	}
 	if target.Level.Level() <= slog.LevelDebug {
 		text := fmt.Sprintf("the text of the error, which may quote documents: %v", err)
 		target.Write(ctx, loglines.Line{Level: slog.LevelDebug, Message: text})
@@ -78,7 +85,11 @@ func describe(err error) (description string) {
 		return fmt.Sprintf("a fault in the hook: a panic with a value of type %T\n%s", panicked.cause, panicked.stack)
 	}
 	kind := "a fault in the hook"
-	if errors.Is(err, context.DeadlineExceeded) {
+	var known *failure
+	switch {
+	case errors.As(err, &known):
+		kind = "the hook refuses with other errors"
+	case errors.Is(err, context.DeadlineExceeded):
 		kind = "the deadline is over"
 	}
 	return kind + ": an error of type " + strings.Join(types(err, nil), ", which wraps ")

@@ -56,15 +56,17 @@ func (w *Worker) runOnce(args []string, output io.Writer) int {
 func (w *Worker) failOnce(target *loglines.Target, err error) int {
 	ctx := context.Background()
 	shown, complete := callerError(ctx, err)
-	if complete {
-		return w.fatal(shown.Error(), 1)
+	if !complete {
+		report := *target
+		report.Write = func(_ context.Context, line loglines.Line) {
+			writeLines(os.Stderr, line.Level, w.name()+": "+line.Message)
+		}
+		logFault(ctx, &report, shown, err)
 	}
-	report := *target
-	report.Write = func(_ context.Context, line loglines.Line) {
-		writeLines(os.Stderr, line.Level, w.name()+": "+line.Message)
+	if shown == errFault {
+		return 1 // its log says more
 	}
-	logFault(ctx, &report, err)
-	return 1
+	return w.fatal(shown.Error(), 1)
 }
 
 // once runs a hook and returns the output: the new document, or the old one if it is unchanged.

@@ -3,6 +3,7 @@ package hook
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -37,6 +38,9 @@ func reportingWorker() *Worker {
 		return []byte("reported"), nil
 	})
 	worker.OnNode("preVMStart", func(_ context.Context, vmi VMI, node string) error {
+		if node == "joined" {
+			return errors.Join(errors.New("secret"), Refusef("no"))
+		}
 		if node != "node-a" {
 			return Refusef("%s on %s", vmi.Name(), node)
 		}
@@ -235,6 +239,9 @@ func TestArgvStyle(t *testing.T) {
 		"a refusal": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"refuse","text":"disk vda is not allowed"}`), "--domain", "<domain/>"}, 1, "",
 			"vectors: disk vda is not allowed\n", ""},
+		"a refusal with another error": {
+			"reports", "preVMStart", []string{"--vmi", vmi, "--node", "joined"}, 1, "",
+			"reports: the hook refuses with other errors: an error of type *errors.joinError, which wraps *errors.errorString, which wraps *hook.failure, which wraps *errors.errorString\nreports: no\n", ""},
 		"a panic": {
 			"vectors", "hooks", []string{"--vmi", vector(`{"do":"fail","text":"vector fault"}`), "--domain", "<domain/>"}, 1, "",
 			"vectors: a fault in the hook: a panic with a value of type string\n  at sidecar-shim.example/hook.behave (", ""},

@@ -217,7 +217,7 @@ func (s *server) answer(ctx context.Context, call *invocation) {
 	case err != nil:
 		shown, complete := callerError(ctx, err)
 		if !complete {
-			logFault(context.WithValue(ctx, invocationKey{}, call), s.log, err)
+			logFault(context.WithValue(ctx, invocationKey{}, call), s.log, shown, err)
 		}
 		s.refuse(call.id, shown, nil)
 	default:

@@ -162,6 +162,19 @@ func TestARefusalMayBeWrapped(t *testing.T) {
 	shim.end()
 }
 
+func TestOfJoinedErrorsTheOwnerReadsTheRefusal(t *testing.T) {
+	var worker Worker
+	worker.OnDefineDomain(func(context.Context, VMI, []byte) ([]byte, error) {
+		return nil, errors.Join(&os.PathError{Op: "open", Path: "secret", Err: os.ErrNotExist}, Retryf("no"))
+	})
+	shim := start(t, &worker)
+	shim.define(2, "{}", "{}", "<domain/>")
+	shim.expect(`{"jsonrpc":"2.0","method":"$/log","params":{"level":"info","message":"the hook refuses with other errors: an error of type ` +
+		`*errors.joinError, which wraps *fs.PathError, which wraps *errors.errorString, which wraps *hook.failure, which wraps *errors.errorString","id":2}}`)
+	shim.expect(`{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"no","data":{"retryable":true}}}`)
+	shim.end()
+}
+
 func TestAHookMayChangeItsDocumentInPlace(t *testing.T) {
 	var worker Worker
 	worker.OnDefineDomain(func(_ context.Context, _ VMI, domain []byte) ([]byte, error) {

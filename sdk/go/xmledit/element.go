@@ -1,9 +1,6 @@
 package xmledit
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // An Element is one element of a Document. It stays valid while the document is edited. After it
 // was removed, edits of it do not show.
@@ -12,10 +9,11 @@ type Element struct {
 	document      *Document
 	parent        *Element // also of a removed element: it keeps the meaning of prefixes
 	prefix, local string
-	tag, end      string    // as written; the end of <a/> is empty
-	attrs         []attr    // of the tag, read when they are needed
-	attrsRead     bool      // whether they are
-	bindings      []binding // namespaces that the tag declares
+	tag, end      string      // as written; the end of <a/> is empty
+	attrs         *attributes // of the tag, read when they are needed
+	isSplit       bool        // whether attributes have changed: then the tag ends before them
+	tail          string      // and this is what follows them
+	bindings      []binding   // namespaces that the tag declares
 	first, last   *node
 	depth         int // 1 for the root
 	removed       bool
@@ -52,17 +50,20 @@ func (e *Element) Parent() *Element {
 func (e *Element) Attr(name string) (value string, ok bool) {
 	wanted := e.attrName(name)
 	if found := e.find(wanted); found >= 0 {
-		return decodeValue(e.attributes()[found].raw), true
+		return decodeValue(e.attributes().list[found].raw()), true
 	}
 	return "", false
 }
 
 // Attrs returns the attributes in their order. Namespace declarations are not attributes.
 func (e *Element) Attrs() []Attr {
+	if e == nil {
+		return nil
+	}
 	var attrs []Attr
-	for _, attr := range e.attributes() {
-		if !attr.declares() {
-			attrs = append(attrs, Attr{attr.written(), decodeValue(attr.raw)})
+	for _, attr := range e.attributes().list {
+		if attr.text != "" && !attr.declares() {
+			attrs = append(attrs, Attr{attr.written(), decodeValue(attr.raw())})
 		}
 	}
 	return attrs
@@ -75,7 +76,7 @@ func (e *Element) SetAttr(name, value string) {
 		return
 	}
 	found := e.find(wanted)
-	if found >= 0 && decodeValue(e.attributes()[found].raw) == value {
+	if found >= 0 && decodeValue(e.attributes().list[found].raw()) == value {
 		return
 	}
 	if !isText(value) {
@@ -83,9 +84,9 @@ func (e *Element) SetAttr(name, value string) {
 		return
 	}
 	if found >= 0 {
-		attr := e.attributes()[found]
-		quote := e.tag[attr.value]
-		e.splice(attr.value+1, attr.end-1, escapeValue(value, quote))
+		attr := &e.split().list[found]
+		quote := attr.text[attr.value]
+		attr.text = attr.text[:attr.value+1] + escapeValue(value, quote) + string(quote)
 		return
 	}
 	e.addAttr(e.attrPrefix(wanted), wanted.local, value)
@@ -95,8 +96,7 @@ func (e *Element) SetAttr(name, value string) {
 func (e *Element) RemoveAttr(name string) {
 	wanted := e.attrName(name)
 	if found := e.find(wanted); found >= 0 {
-		attr := e.attributes()[found]
-		e.splice(attr.from, attr.end, "")
+		e.split().remove(found)
 	}
 }
 
@@ -164,51 +164,14 @@ func (e *Element) hasOnlyText() bool {
 	return true
 }
 
-// attributes returns the attributes of the tag, namespace declarations included.
-func (e *Element) attributes() []attr {
-	if e == nil {
-		return nil
-	}
-	if !e.attrsRead {
-		tag, _ := readTag(e.tag, 0, nil) // was read before
-		e.attrs, e.attrsRead = tag.attrs, true
-	}
-	return e.attrs
-}
-
-// find returns the index of an attribute, or -1.
-func (e *Element) find(wanted name) int {
-	return slices.IndexFunc(e.attributes(), func(attr attr) bool {
-		if attr.local != wanted.local || attr.declares() {
-			return false
-		}
-		if attr.prefix == "" {
-			return wanted.prefix == ""
-		}
-		namespace, known := e.lookup(attr.prefix)
-		return wanted.prefix != "" && known && namespace == wanted.namespace
-	})
-}
-
-// addAttr adds an attribute, or a declaration, after the last one.
-func (e *Element) addAttr(prefix, local, value string) {
-	at := 1 + len(e.written())
-	if attrs := e.attributes(); len(attrs) > 0 {
-		at = attrs[len(attrs)-1].end
-	}
-	e.splice(at, at, " "+join(prefix, local)+`="`+escapeValue(value, '"')+`"`)
-}
-
-// splice replaces a part of the tag.
-func (e *Element) splice(from, to int, text string) {
-	e.tag = e.tag[:from] + text + e.tag[to:]
-	e.attrs, e.attrsRead = nil, false
-}
-
 // open turns <a/> into <a></a>.
 func (e *Element) open() {
 	if e.end == "" {
-		e.tag = strings.TrimRight(strings.TrimSuffix(e.tag, "/>"), space) + ">"
+		if e.isSplit {
+			e.tail = ">"
+		} else {
+			e.tag = strings.TrimRight(strings.TrimSuffix(e.tag, "/>"), space) + ">"
+		}
 		e.end = "</" + e.written() + ">"
 	}
 }
@@ -250,6 +213,12 @@ func (e *Element) written() string { return join(e.prefix, e.local) }
 
 func (e *Element) appendTo(out []byte) []byte {
 	out = append(out, e.tag...)
+	if e.isSplit {
+		for _, attr := range e.attrs.list {
+			out = append(out, attr.text...)
+		}
+		out = append(out, e.tail...)
+	}
 	for node := e.first; node != nil; node = node.next {
 		out = append(out, node.raw...)
 		if node.element != nil {

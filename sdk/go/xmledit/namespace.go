@@ -66,6 +66,9 @@ func (e *Element) prefixFor(wanted, namespace string, isElement bool) (prefix st
 			}
 		}
 	}
+	if namespace == xmlNamespace {
+		return "xml", true // as if something around the root declared it
+	}
 	return "", false
 }
 

@@ -109,7 +109,7 @@ func (s *step) matches(e *Element) bool {
 	}
 	for _, predicate := range s.predicates {
 		found := e.find(predicate.name)
-		if found < 0 || decodeValue(e.attributes()[found].raw) != predicate.value {
+		if found < 0 || decodeValue(e.attributes().list[found].raw()) != predicate.value {
 			return false
 		}
 	}

@@ -171,6 +171,8 @@ func (p *parser) instruction() *fault {
 		return p.fault("an instruction without a name")
 	case strings.EqualFold(target, "xml"):
 		return p.fault("an XML declaration that is not at the beginning")
+	case strings.Contains(target, ":"):
+		return p.fault("an instruction with a prefix")
 	case end < len(p.text) && !strings.HasPrefix(p.text[end:], instructionEnd) && spaceEnd(p.text, end) == end:
 		return &fault{end, "white space expected"}
 	}
@@ -212,12 +214,12 @@ func (p *parser) declaration() *fault {
 		}
 		valid := false
 		for _, value := range allowed.values {
-			valid = valid || strings.EqualFold(found.raw, value)
+			valid = valid || found.raw() == value || (allowed.name == "encoding" && strings.EqualFold(found.raw(), value))
 		}
 		if !valid {
 			return &fault{at, "an XML declaration with another " + allowed.name + " than " + strings.Join(allowed.values, " or ")}
 		}
-		at = found.end
+		at += len(found.text)
 	}
 	at = spaceEnd(p.text, at)
 	if !strings.HasPrefix(p.text[at:], instructionEnd) {

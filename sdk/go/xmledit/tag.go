@@ -14,16 +14,17 @@ type tag struct {
 	isEmpty       bool
 }
 
-// An attr is an attribute of a tag. Its positions are of the text that the tag was read from.
+// An attr is an attribute of a tag.
 type attr struct {
 	prefix, local string
-	raw           string // the value as written, without quotes
-	from          int    // the white space before it
-	value         int    // the opening quote
-	end           int    // behind the closing quote
+	text          string // as written, with the white space before it
+	value         int    // position of the opening quote in the text
 }
 
 func (a *attr) written() string { return join(a.prefix, a.local) }
+
+// raw returns the value as written, without quotes.
+func (a *attr) raw() string { return a.text[a.value+1 : len(a.text)-1] }
 
 // declares reports whether the attribute is a namespace declaration.
 func (a *attr) declares() bool {
@@ -56,13 +57,13 @@ func readTag(text string, position int, attrs []attr) (tag, *fault) {
 			return tag, fault
 		}
 		tag.attrs = append(tag.attrs, attr)
-		at = attr.end
+		at += len(attr.text)
 	}
 }
 
 // readAttr reads the attribute at a position, with the white space before it.
 func readAttr(text string, position int) (attr, *fault) {
-	attr := attr{from: position}
+	var attr attr
 	at := spaceEnd(text, position)
 	if at == position {
 		return attr, &fault{at, "white space expected"}
@@ -77,24 +78,25 @@ func readAttr(text string, position int) (attr, *fault) {
 	if !strings.HasPrefix(text[at:], "=") {
 		return attr, &fault{at, "an attribute without a value"}
 	}
-	attr.value = spaceEnd(text, at+1)
-	if attr.value == len(text) || (text[attr.value] != '"' && text[attr.value] != '\'') {
-		return attr, &fault{attr.value, "an attribute's value without quotes"}
+	quote := spaceEnd(text, at+1)
+	if quote == len(text) || (text[quote] != '"' && text[quote] != '\'') {
+		return attr, &fault{quote, "an attribute's value without quotes"}
 	}
-	length := strings.IndexByte(text[attr.value+1:], text[attr.value])
+	length := strings.IndexByte(text[quote+1:], text[quote])
 	if length < 0 {
-		return attr, &fault{attr.value, "an attribute's value without an end"}
+		return attr, &fault{quote, "an attribute's value without an end"}
 	}
-	attr.end = attr.value + 1 + length + 1
-	attr.raw = text[attr.value+1 : attr.end-1]
-	if less := strings.IndexByte(attr.raw, '<'); less >= 0 {
-		return attr, &fault{attr.value + 1 + less, `"<" in an attribute's value`}
+	attr.value = quote - position
+	attr.text = text[position : quote+1+length+1]
+	raw := attr.raw()
+	if less := strings.IndexByte(raw, '<'); less >= 0 {
+		return attr, &fault{quote + 1 + less, `"<" in an attribute's value`}
 	}
-	for offset := strings.IndexByte(attr.raw, '&'); offset >= 0; {
-		if _, length := reference(attr.raw[offset:]); length == 0 {
-			return attr, &fault{attr.value + 1 + offset, "an invalid reference"}
+	for offset := strings.IndexByte(raw, '&'); offset >= 0; {
+		if _, length := reference(raw[offset:]); length == 0 {
+			return attr, &fault{quote + 1 + offset, "an invalid reference"}
 		}
-		next := strings.IndexByte(attr.raw[offset+1:], '&')
+		next := strings.IndexByte(raw[offset+1:], '&')
 		if next < 0 {
 			break
 		}
@@ -155,7 +157,7 @@ func hasTwice(attrs []attr, nameOf func(attr *attr) name) bool {
 
 // bind takes over a namespace declaration, and returns what is wrong with it.
 func (e *Element) bind(attr *attr) string {
-	added := binding{namespace: decodeValue(attr.raw)}
+	added := binding{namespace: decodeValue(attr.raw())}
 	if attr.prefix != "" {
 		added.prefix = attr.local
 	}

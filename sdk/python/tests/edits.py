@@ -24,7 +24,7 @@ def play(case: dict) -> Document:
     named = {"root": doc.root}
     for number, step in enumerate(case.get("steps", ()), 1):
         try:
-            play_step(step, named)
+            play_step(doc, step, named)
         except Exception as error:
             if "error" not in step:
                 raise Unexpected(f"step {number}: {type(error).__name__}: {error}") from error
@@ -42,7 +42,7 @@ def play(case: dict) -> Document:
     return doc
 
 
-def play_step(step: dict, named: dict) -> None:
+def play_step(doc: Document, step: dict, named: dict) -> None:  # noqa: C901
     element: Element = named[step["on"]]
     do, wanted = step["do"], step.get("as")
     if do in ("find", "find_all", "ensure", "append", "insert_before"):
@@ -75,6 +75,8 @@ def play_step(step: dict, named: dict) -> None:
         expect(do, element is named[step["other"]], True)
     elif do == "remove":
         element.remove()
+    elif do == "namespace":
+        doc.namespace(step["prefix"], step["value"])
     else:
         raise AssertionError(f"unknown operation {do}")
 

@@ -49,12 +49,13 @@ def set_text(element, text):
 class Vectors(unittest.TestCase):
     def test_edits_are_as_the_vectors_say(self):
         cases = json.loads((ROOT / "sdk/vectors/xml.json").read_text(encoding="utf-8"))["cases"]
-        self.assertGreater(len(cases), 140)
+        self.assertGreater(len(cases), 180)
         for case in cases:
             with self.subTest(case["about"]):
                 if case.get("error") == "document":
-                    with self.assertRaises(XmlError):
+                    with self.assertRaises(XmlError) as refused:
                         edits.play(case)
+                    self.assertIn(case.get("says", ""), str(refused.exception))
                     continue
                 before, expected = case["document"], case["expect"]
                 document = str(edits.play(case))
@@ -324,6 +325,48 @@ class Sizes(unittest.TestCase):
         document = parse(f"<a{attributes}/>")
         document.root.set("a49999", "x")
         self.assertEqual(str(document), f"<a{attributes}/>"[:-5] + "'x'/>")
+
+    def test_many_attributes_are_edited(self):
+        many = 50_000
+        document = parse("<domain>\n <a   k0 = '0'\n/></domain>")
+        element = document.find("a")
+        for n in range(many):
+            element.set(f"k{n}", "0")
+            element.set(f"qemu:k{n}", "1")
+        for n in range(many):
+            element.set(f"k{n}", f"{n}'")
+            self.assertEqual(element.get(f"qemu:k{n}"), "1")
+        texts = ["   k0 = '0&apos;'", *(f" k{n}=\"{n}'\"" for n in range(1, many))]
+        both = "".join(f'{text} qemu:k{n}="1"' for n, text in enumerate(texts))
+        start = f'<domain xmlns:qemu="{kubevirt_xml.NAMESPACES["qemu"]}">\n <a'
+        self.assertEqual(str(document), f"{start}{both}\n/></domain>")
+        for n in range(many):
+            element.remove_attribute(f"qemu:k{n}")
+            if n % 3:
+                element.remove_attribute(f"k{n}")
+        element.set("k1", "")
+        element.append("b")
+        left = "".join(texts[::3])
+        self.assertEqual(str(document), f'{start}{left} k1="">\n  <b></b>\n </a></domain>')
+        self.assertEqual(len(element.attributes), (many + 2) // 3 + 1)
+
+    def test_an_element_before_each_of_many(self):
+        document = parse("<a>" + "\n <b/><!-- c -->" * 20_000 + "\n</a>")
+        found = document.find_all("b")
+        random.Random(1).shuffle(found)
+        for element in found:
+            element.insert_before("c")
+        expected = "<a>" + "\n <c></c>\n <b/><!-- c -->" * 20_000 + "\n</a>"
+        self.assertEqual(str(document), expected)
+        for element in found:
+            element.remove()
+        expected = "<a>" + "\n <c></c><!-- c -->" * 20_000 + "\n</a>"
+        self.assertEqual(str(document), expected)
+
+    def test_a_long_row_of_siblings_is_freed(self):
+        root = parse("<a>" + "<b/>" * 500_000 + "</a>").root
+        root.find("b").remove()  # parses all
+        del root
 
     def test_much_markup_in_comments(self):
         text = "<a><!--" + "<b>" * 200_000 + "-->" + "<!--<-->" * 100_000 + "</a>"

@@ -19,6 +19,7 @@ type Case struct {
 	Namespaces map[string]string
 	Steps      []json.RawMessage
 	Error      string
+	Says       string
 	Expect     Text
 }
 
@@ -38,12 +39,12 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 
 // A step is one edit. A pointer is nil where the field is null or missing.
 type step struct {
-	Do, On, Path, Name, Value, Other string
-	Values                           []string
-	As                               json.RawMessage
-	Is, Namespace                    *string
-	Are                              [][2]string
-	Error, Says                      string
+	Do, On, Path, Name, Value, Prefix, Other string
+	Values                                   []string
+	As                                       json.RawMessage
+	Is, Namespace                            *string
+	Are                                      [][2]string
+	Error, Says                              string
 }
 
 // Errors of steps in the vectors.
@@ -59,7 +60,7 @@ func (c *Case) Apply(document *xmledit.Document, forget func(document *xmledit.D
 	for prefix, namespace := range c.Namespaces {
 		document.Namespace(prefix, namespace)
 	}
-	run := run{elements: map[string]*xmledit.Element{"root": document.Root()}}
+	run := run{document: document, elements: map[string]*xmledit.Element{"root": document.Root()}}
 	for number, text := range c.Steps {
 		var step step
 		if err := json.Unmarshal(text, &step); err != nil {
@@ -85,7 +86,10 @@ func (c *Case) Apply(document *xmledit.Document, forget func(document *xmledit.D
 }
 
 // A run has the elements that the steps have named.
-type run struct{ elements map[string]*xmledit.Element }
+type run struct {
+	document *xmledit.Document
+	elements map[string]*xmledit.Element
+}
 
 // try does a step, which may fail as a whole.
 func (r *run) try(step *step) (failed, message string, err error) {
@@ -121,6 +125,8 @@ func (r *run) do(step *step, element *xmledit.Element) error {
 		return r.name(step, element.Parent())
 	case "remove":
 		element.Remove()
+	case "namespace":
+		r.document.Namespace(step.Prefix, step.Value)
 	case "set":
 		element.SetAttr(step.Name, step.Value)
 	case "remove_attribute":

@@ -88,6 +88,7 @@ impl<'d> Editing<'d> {
             }
             "parent" => self.name(&step["as"], on.parent().as_slice()),
             "remove" => on.remove()?,
+            "namespace" => self.document.namespace(word("prefix"), word("value"))?,
             "get" => {
                 let value = on.get(word("name"))?;
                 assert_eq!(value.as_deref(), step["is"].as_str());
