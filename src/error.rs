@@ -25,6 +25,13 @@ pub enum StartError {
         path.display()
     )]
     SocketDir { path: PathBuf, source: std::io::Error },
+    /// `--record` names a directory that cannot be used.
+    #[error("cannot record into {}: {why} (--record)", path.display())]
+    Record {
+        path: PathBuf,
+        /// The obstacle, and what to do.
+        why: String,
+    },
     #[error("cannot start hook worker: {0}")]
     Worker(String),
     #[error("cannot {what}: {source}")]

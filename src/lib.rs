@@ -15,6 +15,7 @@
 //! | [`server`] | sockets, and the order of start and shutdown |
 //! | [`metrics`] | metrics for Prometheus, and HTTP for them |
 //! | [`service`] | the gRPC services, one thin file each |
+//! | [`recording`] | calls as cases on a disk, off by default |
 //! | [`stats`] | what has happened since the start: counts, times, the last failures |
 //! | [`backend`] | exec mode and the pool of workers |
 //! | [`admission`] | how many calls and bytes may be held at a time |
@@ -41,6 +42,7 @@ pub mod frame;
 pub mod hook;
 pub mod logging;
 pub mod metrics;
+pub mod recording;
 pub mod rpc;
 pub mod server;
 pub mod service;

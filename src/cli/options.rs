@@ -20,6 +20,7 @@ use crate::error::StartError;
 use crate::hook::{Checks, HookName};
 use crate::logging::Format;
 use crate::metrics;
+use crate::recording;
 use crate::server::{self, Peers, SocketMode};
 use crate::service::ApiVersion;
 
@@ -70,6 +71,35 @@ pub(super) struct ServeOptions {
     /// File for a failed start's reason
     #[arg(long, value_name = "PATH", default_value = TERMINATION_LOG)]
     pub(super) termination_log: PathBuf,
+
+    #[command(flatten)]
+    record: RecordOptions,
+}
+
+/// Which calls get onto a disk.
+#[derive(Args)]
+#[command(next_help_heading = "Recording")]
+struct RecordOptions {
+    /// Directory for calls as test cases (default: none)
+    #[arg(long, value_name = "DIR")]
+    record: Option<OsString>,
+
+    /// Maximum number of cases in the directory
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    record_limit: u16,
+
+    /// Maximum size of the cases in all
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size)]
+    record_bytes: u64,
+
+    /// Record passwords, keys and user data too
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new())]
+    record_secrets: bool,
 }
 
 /// What runs the hooks, and its limits.
@@ -245,6 +275,7 @@ impl ServeOptions {
             metrics: self.metrics_listen.clone(),
             plugin_socket: self.plugin_socket.clone(),
             socket_mode: self.socket_mode,
+            record: self.record.config(),
             backend: backend::Config { source: hooks.source(words)?, settings },
             server: server::Config {
                 peers: Peers { uids: self.allow_uid.as_ref().map(|list| list.0.clone()) },
@@ -289,6 +320,19 @@ impl ServeOptions {
             ))
         })?;
         Ok(Some(LegacySocket { version, dir: self.socket_dir.clone() }))
+    }
+}
+
+impl RecordOptions {
+    fn config(&self) -> Option<recording::Config> {
+        // An empty one undoes an earlier one.
+        let directory = self.record.as_ref().filter(|path| !path.is_empty())?;
+        Some(recording::Config {
+            directory: directory.into(),
+            max_cases: self.record_limit.into(),
+            max_bytes: self.record_bytes,
+            with_secrets: self.record_secrets,
+        })
     }
 }
 

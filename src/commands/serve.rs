@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::backend;
 use crate::error::StartError;
 use crate::metrics;
+use crate::recording::{self, Recorder};
 use crate::server::{self, MetricsSocket, Server, Shutdown, Socket, SocketMode};
 use crate::service::{Api, ApiVersion};
 
@@ -34,6 +35,8 @@ pub struct ServeConfig {
     pub metrics: Option<metrics::Address>,
     /// Permissions of the sockets; without them the process's umask decides.
     pub socket_mode: Option<SocketMode>,
+    /// Whether and where calls are recorded as cases.
+    pub record: Option<recording::Config>,
     pub backend: backend::Config,
     pub server: server::Config,
 }
@@ -82,6 +85,9 @@ async fn serve(config: ServeConfig) -> Result<(), StartError> {
         server::check_path(path)?;
         refuse_legacy_directory(path, config.legacy.as_ref())?;
     }
+    let memory = config.server.memory.clone();
+    let start = |record| Recorder::start(record, memory, config.plugin_socket.is_some());
+    let recorder = config.record.clone().map(start).transpose()?;
     let mut metrics = None;
     let bind = async || {
         if let Some(address) = &config.metrics {
@@ -91,7 +97,7 @@ async fn serve(config: ServeConfig) -> Result<(), StartError> {
     };
     let server = Server::start(&config.backend, config.server.clone(), shutdown, bind).await?;
     if let Some(server) = server {
-        server.with_metrics(metrics).run().await;
+        server.with_metrics(metrics).with_recorder(recorder).run().await;
     }
     Ok(())
 }

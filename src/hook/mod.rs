@@ -10,6 +10,7 @@ mod xml;
 
 use bytes::Bytes;
 
+pub(crate) use changes::resolved;
 pub use changes::{Change, ChangeKind, Changes, Detail, MAX_CHANGES, changes};
 pub use cloud_init::CloudInitTexts;
 pub(crate) use document::json_fault;

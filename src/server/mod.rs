@@ -29,6 +29,7 @@ use crate::admission::{Budget, Load, Memory};
 use crate::backend::{self, Backend};
 use crate::error::StartError;
 use crate::metrics::Sources;
+use crate::recording::Recorder;
 use crate::service::{self, Api, Shim};
 use crate::stats::Stats;
 
@@ -65,6 +66,7 @@ pub struct Server {
     backend: Arc<Backend>,
     sockets: Vec<(Socket, Api)>,
     metrics: Option<MetricsSocket>,
+    recorder: Option<Arc<Recorder>>,
     config: Config,
     /// The limits in force, for the log.
     limits: Value,
@@ -88,7 +90,8 @@ impl Server {
         match bind().await {
             Ok(sockets) => {
                 let limits = announce::limits(settings, &config, backend.is_persistent());
-                Ok(Some(Self { backend, sockets, metrics: None, config, limits, shutdown }))
+                let (metrics, recorder) = (None, None);
+                Ok(Some(Self { backend, sockets, metrics, recorder, config, limits, shutdown }))
             }
             Err(error) => {
                 backend.drain().await;
@@ -103,10 +106,16 @@ impl Server {
         Self { metrics, ..self }
     }
 
+    /// Records calls as well.
+    #[must_use]
+    pub fn with_recorder(self, recorder: Option<Arc<Recorder>>) -> Self {
+        Self { recorder, ..self }
+    }
+
     /// Serves an API behind each socket until the shutdown. Returns when calls in flight have
     /// finished or were dropped, the sockets are removed and every process is reaped.
     pub async fn run(self) {
-        let Self { backend, mut sockets, metrics, config, limits, shutdown } = self;
+        let Self { backend, mut sockets, metrics, recorder, config, limits, shutdown } = self;
         let in_flight = Budget::unlimited();
         let calls = in_flight.held();
         let budget = config.memory.clone();
@@ -132,6 +141,7 @@ impl Server {
             max_argument_bytes: backend.max_argument_bytes(),
             stop: shutdown.graceful.clone(),
             give_up: shutdown.forced.clone(),
+            recorder: recorder.clone(),
             in_flight,
             memory: budget,
         });
@@ -172,6 +182,9 @@ impl Server {
         }
         serving.shutdown().await;
         backend.drain().await;
+        if let Some(recorder) = recorder {
+            recorder.finish().await;
+        }
         // Until here they show what the shim waits for.
         drop(metrics);
         tracing::info!("stopped");

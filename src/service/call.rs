@@ -21,7 +21,7 @@ use super::request::{MaxBytes, Message, Receiver, Window};
 use super::response::{self, Held, Unread};
 use super::router::{Kind, Method, Router};
 use super::shim::Shim;
-use super::{MAX_REQUEST_BYTES, MAX_SHOWN_BYTES, deadline, grpc_status};
+use super::{MAX_REQUEST_BYTES, MAX_SHOWN_BYTES, case, deadline, grpc_status};
 use crate::admission::WaitsFor;
 use crate::error::{CallError, RequestFault};
 use crate::stats::Refusal;
@@ -130,6 +130,8 @@ impl Calls {
         if method.documents > 0 {
             log_end(&record, &replied);
         }
+        // Dropped when the reply was sent: only then is the case written.
+        let _case = case::of(self.shim.recorder.as_ref(), &record, replied.as_ref().err());
         match replied {
             Ok(Reply::Message { message, share }) => {
                 let held = Held { share, in_flight };

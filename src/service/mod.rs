@@ -7,6 +7,7 @@
 mod api;
 mod call;
 mod callbacks;
+mod case;
 pub mod client;
 mod cloud_init;
 mod connection;

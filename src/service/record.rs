@@ -12,8 +12,9 @@ use tracing::Span;
 
 use super::grpc_status;
 use crate::backend::{self, Attempts, Progress};
-use crate::hook::{Changes, HookName, Identity};
+use crate::hook::{Changes, HookCall, HookName, HookReply, Identity};
 use crate::logging;
+use crate::recording::Recorder;
 use crate::stats::{Ending, Refusal, Running, Stats, Subject};
 
 /// A call from its first header on.
@@ -41,6 +42,9 @@ pub(super) struct CallRecord {
     entry: Option<(u64, Arc<Stats>)>,
     /// Once its hook is known.
     running: OnceLock<Running>,
+    /// What the hook is called with and its reply, if calls are recorded as cases.
+    kept_call: OnceLock<HookCall>,
+    kept_reply: OnceLock<HookReply>,
 }
 
 impl CallRecord {
@@ -65,6 +69,8 @@ impl CallRecord {
             changes: OnceLock::new(),
             entry,
             running: OnceLock::new(),
+            kept_call: OnceLock::new(),
+            kept_reply: OnceLock::new(),
         }
     }
 
@@ -118,6 +124,25 @@ impl CallRecord {
         if let Some(changes) = changes {
             let _ = self.changes.set(changes);
         }
+    }
+
+    /// Keeps what the hook is called with, if it is to be recorded.
+    pub(super) fn keep_call(&self, recorder: Option<&Recorder>, call: &HookCall) {
+        if recorder.is_some_and(Recorder::is_recording) {
+            let _ = self.kept_call.set(call.clone());
+        }
+    }
+
+    /// Keeps the reply of a call that was kept.
+    pub(super) fn keep_reply(&self, reply: &HookReply) {
+        if self.kept_call.get().is_some() {
+            let _ = self.kept_reply.set(reply.clone());
+        }
+    }
+
+    /// Returns what was kept of the call, and of the reply.
+    pub(super) fn kept(&self) -> Option<(&HookCall, Option<&HookReply>)> {
+        Some((self.kept_call.get()?, self.kept_reply.get()))
     }
 
     /// Warns when the call has taken this long, and says what it waits for. Its last line is a

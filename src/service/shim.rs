@@ -12,6 +12,7 @@ use crate::admission::{Budget, Memory};
 use crate::backend::Backend;
 use crate::error::{CallError, HookFailure};
 use crate::hook::{BadDocument, Detail, HookCall, HookName, HookReply, Subject, changes};
+use crate::recording::Recorder;
 use crate::stats::Stats;
 
 /// What the services share.
@@ -31,6 +32,8 @@ pub struct Shim {
     pub slow: Option<Duration>,
     /// Whether the log says what a hook changed.
     pub log_changes: bool,
+    /// Writes calls as cases, if they are recorded.
+    pub recorder: Option<Arc<Recorder>>,
     /// The budget of bytes.
     pub memory: Memory,
     /// Number of hook calls so far.
@@ -54,6 +57,7 @@ impl Shim {
         let call = call?;
         let hook = self.backend.served_name(call.hook());
         let sent = self.log_changes.then(|| call.clone());
+        record.keep_call(self.recorder.as_deref(), &call);
         let kind = call.hook().kind();
         let reply = tokio::select! {
             reply = self.backend.call(call, record.deadline(), record.progress()) => reply?,
@@ -74,6 +78,7 @@ impl Shim {
         {
             record.set_changes(changes(kind, old.bytes(), new.bytes(), Detail::Positions));
         }
+        record.keep_reply(&reply);
         Ok(reply)
     }
 }

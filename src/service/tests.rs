@@ -50,6 +50,7 @@ impl Bench {
         let source = HookSource::Exec(InPath::default());
         let backend = Backend::start(&backend::Config { source, settings }).await.unwrap();
         let shim = Arc::new(Shim {
+            recorder: None,
             calls: AtomicU64::new(0),
             stats: Arc::new(crate::stats::Stats::new(backend.hooks())),
             backend: Arc::new(backend),

@@ -37,6 +37,7 @@ mod pool;
 mod pressure;
 mod protocol_page;
 mod raw;
+mod record;
 mod search;
 mod secrets;
 mod status;

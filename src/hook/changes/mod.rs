@@ -18,6 +18,8 @@ mod xml;
 
 use std::fmt;
 
+pub(crate) use tree::resolved;
+
 use super::HookKind;
 use crate::text::{clip, escape_line};
 

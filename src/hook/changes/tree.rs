@@ -120,7 +120,7 @@ fn behind<'a>(text: &'a str, end: &str) -> Option<(&'a str, &'a str)> {
 }
 
 /// Returns a text with its references resolved. One that is unknown stays.
-fn resolved(text: &str) -> Cow<'_, str> {
+pub(crate) fn resolved(text: &str) -> Cow<'_, str> {
     if memchr(b'&', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }

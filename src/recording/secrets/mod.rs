@@ -1,0 +1,185 @@
+//! Replaces what may be secret in the documents of a case.
+//!
+//! # Theory of operation
+//! A value is secret for one of three reasons: its place (`userData`, `passwd`, an annotation with
+//! `token` in its name), what it looks like (a private key, user data, `password=…`), or because it
+//! contains a value that is secret elsewhere in the case. So a secret that a hook copies into a
+//! domain, or quotes in a message, is replaced there as well. That takes two passes: one over all
+//! documents that collects the secrets, and one that replaces them.
+//!
+//! Everything else stays as it was, byte for byte. Each value has one stand-in wherever it appears,
+//! so a hook that copies a value makes the same document of the stand-in. A hook that makes a
+//! secret itself does not: [`Secrets::hook_made_one`].
+//!
+//! `docs/cases.md` lists what is replaced, for people who decide whether they may record.
+
+mod json;
+mod looks;
+#[cfg(test)]
+mod tests;
+mod xml;
+
+use self::looks::looks_secret;
+
+/// Maximum number of different secrets in a case. KubeVirt's largest VMs have a dozen; each is
+/// searched for in every value.
+const MAX_SECRETS: usize = 256;
+
+/// Shorter values are replaced in their own place alone: elsewhere, `a` or `vm` is chance.
+const MIN_TRACED_BYTES: usize = 6;
+
+/// Stands for a value without a form that hooks rely on.
+const STAND_IN: &str = "REPLACED";
+
+/// The same in base64, with what the others say.
+const STAND_IN_BASE64: &str = "IyByZXBsYWNlZCBieSBzaWRlY2FyLXNoaW0gLS1yZWNvcmQK";
+
+/// Where a value stands.
+pub(super) struct Place<'a> {
+    /// Its own name, or that of the array that it is in, without case and punctuation.
+    name: &'a str,
+    /// Whether its place alone makes it secret.
+    is_secret: bool,
+}
+
+/// Why a case cannot be recorded without its secrets.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+/// The secrets of one case.
+#[derive(Default)]
+pub(super) struct Secrets {
+    /// Values and their stand-ins, once collected the longest first.
+    known: Vec<(String, String)>,
+    of_hook: bool,
+    too_many: bool,
+}
+
+/// The format of a document.
+#[derive(Clone, Copy)]
+pub(super) enum Format {
+    Json,
+    /// A domain that is well-formed.
+    Xml,
+}
+
+impl Secrets {
+    /// Collects what is secret in a document that the hook was called with.
+    pub(super) fn collect(&mut self, format: Format, document: &str) -> Result<(), TooMany> {
+        walk(format, document, &mut |place, value| {
+            if is_secret(place, value) {
+                self.add(place, value);
+            }
+            None
+        });
+        self.known.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        if self.too_many { Err(TooMany) } else { Ok(()) }
+    }
+
+    /// Collects what is secret in a document that the hook returned.
+    pub(super) fn collect_of_hook(
+        &mut self,
+        format: Format,
+        document: &str,
+    ) -> Result<(), TooMany> {
+        let before = self.known.len();
+        self.collect(format, document)?;
+        self.of_hook = self.known.len() > before;
+        Ok(())
+    }
+
+    /// Whether the hook has returned a secret that it was not called with. It would make another
+    /// one of the stand-ins.
+    pub(super) fn hook_made_one(&self) -> bool {
+        self.of_hook
+    }
+
+    /// Returns a document without secrets.
+    pub(super) fn replace(&self, format: Format, document: &str) -> String {
+        walk(format, document, &mut |place, value| {
+            let is_known = |known: &&(String, String)| known.0 == value;
+            // A key is never secret by its place.
+            match self.known.iter().find(is_known) {
+                Some((_, stand_in)) if is_secret(place, value) => Some(stand_in.clone()),
+                _ => self.without(value),
+            }
+        })
+    }
+
+    /// Returns a text without the secrets that it contains. `None` if there are none.
+    pub(super) fn without(&self, text: &str) -> Option<String> {
+        let mut out = None;
+        for (secret, stand_in) in &self.known {
+            let now = out.as_deref().unwrap_or(text);
+            if secret.len() >= MIN_TRACED_BYTES
+                && memchr::memmem::find(now.as_bytes(), secret.as_bytes()).is_some()
+            {
+                out = Some(now.replace(secret, stand_in));
+            }
+        }
+        out
+    }
+
+    /// Returns a line of a hook's message, unless it looks secret itself.
+    pub(super) fn line(&self, line: &str) -> Option<String> {
+        let line = self.without(line).unwrap_or_else(|| line.to_owned());
+        (!looks_secret(&line)).then_some(line)
+    }
+
+    fn add(&mut self, place: &Place<'_>, value: &str) {
+        if self.known.iter().any(|(known, _)| known == value) {
+            return;
+        }
+        if self.known.len() == MAX_SECRETS {
+            self.too_many = true;
+            return;
+        }
+        self.known.push((value.to_owned(), stand_in(place, value)));
+    }
+}
+
+/// Visits each value of a document, and each key of a JSON object, which has no place. Returns the
+/// document with what `visit` returns in their place.
+fn walk(
+    format: Format,
+    document: &str,
+    visit: &mut dyn FnMut(&Place<'_>, &str) -> Option<String>,
+) -> String {
+    match format {
+        Format::Json => json::walk(document, visit),
+        Format::Xml => xml::walk(document, visit),
+    }
+}
+
+fn is_secret(place: &Place<'_>, value: &str) -> bool {
+    // A value that only says whether there is something, and what a stand-in has become.
+    let says_nothing = matches!(value.trim(), "" | "true" | "false" | "yes" | "no" | STAND_IN);
+    !says_nothing && (place.is_secret || looks_secret(value))
+}
+
+/// Returns what stands for a value: of the same form, so that hooks can still read it.
+fn stand_in(place: &Place<'_>, value: &str) -> String {
+    const NOTE: &str = "replaced by sidecar-shim --record";
+    let name = place.name;
+    let is_uuid = value.len() == 36
+        && value.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if name.contains("base64") {
+        STAND_IN_BASE64.to_owned()
+    } else if value.starts_with("#cloud-config") {
+        format!("#cloud-config\n{{}} # {NOTE}\n")
+    } else if value.starts_with("#!") {
+        format!("#!/bin/sh\n# {NOTE}\n")
+    } else if value.trim_start().starts_with('{') {
+        format!("{{\"{NOTE}\": true}}")
+    } else if name.contains("networkdata") {
+        // YAML, of which it is an object.
+        format!("{{}} # {NOTE}\n")
+    } else if is_uuid {
+        "00000000-0000-0000-0000-000000000000".to_owned()
+    } else {
+        STAND_IN.to_owned()
+    }
+}

@@ -1,0 +1,209 @@
+use super::*;
+
+const SECRET: &str = "s3cr3t-value";
+
+/// A document without its secrets.
+fn shown(format: Format, document: &str) -> String {
+    let mut secrets = Secrets::default();
+    secrets.collect(format, document).unwrap();
+    secrets.replace(format, document)
+}
+
+fn json(document: &str) -> String {
+    shown(Format::Json, document)
+}
+
+fn xml(document: &str) -> String {
+    shown(Format::Xml, document)
+}
+
+#[test]
+fn every_place_of_a_vmi_that_can_hold_a_secret_is_replaced() {
+    for place in [
+        r#"{"metadata":{"annotations":{"kubevirt.io/ignitiondata":"§"}}}"#,
+        r#"{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"§"}}}"#,
+        r#"{"metadata":{"annotations":{"example.com/cloud-init":"§"}}}"#,
+        r#"{"metadata":{"annotations":{"example.com/user-data":"§"}}}"#,
+        r#"{"metadata":{"annotations":{"example.com/db_Password":"§"}}}"#,
+        r#"{"metadata":{"annotations":{"example.com/api-key":"§"}}}"#,
+        r#"{"metadata":{"annotations":{"example.com/notes":"the password: §"}}}"#,
+        r#"{"metadata":{"annotations":{"hooks":"[{\"args\": [\"--token\", \"§\"]}]"}}}"#,
+        r#"{"metadata":{"annotations":{"a":"{\"a\": {\"clientSecret\": \"§\"}}"}}}"#,
+        r#"{"metadata":{"annotations":{"a":" #cloud-config\n§"}}}"#,
+        r##"{"metadata":{"annotations":{"a":"#!/bin/sh\necho §"}}}"##,
+        r#"{"metadata":{"annotations":{"a":"{ \"ignition\": \"§\"}"}}}"#,
+        r#"{"metadata":{"annotations":{"a":"-----BEGIN OPENSSH PRIVATE KEY-----\n§"}}}"#,
+        r#"{"metadata":{"annotations":{"a":"ssh-ed25519 § me"}}}"#,
+        r#"{"metadata":{"annotations":{"a":"https://me:§@example.com/"}}}"#,
+        r#"{"metadata":{"labels":{"token":"§"}}}"#,
+        r#"{"spec":{"volumes":[{"name":"v","cloudInitNoCloud":{"userData":"§"}}]}}"#,
+        r#"{"spec":{"volumes":[{"cloudInitNoCloud":{"userDataBase64":"§"}}]}}"#,
+        r#"{"spec":{"volumes":[{"cloudInitNoCloud":{"networkData":"§"}}]}}"#,
+        r#"{"spec":{"volumes":[{"cloudInitConfigDrive":{"networkDataBase64":"§"}}]}}"#,
+        r#"{"spec":{"volumes":[{"sysprep":{"secret":{"name":"§"}}}]}}"#,
+        r#"{"spec":{"volumes":[{"sysprep":{"answerFile":"§"}}]}}"#,
+        r#"{"spec":{"accessCredentials":[{"userPassword":{"source":{"secret":{"secretName":"§"}}}}]}}"#,
+        r#"{"spec":{"accessCredentials":[{"sshPublicKey":{"propagationMethod":{"a":{"users":["§"]}}}}]}}"#,
+        r#"{"spec":{"domain":{"firmware":{"kernelBoot":{"kernelArgs":"§"}}}}}"#,
+        r#"{"spec":{"domain":{"launchSecurity":{"sev":{"session":"§","dhCert":"§"}}}}}"#,
+        r#"{"spec":{"domain":{"devices":{"interfaces":[{"dhcpOptions":{"privateOptions":[{"option":224,"value":"§"}]}}]}}}}"#,
+        r#"{"unknown":{"password":"§"}}"#,
+        r#"{"unknown":{"passwords":["§",["§"]]}}"#,
+    ] {
+        let document = place.replace('§', SECRET);
+        let shown = json(&document);
+        assert!(!shown.contains(SECRET), "{place} gives {shown}");
+        serde_json::from_str::<serde_json::Value>(&shown).unwrap();
+    }
+}
+
+#[test]
+fn every_place_of_cloud_init_data_that_can_hold_a_secret_is_replaced() {
+    for place in [
+        r#"{"UserData":"§"}"#,
+        r#"{"userdata":"§"}"#,
+        "{\"U\u{17f}erData\":\"§\"}",
+        "{\"Networ\u{212a}Data\":\"§\"}",
+        r#"{"NetworkData":"§"}"#,
+        r#"{"NoCloudMetaData":{"public-keys":{"0":"§"}}}"#,
+        r#"{"ConfigDriveMetaData":{"public_keys":{"§":"§","me":"§"}}}"#,
+        r#"{"UserData":"\u0053"}"#,
+        r#"{"Unknown":{"admin_pass\u0077ord":"§"}}"#,
+    ] {
+        let document = place.replace("\\u0053", "s3cr3t\\u002dvalue").replace('§', SECRET);
+        let shown = json(&document);
+        assert!(!shown.contains("s3cr3t"), "{place} gives {shown}");
+    }
+}
+
+#[test]
+fn every_place_of_a_domain_that_can_hold_a_secret_is_replaced() {
+    for place in [
+        "<graphics type='vnc' passwd='§' passwdValidTo='2026-01-01T00:00:00'/>",
+        "<graphics type=\"spice\" passwd = \"§\"><listen type='none'/></graphics>",
+        "<auth username='me'><secret type='iscsi' usage='§'/></auth>",
+        "<encryption format='luks'><secret type='passphrase' uuid='§'/></encryption>",
+        "<encryption format='luks'><secret type='passphrase'>§</secret></encryption>",
+        "<tpm><backend type='emulator'><encryption secret='§'/></backend></tpm>",
+        "<source protocol='https' name='a' query='token&#61;§'><cookies><cookie name='a'>§</cookie></cookies></source>",
+        "<launchSecurity type='sev'><dhCert>§</dhCert><session>§</session></launchSecurity>",
+        "<os><cmdline>root=/dev/vda §</cmdline><initarg>§</initarg></os>",
+        "<sysinfo type='smbios'><oemStrings><entry>io.systemd.credential:a=§</entry></oemStrings></sysinfo>",
+        "<sysinfo type='fwcfg'><entry name='opt/com.coreos/config'>§</entry></sysinfo>",
+        "<q:commandline xmlns:q='u'><q:arg value='-object'/><q:arg value='secret,id=a,data=§'/></q:commandline>",
+        "<commandline><arg value='-fw_cfg'/><arg value='name=opt/a,string=§'/></commandline>",
+        "<commandline><env name='VAULT_TOKEN' value='§'/></commandline>",
+        "<metadata><a:auth xmlns:a='u' a:apiKey='§'><a:password>§</a:password></a:auth></metadata>",
+        "<password>a<!-- b -->§<![CDATA[§]]></password>",
+        "<description>password: §</description>",
+        "<description><![CDATA[password: §]]></description>",
+        "<description>ssh-rsa §</description>",
+        "<!-- password=§ --><name>vm</name>",
+        "<?a password=§?>",
+    ] {
+        let document = format!("<domain>{}</domain>", place.replace('§', SECRET));
+        let call = crate::hook::HookCall::on_define_domain(
+            &bytes::Bytes::from_static(b"{}"),
+            "domain",
+            document.clone().into(),
+        )
+        .unwrap();
+        let check = |text: &str| {
+            call.check(text.to_owned().into(), crate::hook::Checks::WellFormed).unwrap();
+        };
+        check(&document);
+        let shown = xml(&document);
+        assert!(!shown.contains("s3cr3t"), "{place} gives {shown}");
+        check(&shown);
+    }
+}
+
+#[test]
+fn everything_else_stays_byte_for_byte() {
+    let page = include_str!("../../../tests/fixtures/domains/libvirt.xml");
+    // It gives the guest a text, which may be a secret.
+    let page = page.replace(",string=", ",file=");
+    for document in [
+        page.as_str(),
+        "<domain  a = \"&lt;&#10;'\" >\n\t<!-- a - b --><![CDATA[<a>&amp;]]>&amp;&#x41;<b c='>' /></domain >",
+        "<?xml version='1.0'?>\n<domain><sysinfo type='smbios'><baseBoard><entry name='a'>b</entry></baseBoard></sysinfo>\
+         <graphics type='vnc' passwd=''/><q:arg value='-cpu'/></domain>\n",
+    ] {
+        assert_eq!(xml(document), document);
+    }
+    for document in [
+        " { \"metadata\" : {\"name\":\"vm\\u0031 \\\"\\\\\",\"annotations\":{\"a\":\"b, c: {}[]\"}},\"n\":[1e400,-0,true]}\n",
+        r#"{"spec":{"volumes":[{"cloudInitNoCloud":{"secretRef":{"name":"my-secret"},"userData":""}}]}}"#,
+        r#"{"spec":{"volumes":[{"containerDisk":{"image":"a","imagePullSecret":"pull"}},{"secret":{"secretName":"s"}}]}}"#,
+        r#"{"metadata":{"annotations":{"has-password":"true","a":"no token is used"}}}"#,
+        "{}",
+        r#"{"a":"\ud800"}"#,
+    ] {
+        assert_eq!(json(document), document);
+    }
+}
+
+#[test]
+fn a_stand_in_has_the_form_that_hooks_read() {
+    for (document, expected) in [
+        (
+            r#"{"userDataBase64":"czNjcjN0"}"#,
+            format!(r#"{{"userDataBase64":"{STAND_IN_BASE64}"}}"#),
+        ),
+        (
+            r##"{"userData":"#cloud-config\npassword: a"}"##,
+            r##"{"userData":"#cloud-config\n{} # replaced by sidecar-shim --record\n"}"##
+                .to_owned(),
+        ),
+        (
+            r#"{"networkData":"version: 2\n"}"#,
+            r#"{"networkData":"{} # replaced by sidecar-shim --record\n"}"#.to_owned(),
+        ),
+        (
+            r#"{"kubevirt.io/ignitiondata":"{\"a\":1}"}"#,
+            r#"{"kubevirt.io/ignitiondata":"{\"replaced by sidecar-shim --record\": true}"}"#
+                .to_owned(),
+        ),
+        (
+            r##"{"UserData":"#!/bin/bash\nexit"}"##,
+            r##"{"UserData":"#!/bin/sh\n# replaced by sidecar-shim --record\n"}"##.to_owned(),
+        ),
+        (r#"{"token":"a"}"#, r#"{"token":"REPLACED"}"#.to_owned()),
+    ] {
+        assert_eq!(json(document), expected);
+    }
+    assert_eq!(
+        xml("<domain><secret uuid='6e8f0c2a-0000-4000-8000-0123456789ab'/></domain>"),
+        "<domain><secret uuid='00000000-0000-0000-0000-000000000000'/></domain>"
+    );
+}
+
+#[test]
+fn a_secret_is_replaced_wherever_a_hook_copies_it() {
+    let mut secrets = Secrets::default();
+    let vmi = format!(r#"{{"a":"x{SECRET}x","{SECRET}":1,"token":"{SECRET}","pin_token":"123"}}"#);
+    secrets.collect(Format::Json, &vmi).unwrap();
+    let sent = format!("<domain><title>123 {SECRET} a</title></domain>");
+    secrets.collect(Format::Xml, &sent).unwrap();
+    let returned = sent.replace("<title>", &format!("<a b='\"{SECRET}'/><!--{SECRET}--><title>"));
+    secrets.collect_of_hook(Format::Xml, &returned).unwrap();
+    assert!(!secrets.hook_made_one());
+    assert_eq!(
+        secrets.replace(Format::Json, &vmi),
+        r#"{"a":"xREPLACEDx","REPLACED":1,"token":"REPLACED","pin_token":"REPLACED"}"#
+    );
+    assert_eq!(
+        secrets.replace(Format::Xml, &returned),
+        "<domain><a b='&quot;REPLACED'/><!--REPLACED--><title>123 REPLACED a</title></domain>"
+    );
+    assert_eq!(secrets.line(&format!("no {SECRET}!")).unwrap(), "no REPLACED!");
+    assert_eq!(secrets.line("token=other"), None);
+    assert_eq!(secrets.line("no GPU"), Some("no GPU".to_owned()));
+    // An escape spells it otherwise.
+    let escaped = returned.replace("s3cr", "s3&#x63;r").replace("<!--s3&#x63;r", "<!--s3cr");
+    assert!(!secrets.replace(Format::Xml, &escaped).contains("3t-value"));
+    let own = "<domain><graphics passwd='made by the hook'/></domain>";
+    secrets.collect_of_hook(Format::Xml, own).unwrap();
+    assert!(secrets.hook_made_one());
+    assert_eq!(secrets.replace(Format::Xml, own), "<domain><graphics passwd='REPLACED'/></domain>");
+}

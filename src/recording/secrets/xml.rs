@@ -1,0 +1,222 @@
+//! The values of a domain: attributes, texts and comments. The domain is well-formed: the shim's
+//! check of hooks' replies has passed it, so delimiters alone show where a tag ends.
+//!
+//! Not quick-xml, whose events split a text at each reference: the pieces of a secret would have to
+//! be put together again. And each shim would hold the parser in memory, recording or not.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+use super::Place;
+use super::looks::{is_secret_name, plain};
+use crate::hook::resolved;
+
+/// Attributes that are secret by their name in addition to those of JSON's: the query of a URL, in
+/// which servers take tokens.
+const SECRET_ATTRIBUTES: [&str; 1] = ["query"];
+
+/// Attributes of `<secret>` that name one of libvirt's secrets.
+const OF_SECRET: [&str; 2] = ["uuid", "usage"];
+
+/// Elements whose text is secret in addition: arguments and environment of a container.
+const SECRET_TEXTS: [&str; 2] = ["initarg", "initenv"];
+
+/// Parts of QEMU's arguments that carry a value for the guest.
+const ARGUMENTS: [&str; 3] = ["secret", "passw", "string="];
+
+/// An element that is open.
+struct Element {
+    name: String,
+    /// Whether its text is secret.
+    is_secret: bool,
+    /// Whether a piece of its text was replaced.
+    has_text: bool,
+}
+
+type Visit<'a> = &'a mut dyn FnMut(&Place<'_>, &str) -> Option<String>;
+
+/// Visits each value. Returns the document with what `visit` returns in their place.
+pub(super) fn walk(xml: &str, visit: Visit<'_>) -> String {
+    let mut out = String::with_capacity(xml.len());
+    let mut open: Vec<Element> = Vec::new();
+    let mut rest = xml;
+    while let Some(at) = rest.find('<') {
+        text(&rest[..at], &mut open, visit, &mut out);
+        rest = &rest[at..];
+        rest = if let Some(inside) = rest.strip_prefix("<!--") {
+            let (comment, after) = split(inside, "-->");
+            other(comment, ["<!--", "-->"], visit, &mut out);
+            after
+        } else if let Some(inside) = rest.strip_prefix("<![CDATA[") {
+            let (section, after) = split(inside, "]]>");
+            match replaced(section, &mut open, visit) {
+                Some(text) => out.push_str(&escape(&text)),
+                None => out.extend(["<![CDATA[", section, "]]>"]),
+            }
+            after
+        } else if let Some(inside) = rest.strip_prefix("<?") {
+            let (instruction, after) = split(inside, "?>");
+            other(instruction, ["<?", "?>"], visit, &mut out);
+            after
+        } else if rest.starts_with("</") {
+            let (tag, after) = split(rest, ">");
+            open.pop();
+            out.push_str(tag);
+            out.push('>');
+            after
+        } else {
+            start_tag(rest, &mut open, visit, &mut out)
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Copies a start tag, and returns what is behind it.
+fn start_tag<'a>(
+    tag: &'a str,
+    open: &mut Vec<Element>,
+    visit: Visit<'_>,
+    out: &mut String,
+) -> &'a str {
+    let end = tag.find(|c: char| c.is_ascii_whitespace() || c == '>' || c == '/');
+    let (start, mut rest) = tag.split_at(end.unwrap_or(tag.len()));
+    let name = local(start.trim_start_matches('<'));
+    out.push_str(start);
+    let mut attributes: Vec<(String, String)> = Vec::new();
+    let is_empty = loop {
+        let space = rest.len() - rest.trim_start().len();
+        out.push_str(&rest[..space]);
+        rest = &rest[space..];
+        if let Some(after) = rest.strip_prefix("/>") {
+            out.push_str("/>");
+            rest = after;
+            break true;
+        }
+        if let Some(after) = rest.strip_prefix('>') {
+            out.push('>');
+            rest = after;
+            break false;
+        }
+        let Some((before, value, quote, after)) = attribute(rest) else {
+            // Not well-formed: nothing of it is copied.
+            return "";
+        };
+        let key = local(before.split(['=', ' ', '\t', '\r', '\n']).next().unwrap_or_default());
+        let resolved = resolved(value);
+        let place = Place {
+            name: &key,
+            is_secret: is_secret_attribute(&name, &key, &resolved, &attributes),
+        };
+        out.push_str(before);
+        out.push(quote);
+        match visit(&place, &resolved) {
+            Some(text) => out.push_str(&escape(&text)),
+            None => out.push_str(value),
+        }
+        out.push(quote);
+        attributes.push((key, resolved.into_owned()));
+        rest = after;
+    };
+    if !is_empty {
+        let is_secret = has_secret_text(&name, open);
+        let is_firmware = name == "sysinfo"
+            && attributes.iter().any(|(key, value)| key == "type" && value == "fwcfg");
+        let name = if is_firmware { "fwcfg".to_owned() } else { name };
+        open.push(Element { name, is_secret, has_text: false });
+    }
+    rest
+}
+
+/// Splits an attribute from what is behind it: all before its value, the value, and its quote.
+fn attribute(text: &str) -> Option<(&str, &str, char, &str)> {
+    let at = text.find(['"', '\''])?;
+    let quote = char::from(text.as_bytes()[at]);
+    let (value, after) = text[at + 1..].split_once(quote)?;
+    Some((&text[..at], value, quote, after))
+}
+
+fn is_secret_attribute(element: &str, key: &str, value: &str, before: &[(String, String)]) -> bool {
+    let value_of_variable = || {
+        let of_name = before.iter().find(|(key, _)| key == "name");
+        key == "value" && of_name.is_some_and(|(_, variable)| is_secret_name(&plain(variable)))
+    };
+    is_secret_name(key)
+        || SECRET_ATTRIBUTES.contains(&key)
+        || (element == "secret" && OF_SECRET.contains(&key))
+        || (element == "arg" && ARGUMENTS.iter().any(|part| value.contains(part)))
+        || value_of_variable()
+}
+
+fn has_secret_text(element: &str, around: &[Element]) -> bool {
+    let is_below = |name: &str| around.iter().any(|it| it.name == name);
+    is_secret_name(element)
+        || SECRET_TEXTS.contains(&element)
+        || (element == "entry" && (is_below("oemstrings") || is_below("fwcfg")))
+}
+
+/// Copies text outside CDATA sections.
+fn text(raw: &str, open: &mut [Element], visit: Visit<'_>, out: &mut String) {
+    if raw.trim().is_empty() {
+        out.push_str(raw);
+        return;
+    }
+    match replaced(&resolved(raw), open, visit) {
+        Some(text) => out.push_str(&escape(&text)),
+        None => out.push_str(raw),
+    }
+}
+
+/// Returns what takes the place of a piece of an element's text.
+fn replaced(piece: &str, open: &mut [Element], visit: Visit<'_>) -> Option<String> {
+    let element = open.last_mut()?;
+    let text = visit(&Place { name: &element.name, is_secret: element.is_secret }, piece)?;
+    // A secret that a comment or a CDATA section splits has one stand-in.
+    let is_rest = element.is_secret && element.has_text;
+    element.has_text = true;
+    Some(if is_rest { String::new() } else { text })
+}
+
+/// Copies a comment or a processing instruction.
+fn other(inside: &str, [begin, end]: [&str; 2], visit: Visit<'_>, out: &mut String) {
+    let replaced = visit(&Place { name: "", is_secret: false }, inside);
+    out.push_str(begin);
+    // Neither may contain its own end, nor a comment two hyphens.
+    out.push_str(&replaced.map_or(Cow::Borrowed(inside), |text| {
+        Cow::Owned(text.replace("--", "- -").replace("?>", "? >"))
+    }));
+    out.push_str(end);
+}
+
+/// Splits a text at the first `end`, which is in neither part.
+fn split<'a>(text: &'a str, end: &str) -> (&'a str, &'a str) {
+    match memmem::find(text.as_bytes(), end.as_bytes()) {
+        Some(at) => (&text[..at], &text[at + end.len()..]),
+        None => (text, ""),
+    }
+}
+
+/// Returns a plain name without its prefix.
+fn local(name: &str) -> String {
+    plain(name.rsplit(':').next().unwrap_or_default())
+}
+
+/// Escapes a text for an attribute or an element.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            '\n' => out.push_str("&#10;"),
+            '\r' => out.push_str("&#13;"),
+            '\t' => out.push_str("&#9;"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
