@@ -4,6 +4,11 @@
 //! The directory is opened once, and everything else is named relative to it, so nothing that
 //! happens to its path later leads a case elsewhere. No symbolic link is followed.
 //!
+//! The directory has a mark, an empty file that is the shim's. When kubelet mounts a volume into a pod
+//! with an `fsGroup`, as all of KubeVirt's have one, it lets the group write to every directory in it.
+//! The shim takes that back from a directory that has its mark, and refuses others: they may be
+//! meant for a group.
+//!
 //! A case is written under a name that begins with a dot, which `hookctl test` passes over, and
 //! then renamed. While a shim writes it, it holds a lock on it. What a killed shim has left behind
 //! has no lock, and the next start removes it.
@@ -15,10 +20,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, open,
-    openat, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat,
+    open, openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
+
+/// The file that says that a shim has claimed the directory.
+const MARK: &str = ".sidecar-shim";
 
 /// The beginning of the name of a case that is being written.
 const PARTIAL: &str = ".partial-";
@@ -62,7 +70,7 @@ impl Directory {
             opened => opened,
         };
         let fd = opened.map_err(|error| explain(&path, error))?;
-        check_owner(&path, &fd)?;
+        claim(&path, &fd)?;
         let random = RandomState::new().hash_one(std::process::id());
         let directory = Self { fd, partial: format!("{PARTIAL}{random:016x}") };
         directory.try_write().map_err(|error| explain(&path, error))?;
@@ -202,9 +210,11 @@ fn names(directory: impl AsFd) -> Result<Vec<String>, Errno> {
     Ok(names)
 }
 
-/// Refuses a directory that others can change: they could take a case away, or lay a trap.
-fn check_owner(path: &Path, fd: &OwnedFd) -> Result<(), String> {
-    let found = fstat(fd).map_err(|error| explain(path, error))?;
+/// Claims a directory, or refuses it if others can change it: they could take a case away, or lay a
+/// trap.
+fn claim(path: &Path, fd: &OwnedFd) -> Result<(), String> {
+    let failed = |error| explain(path, error);
+    let found = fstat(fd).map_err(failed)?;
     let (user, owner) = (rustix::process::geteuid().as_raw(), found.st_uid);
     let advice = format!(
         "name a directory in it, which the shim creates for itself: {}",
@@ -215,10 +225,18 @@ fn check_owner(path: &Path, fd: &OwnedFd) -> Result<(), String> {
             "it belongs to user {owner}, and the shim runs as user {user}: {advice}"
         ));
     }
-    if Mode::from_raw_mode(found.st_mode).intersects(Mode::WGRP | Mode::WOTH) {
+    let mode = Mode::from_raw_mode(found.st_mode);
+    let is_marked = statat(fd, MARK, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|mark| {
+        mark.st_uid == user && FileType::from_raw_mode(mark.st_mode) == FileType::RegularFile
+    });
+    if mode.contains(Mode::WOTH) || (mode.contains(Mode::WGRP) && !is_marked) {
         return Err(format!("other users may write to it: {advice}"));
     }
-    Ok(())
+    if is_marked {
+        return fchmod(fd, DIRECTORY_MODE).map_err(failed);
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(fd, MARK, flags, FILE_MODE).map(drop).map_err(failed)
 }
 
 fn explain(path: &Path, error: Errno) -> String {
@@ -274,7 +292,7 @@ mod tests {
         }
         fs::write(path.join("b"), "a file").unwrap();
         cases.write("b", &[("vmi.json", b"12345".to_vec())]).unwrap();
-        assert_eq!(listed(&path), ["a", "a-2", "a-3", "b", "b-2"]);
+        assert_eq!(listed(&path), [MARK, "a", "a-2", "a-3", "b", "b-2"]);
         assert_eq!(listed(&path.join("a-3")), ["unchanged", "vmi.json"]);
         assert_eq!([mode(&path.join("a-3")), mode(&path.join("a-3/vmi.json"))], [0o700, 0o600]);
         assert_eq!(cases.held().unwrap(), Held { cases: 4, bytes: 3 * 2 + 5 });
@@ -287,7 +305,7 @@ mod tests {
         let cases = of(&dir.path().join("cases")).unwrap();
         let failed = cases.write("a", &[("vmi.json", vec![]), ("no/such", vec![])]);
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(listed(&dir.path().join("cases")), [""; 0]);
+        assert_eq!(listed(&dir.path().join("cases")), [MARK]);
         cases.write("a", &[("vmi.json", vec![])]).unwrap();
     }
 
@@ -301,8 +319,27 @@ mod tests {
         let writing = File::open(dir.path().join(".partial-2")).unwrap();
         flock(&writing, FlockOperation::NonBlockingLockExclusive).unwrap();
         let cases = of(dir.path()).unwrap();
-        assert_eq!(listed(dir.path()), [".other", ".partial-2", "case"]);
+        assert_eq!(listed(dir.path()), [".other", ".partial-2", MARK, "case"]);
         assert_eq!(cases.held().unwrap(), Held { cases: 2, bytes: 8 });
+    }
+
+    #[test]
+    fn what_kubelet_gives_the_group_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cases");
+        let set = |bits| fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+        of(&path).unwrap();
+        set(0o2770);
+        of(&path).unwrap().write("a", &[("vmi.json", vec![])]).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        set(0o777);
+        assert!(of(&path).unwrap_err().starts_with("other users may write to it"));
+        set(0o770);
+        fs::remove_file(path.join(MARK)).unwrap();
+        symlink("/etc/passwd", path.join(MARK)).unwrap();
+        assert!(of(&path).unwrap_err().starts_with("other users may write to it"));
+        set(0o700);
+        assert!(of(&path).unwrap_err().contains("symbolic link"));
     }
 
     #[test]

@@ -196,7 +196,7 @@ fn warn(config: &Config, held: Held, of_plugin: bool) {
     } else {
         "with known kinds of secrets replaced"
     };
-    let vms = if of_plugin { ", of every VM that this plugin is called for" } else { "" };
+    let vms = if of_plugin { ", of every VM that this plugin is called for," } else { "" };
     tracing::warn!(
         %directory, held_cases = held.cases, held_bytes = held.bytes, max_cases, max_bytes,
         "RECORDING is on: the documents of each call{vms} are written to files in {directory}, \
@@ -235,10 +235,11 @@ impl Writer {
     }
 
     fn write(&mut self, name: &str, files: &[directory::CaseFile]) {
-        let bytes = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let bytes: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let written = self.recount().and_then(|()| {
             if self.check_limits(bytes) {
                 self.directory.write(name, files)?;
+                tracing::debug!(case = name, bytes, "recorded a call");
                 self.held.cases += 1;
                 self.held.bytes += bytes;
                 self.check_limits(0);

@@ -17,11 +17,12 @@ const SECRET: &str = "s3cr3t-of-the-vm";
 /// The files of a case by name, and its directory's name.
 type Files = BTreeMap<String, String>;
 
-/// The names in a directory, sorted.
+/// The names in a directory, sorted, without the shim's mark.
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != ".sidecar-shim");
     names.sort();
     names
 }
@@ -403,7 +404,7 @@ async fn a_shim_that_is_killed_leaves_no_half_case() {
 async fn a_directory_that_is_gone_or_a_disk_that_is_full_costs_a_warning() {
     let (builder, directory) = recording(Shim::builder().program("onDefineDomain", ECHO));
     let mut shim = builder.start().await;
-    std::fs::remove_dir(&directory).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
     for _ in 0..3 {
         shim.still_works().await;
     }
@@ -467,6 +468,15 @@ async fn a_directory_that_is_not_safe_is_refused_at_the_start_in_words() {
     stop(&mut shim).await;
     assert_private(&cases_in);
     assert_eq!(cases(&cases_in).len(), 1);
+    // What kubelet does to the volume of the next pod.
+    for path in [cases_in.clone(), cases_in.join(&names(&cases_in)[0])] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o2770)).unwrap();
+    }
+    let builder = Shim::builder().program("onDefineDomain", ECHO);
+    let mut shim = builder.args(["--record".as_ref(), cases_in.as_os_str()]).start().await;
+    shim.still_works().await;
+    stop(&mut shim).await;
+    assert_eq!(cases(&cases_in).len(), 2);
 }
 
 #[tokio::test]
