@@ -96,10 +96,11 @@ impl Changes {
             ChangeKind::Altered => self.altered += 1,
         }
         if self.listed.len() < MAX_CHANGES {
-            let values = values.and_then(|[old, new]| match (old.map(shown), new.map(shown)) {
-                (Some(old), Some(new)) => Some(format!("{old:?} → {new:?}")),
-                (None, Some(value)) | (Some(value), None) => Some(format!("{value:?}")),
-                (None, None) => None,
+            // Debug output escapes all that escape_line does.
+            let quoted = |value| format!("{:?}", clip(value, MAX_SHOWN_BYTES));
+            let values = values.and_then(|[old, new]| match (old.map(quoted), new.map(quoted)) {
+                (Some(old), Some(new)) => Some(format!("{old} → {new}")),
+                (None, value) | (value, None) => value,
             });
             self.listed.push(Change { kind, path: shown(path), values });
         }

@@ -10,6 +10,7 @@ use super::Case;
 use super::arguments::{self, Arguments};
 use super::expected::{ERROR, Expected, FILES, UNCHANGED};
 use super::files::{Entry, MAX_DOCUMENT_BYTES, MAX_TEXT_BYTES, Root};
+use crate::inputs::parse_vmi;
 
 /// Names of the VMI.
 const VMI: [&str; 2] = ["vmi.json", "vmi.yaml"];
@@ -172,7 +173,10 @@ impl Files<'_> {
 
     fn vmi(&self) -> Result<Bytes, String> {
         match self.one_of(VMI)? {
-            Some((_, path)) => self.root.read(path, MAX_DOCUMENT_BYTES),
+            Some((name, path)) => {
+                let file = self.root.read(path, MAX_DOCUMENT_BYTES)?;
+                parse_vmi(&file).map(|vmi| vmi.json).map_err(|why| format!("{name}: {why}"))
+            }
             None => Err(format!("has no {}", VMI.join(" or "))),
         }
     }

@@ -164,7 +164,9 @@ impl Command {
             }
         };
         let level = log.level();
-        let (shim, hooks) = (level.unwrap_or(Level::WARN), level.unwrap_or(hooks));
+        // A failed case says what its call met.
+        let shim = if let Action::Test(_) = action { Level::ERROR } else { Level::WARN };
+        let (shim, hooks) = (level.unwrap_or(shim), level.unwrap_or(hooks));
         // The terminal shows the outcome of a call anyway.
         let verbosity = Verbosity { shim, hooks, calls: level };
         Ok(Config { log_format: log.format(Format::Text), verbosity, no_new_privs, action })

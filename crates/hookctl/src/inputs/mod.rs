@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sidecar_shim::hook::HookKind;
 use tokio::sync::oneshot;
 
-pub(crate) use self::vmi::Vmi;
+pub(crate) use self::vmi::{Vmi, parse as parse_vmi};
 use crate::say;
 
 /// Maximum size of a file. The shim accepts 16 MiB for a document at most; a list of many VMs may

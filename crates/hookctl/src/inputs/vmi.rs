@@ -28,7 +28,7 @@ pub(crate) struct Vmi {
 }
 
 /// Finds the VMI in a file. An error says what the file holds instead, and how to get a VMI.
-pub(super) fn parse(file: &Bytes) -> Result<Vmi, String> {
+pub(crate) fn parse(file: &Bytes) -> Result<Vmi, String> {
     let text = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let is_json = text.trim_ascii_start().starts_with(b"{");
     let documents = if is_json { read_json(text) } else { read_yaml(text) }?;

@@ -113,11 +113,11 @@ impl Libvirt {
             let new: Vec<_> =
                 found.iter().filter(|line| !known.contains(&without_place(line))).collect();
             if !new.is_empty() {
-                let lines: String = new.iter().map(|line| format!("\n{line}")).collect();
                 let tool = tool.name();
-                return Some(format!(
-                    "{tool} rejects the result, and does not say this of domain.xml:{lines}"
-                ));
+                let what =
+                    format!("{tool} rejects the result, and not domain.xml, because of this:");
+                let lines = [what].into_iter().chain(new.into_iter().cloned());
+                return Some(lines.collect::<Vec<_>>().join("\n"));
             }
         }
         None

@@ -12,6 +12,7 @@ use sidecar_shim::hook::{Detail, changes};
 use sidecar_shim::text::{escape, escape_line};
 
 use super::says::Difference;
+use super::shims::Mode;
 use super::{Done, Fault, Tested, Verdict, Way};
 use crate::call::diff;
 use crate::output;
@@ -168,8 +169,14 @@ pub(super) fn faults(faults: &[(Way, Fault)], color: bool) -> String {
         if faults[..index].iter().any(|(_, earlier)| earlier == fault) {
             continue;
         }
-        for (way, _) in faults.iter().filter(|(_, other)| other == fault) {
-            let _ = writeln!(text, "  {way}:");
+        for mode in [Mode::Persistent, Mode::Exec] {
+            let alike = faults.iter().filter(|(way, other)| way.mode == mode && other == fault);
+            let ways: Vec<_> = alike.map(|(way, _)| way).collect();
+            let sent: Vec<_> = ways.iter().filter_map(|way| way.sent()).collect();
+            if !ways.is_empty() {
+                let separator = if sent.is_empty() { "" } else { ": " };
+                let _ = writeln!(text, "  {mode}{separator}{}", sent.join("; "));
+            }
         }
         text += &indented(&match fault {
             Fault::Text(what) => format!("{}\n", escape(what).trim_end()),

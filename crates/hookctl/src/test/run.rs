@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sidecar_shim::hook::HookKind;
-use sidecar_shim::service::client::{Client, ClientError};
+use sidecar_shim::service::client::ClientError;
 use sidecar_shim::service::{Api, ApiVersion};
 
 use super::libvirt::Libvirt;
 use super::says::{self, Difference};
-use super::shims::{Mode, PrivateShim, Shims};
+use super::shims::{Mode, Reply, Shims};
 use crate::cases::{Case, Expected};
-use crate::rewrite::Receiver;
-
-/// Why KubeVirt calls a Plugin for the first time in a boot.
-const BOOT: &str = "Boot";
+use crate::rewrite::{QEMU, Receiver};
 
 /// The status with which a program of exec mode fails: it can only exit.
 const PROGRAM_FAILED: &str = "INTERNAL";
 
 /// Statuses that a worker has instead.
 const HOOK_FAILED: [&str; 3] = ["FAILED_PRECONDITION", "INVALID_ARGUMENT", PROGRAM_FAILED];
+
+/// A domain that KubeVirt cannot rewrite.
+const UNREADABLE: &str = "KubeVirt cannot read the hook's result";
 
 /// How a domain is spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +45,27 @@ pub(super) struct Way {
     pub(super) again: bool,
 }
 
+impl Way {
+    /// Returns what the hook got, if cases of this kind can send it more than one thing.
+    pub(super) fn sent(self) -> Option<&'static str> {
+        if self.kind != HookKind::Domain {
+            return None;
+        }
+        Some(match (self.spelling, self.again) {
+            (Spelling::File, false) => "domain.xml as it stands",
+            (Spelling::Sidecar, false) => "as KubeVirt writes it for a sidecar",
+            (Spelling::Plugin, false) => "as KubeVirt writes it for a Plugin",
+            (Spelling::File, true) => "the result of domain.xml as it stands, sent again",
+            (Spelling::Sidecar, true) => "a sidecar's result, sent again",
+            (Spelling::Plugin, true) => "a Plugin's result, sent again",
+        })
+    }
+}
+
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.mode)?;
-        match (self.kind, self.spelling) {
-            (HookKind::CloudInit | HookKind::Node, _) => {}
-            (HookKind::Domain, Spelling::File) => f.write_str(", domain.xml as it stands")?,
-            (HookKind::Domain, Spelling::Sidecar) => f.write_str(", as KubeVirt's sidecar")?,
-            (HookKind::Domain, Spelling::Plugin) => f.write_str(", as KubeVirt's Plugin")?,
-        }
-        if self.again { f.write_str(", again on its own result") } else { Ok(()) }
+        self.sent().map_or(Ok(()), |sent| write!(f, ", {sent}"))
     }
 }
 
@@ -89,9 +100,6 @@ pub(super) struct Runner {
     pub(super) libvirt: Option<Libvirt>,
 }
 
-/// What a call returned: a document, which is empty for a node hook.
-type Reply = Result<Bytes, ClientError>;
-
 impl Runner {
     /// Runs a case in every way.
     pub(super) async fn run(&self, case: &Case, expected: &Expected) -> Outcome {
@@ -102,12 +110,9 @@ impl Runner {
                 outcome.no_exec = Some(why);
                 continue;
             }
-            let cell = self.shims.get(case, mode).await;
             let way = Way { mode, kind: case.hook.kind(), spelling: Spelling::File, again: false };
-            match cell.get() {
-                Some(Ok(shim)) => self.in_mode(case, expected, shim, way, &mut outcome).await,
-                Some(Err(why)) => outcome.faults.push((way, Fault::Text(why.clone()))),
-                None => {}
+            if let Err(why) = self.in_mode(case, expected, way, &mut outcome).await {
+                outcome.faults.push((way, Fault::Text(why)));
             }
         }
         outcome
@@ -115,12 +120,7 @@ impl Runner {
 
     /// Makes the first call of a case, for what is to be expected of it.
     pub(super) async fn first(&self, case: &Case) -> Result<Reply, String> {
-        let cell = self.shims.get(case, self.modes[0]).await;
-        match cell.get() {
-            Some(Ok(shim)) => Ok(call(shim, case, api(case), case.subject.clone()).await),
-            Some(Err(why)) => Err(why.clone()),
-            None => Err("the shim does not start".to_owned()),
-        }
+        self.shims.call(case, self.modes[0], api(case), case.subject.clone()).await
     }
 
     /// Returns what libvirt says of a result and does not say of what was sent.
@@ -128,14 +128,14 @@ impl Runner {
         self.libvirt.as_ref()?.complaints(sent, result).await
     }
 
+    /// Runs a case in one mode. An error says why the hook cannot be called.
     async fn in_mode(
         &self,
         case: &Case,
         expected: &Expected,
-        shim: &PrivateShim,
         way: Way,
         outcome: &mut Outcome,
-    ) {
+    ) -> Result<(), String> {
         for (spelling, api) in spellings(case) {
             let way = Way { spelling, ..way };
             let Some(sent) = spelling.write(&case.subject) else {
@@ -143,11 +143,11 @@ impl Runner {
                 outcome.faults.push((way, Fault::Text(what)));
                 continue;
             };
-            if spelling != Spelling::File && sent == case.subject && api == self::api(case) {
+            if spelling != Spelling::File && api == self::api(case) && is_spelt_alike(case, &sent) {
                 continue;
             }
             outcome.calls += 1;
-            let reply = call(shim, case, api, sent.clone()).await;
+            let reply = self.shims.call(case, way.mode, api, sent.clone()).await?;
             if way.mode == Mode::Exec
                 && self.is_worker
                 && let Err(error) = &reply
@@ -155,7 +155,7 @@ impl Runner {
             {
                 outcome.calls -= 1;
                 outcome.no_exec = Some(why);
-                return;
+                return Ok(());
             }
             let fault = judge(case, expected, way, &reply);
             let has_failed = fault.is_some();
@@ -166,7 +166,7 @@ impl Runner {
             {
                 outcome.calls += 1;
                 let again_way = Way { again: true, ..way };
-                let fault = again(case, shim, api, again_way, result).await;
+                let fault = self.again(case, api, again_way, result).await?;
                 outcome.faults.extend(fault.map(|fault| (again_way, fault)));
                 if way.mode == self.modes[0] && spelling == Spelling::File {
                     let complaints = self.complaints(&sent, result).await;
@@ -174,6 +174,27 @@ impl Runner {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Calls the hook with its result as KubeVirt rewrites it. What KubeVirt drops does not count.
+    async fn again(
+        &self,
+        case: &Case,
+        api: Api,
+        way: Way,
+        result: &Bytes,
+    ) -> Result<Option<Fault>, String> {
+        let receiver = Receiver::same(api);
+        let Some(sent) = receiver.rewrite_document(result) else {
+            return Ok(Some(Fault::Text(UNREADABLE.to_owned())));
+        };
+        let reply = match self.shims.call(case, way.mode, api, sent.clone()).await? {
+            Ok(reply) => receiver.rewrite_document(&reply).unwrap_or(reply),
+            Err(error) => return Ok(Some(Fault::Text(format!("the hook fails: {error}")))),
+        };
+        let what = "is changed once more, so the hook is not idempotent";
+        Ok(difference(way.kind, what, &sent, &reply))
     }
 }
 
@@ -181,26 +202,6 @@ impl Runner {
 fn fits_into_arguments(case: &Case) -> bool {
     let limit = 32 * rustix::param::page_size();
     case.vmi.len() < limit && case.subject.len() < limit
-}
-
-/// Calls the hook with its result as KubeVirt rewrites it. What KubeVirt drops does not count.
-async fn again(
-    case: &Case,
-    shim: &PrivateShim,
-    api: Api,
-    way: Way,
-    result: &Bytes,
-) -> Option<Fault> {
-    let receiver = Receiver::same(api);
-    let Some(sent) = receiver.rewrite_document(result) else {
-        return Some(Fault::Text("KubeVirt cannot read the hook's result".to_owned()));
-    };
-    let reply = match call(shim, case, api, sent.clone()).await {
-        Ok(reply) => receiver.rewrite_document(&reply).unwrap_or(reply),
-        Err(error) => return Some(Fault::Text(format!("the hook fails: {error}"))),
-    };
-    let what = "is changed once more, so the hook is not idempotent";
-    difference(way.kind, what, &sent, &reply)
 }
 
 /// Compares a reply with what is expected.
@@ -223,7 +224,7 @@ fn judge(case: &Case, expected: &Expected, way: Way, reply: &Reply) -> Option<Fa
     let returned = reply.as_ref().ok()?;
     match (way.spelling.write(document), way.spelling.write(returned)) {
         (Some(document), Some(returned)) => difference(way.kind, &what, &document, &returned),
-        _ => Some(Fault::Text("KubeVirt cannot read the hook's result".to_owned())),
+        _ => Some(Fault::Text(UNREADABLE.to_owned())),
     }
 }
 
@@ -233,6 +234,18 @@ fn difference(kind: HookKind, what: &str, expected: &[u8], returned: &[u8]) -> O
         Ok(Some(difference)) => Some(Fault::Differs { what: what.to_owned(), difference }),
         Err(why) => Some(Fault::Text(format!("the hook's result {why}"))),
     }
+}
+
+/// Whether what is sent is the case's file, but for a declaration that KubeVirt writes in a boot's
+/// first call only.
+fn is_spelt_alike(case: &Case, sent: &Bytes) -> bool {
+    let text = str::from_utf8(&case.subject).unwrap_or_default().trim_end();
+    let declaration = format!(" xmlns:qemu=\"{QEMU}\"");
+    let (head, tail) = text.split_once(&declaration).unwrap_or((text, ""));
+    let is_without = sent.len() == head.len() + tail.len()
+        && sent.starts_with(head.as_bytes())
+        && sent.ends_with(tail.as_bytes());
+    is_without || *sent == text
 }
 
 /// Compares a failure with the one that is expected.
@@ -285,33 +298,6 @@ impl Spelling {
             Self::Sidecar => Receiver::SameSidecar.rewrite_document(document),
             // It keeps what another hook has added.
             Self::Plugin => Receiver::NextPlugin.rewrite_document(document),
-        }
-    }
-}
-
-async fn call(shim: &PrivateShim, case: &Case, api: Api, subject: Bytes) -> Reply {
-    // The semaphore is never closed.
-    let _place = shim.places.acquire().await;
-    let (vmi, deadline) = (case.vmi.clone(), case.deadline);
-    match (api, case.hook.kind()) {
-        (Api::Legacy(version), HookKind::Domain) => {
-            let client = Client::dial(&shim.legacy).await?;
-            client.on_define_domain(version, vmi, subject, deadline).await
-        }
-        (Api::Legacy(version), _) => {
-            let client = Client::dial(&shim.legacy).await?;
-            client.pre_cloud_init_iso(version, vmi, subject, deadline).await
-        }
-        (Api::Plugins, HookKind::Domain) => {
-            let context = case.context.clone().unwrap_or_else(|| BOOT.to_owned());
-            let client = Client::dial(&shim.plugins).await?;
-            client.mutate_domain(vmi, subject, context, deadline).await
-        }
-        (Api::Plugins, _) => {
-            let client = Client::dial(&shim.plugins).await?;
-            let point = case.hook.hook_point();
-            client.execute_node_hook(point, vmi, case.node.clone(), deadline).await?;
-            Ok(Bytes::new())
         }
     }
 }

@@ -189,3 +189,90 @@ fn escape(out: &mut String, text: &str, in_attribute: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compare_domains(expected: &str, returned: &str) -> Option<Difference> {
+        compare(HookKind::Domain, expected.as_bytes(), returned.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn how_a_domain_is_written_is_no_difference() {
+        let expected = "<domain type='kvm' id=\"1\"><a>x &amp; y</a><b/><c>\n</c>\
+                        <q:commandline xmlns:q='urn:q'><q:arg v='1'/></q:commandline></domain>";
+        for returned in [
+            "<?xml version='1.0'?>\n<domain id='1' type='kvm'>\n\t<a>x &#38; y</a>\n\t<b></b>\n\t<c/>\
+             <commandline xmlns='urn:q'><arg v='1'/></commandline>\n</domain>\n",
+            "<domain xmlns:r='urn:q' type='kvm' id='1'><!-- c --><a><![CDATA[x & y]]></a><b> </b>\
+             <c></c><r:commandline><r:arg v='1'></r:arg></r:commandline><?pi?></domain>",
+        ] {
+            assert_eq!(compare_domains(expected, returned), None, "{returned}");
+        }
+    }
+
+    #[test]
+    fn what_a_domain_says_is_a_difference() {
+        let expected = "<domain type='kvm'><a>x</a><b/><c/><m>x <i/> y</m></domain>";
+        for (old, new) in [
+            ("'kvm'", "'qemu'"),
+            (" type='kvm'", ""),
+            ("<a>x</a>", "<a>x </a>"),
+            ("<a>x</a>", "<a>X</a>"),
+            ("<a>x</a>", "<a xmlns='urn:q'>x</a>"),
+            ("<a>x</a>", "<a y=''>x</a>"),
+            ("<a>x</a>", "<a>x<a/></a>"),
+            ("<b/><c/>", "<c/><b/>"),
+            ("<b/><c/>", "<b><c/></b>"),
+            ("<b/>", ""),
+            ("<b/>", "<b/><b/>"),
+            ("x <i/> y", "x<i/> y"),
+            ("x <i/> y", "x  y<i/>"),
+        ] {
+            let returned = expected.replacen(old, new, 1);
+            assert!(compare_domains(expected, &returned).is_some(), "{returned}");
+            assert!(compare_domains(&returned, expected).is_some(), "{returned}");
+        }
+    }
+
+    #[test]
+    fn namespaces_have_the_same_prefix_in_both_documents() {
+        let Difference { expected, returned, .. } = compare_domains(
+            "<domain xmlns:q='urn:q'><q:a/></domain>",
+            "<domain><x:b xmlns:x='urn:x'/><y:a xmlns:y='urn:q'/></domain>",
+        )
+        .unwrap();
+        assert_eq!(expected, "<domain>\n  <ns1:a/>\n</domain>\n");
+        assert_eq!(returned, "<domain>\n  <ns2:b/>\n  <ns1:a/>\n</domain>\n");
+    }
+
+    #[test]
+    fn values_of_json_count_and_text_counts_to_the_letter() {
+        let differs = |returned: &str| {
+            let expected = br#"{"UserData": "a\u0041\n", "N": {"x": 1, "y": [1, 2]}}"#;
+            compare(HookKind::CloudInit, expected, returned.as_bytes()).unwrap().is_some()
+        };
+        assert!(!differs(r#"{"N":{"y":[1,2],"x":1},"UserData":"aA\n"}"#));
+        for other in [
+            r#"{"N":{"y":[1,2],"x":1},"UserData":"aA"}"#,
+            r#"{"N":{"y":[2,1],"x":1},"UserData":"aA\n"}"#,
+            r#"{"N":{"y":[1,2],"x":"1"},"UserData":"aA\n"}"#,
+            r#"{"N":{"y":[1,2],"x":1},"UserData":"aA\n","V":null}"#,
+        ] {
+            assert!(differs(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_is_an_error() {
+        for (kind, result) in [
+            (HookKind::Domain, "<domain><q:a/></domain>"),
+            (HookKind::Domain, "<!DOCTYPE domain><domain/>"),
+            (HookKind::CloudInit, "{"),
+        ] {
+            let sent = if kind == HookKind::Domain { "<domain/>" } else { "{}" };
+            assert!(compare(kind, sent.as_bytes(), result.as_bytes()).is_err(), "{result}");
+        }
+    }
+}

@@ -10,14 +10,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use sidecar_shim::backend::{self, CommandLine, HookSource, Settings};
-use sidecar_shim::hook::HookName;
+use sidecar_shim::hook::{HookKind, HookName};
 use sidecar_shim::server::{self, Peers, Server, Shutdown, Socket};
+use sidecar_shim::service::client::{Client, ClientError};
 use sidecar_shim::service::{Api, ApiVersion};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::cases::Case;
+
+/// Why KubeVirt calls a Plugin for the first time in a boot.
+const BOOT: &str = "Boot";
+
+/// What a call returned: a document, which is empty for a node hook.
+pub(super) type Reply = Result<Bytes, ClientError>;
 
 /// How a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,11 +44,11 @@ impl fmt::Display for Mode {
 }
 
 /// A whole shim behind sockets that no other user can reach. Dropped, it shuts down at once.
-pub(super) struct PrivateShim {
-    pub(super) legacy: PathBuf,
-    pub(super) plugins: PathBuf,
-    /// Calls that it may have at a time.
-    pub(super) places: Semaphore,
+struct PrivateShim {
+    legacy: PathBuf,
+    plugins: PathBuf,
+    /// Calls that it may have at a time. Closed when the shim is replaced.
+    places: Semaphore,
     shutdown: Shutdown,
     serving: Mutex<Option<JoinHandle<()>>>,
     /// Removed, with the sockets, when dropped.
@@ -146,13 +154,33 @@ impl Shims {
         Self { command, settings, jobs, running: Mutex::default(), left: Mutex::new(left) }
     }
 
-    /// Returns the cell with the shim for a case, which is started first if it was not.
-    pub(super) async fn get(&self, case: &Case, mode: Mode) -> Arc<OnceCell<Started>> {
-        let exec = (mode == Mode::Exec).then(|| case.hook.clone());
-        let key = Key { variables: case.variables.clone(), exec };
-        let cell = lock(&self.running).entry(key).or_default().clone();
-        cell.get_or_init(|| self.start(case, mode)).await;
-        cell
+    /// Calls a hook with a document, in a shim that is started first if there is none. An error says
+    /// why it does not start.
+    pub(super) async fn call(
+        &self,
+        case: &Case,
+        mode: Mode,
+        api: Api,
+        subject: Bytes,
+    ) -> Result<Reply, String> {
+        loop {
+            let key = Key {
+                variables: case.variables.clone(),
+                exec: (mode == Mode::Exec).then(|| case.hook.clone()),
+            };
+            let cell = lock(&self.running).entry(key.clone()).or_default().clone();
+            let shim = cell.get_or_init(|| self.start(case, mode)).await;
+            let shim = shim.as_ref().map_err(Clone::clone)?;
+            // An error means that the shim has been retired meanwhile.
+            let Ok(_place) = shim.places.acquire().await else { continue };
+            let reply = call(shim, case, api, subject.clone()).await;
+            if mode == Mode::Persistent && reply.as_ref().is_err_and(has_lost_worker) {
+                shim.places.close();
+                lock(&self.running).remove(&key);
+                shim.stop().await;
+            }
+            return Ok(reply);
+        }
     }
 
     async fn start(&self, case: &Case, mode: Mode) -> Started {
@@ -196,6 +224,39 @@ impl Shims {
             }
         }
     }
+}
+
+/// Makes one call.
+async fn call(shim: &PrivateShim, case: &Case, api: Api, subject: Bytes) -> Reply {
+    let (vmi, deadline) = (case.vmi.clone(), case.deadline);
+    match (api, case.hook.kind()) {
+        (Api::Legacy(version), HookKind::Domain) => {
+            let client = Client::dial(&shim.legacy).await?;
+            client.on_define_domain(version, vmi, subject, deadline).await
+        }
+        (Api::Legacy(version), _) => {
+            let client = Client::dial(&shim.legacy).await?;
+            client.pre_cloud_init_iso(version, vmi, subject, deadline).await
+        }
+        (Api::Plugins, HookKind::Domain) => {
+            let context = case.context.clone().unwrap_or_else(|| BOOT.to_owned());
+            let client = Client::dial(&shim.plugins).await?;
+            client.mutate_domain(vmi, subject, context, deadline).await
+        }
+        (Api::Plugins, _) => {
+            let client = Client::dial(&shim.plugins).await?;
+            let point = case.hook.hook_point();
+            client.execute_node_hook(point, vmi, case.node.clone(), deadline).await?;
+            Ok(Bytes::new())
+        }
+    }
+}
+
+/// Whether the worker may be gone, or busy with a call that is over. Another one must not be
+/// started at the cost of the next call's deadline, so its shim is replaced.
+fn has_lost_worker(error: &ClientError) -> bool {
+    let status = error.status().map(|(status, _)| status);
+    !matches!(status, Some("FAILED_PRECONDITION" | "INVALID_ARGUMENT" | "UNIMPLEMENTED"))
 }
 
 /// Returns the command with a case's variables.

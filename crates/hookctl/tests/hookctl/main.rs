@@ -15,6 +15,7 @@ mod generate;
 mod harmless;
 mod migrating_page;
 mod protocol_page;
+mod test;
 
 use std::path::PathBuf;
 

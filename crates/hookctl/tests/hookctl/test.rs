@@ -1,0 +1,571 @@
+//! `hookctl test`: cases that pass, fail and are broken.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::call::text;
+use crate::hookctl;
+use crate::support::{LIMIT, eventually, file, gone, script};
+
+/// A domain in KubeVirt's spelling for sidecars.
+const DOMAIN: &str = "<domain type=\"kvm\" xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\">\n\
+    \t<name>vm</name>\n\
+    \t<sysinfo type=\"smbios\"></sysinfo>\n\
+    </domain>";
+
+/// One with a QEMU command line.
+const WITH_ARGUMENTS: &str = "<domain type=\"kvm\" \
+    xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\">\n\
+    \t<name>vm</name>\n\
+    \t<qemu:commandline>\n\
+    \t\t<qemu:arg value=\"-old\"></qemu:arg>\n\
+    \t</qemu:commandline>\n\
+    </domain>";
+
+/// Directories with cases.
+struct Cases(tempfile::TempDir);
+
+impl Cases {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Makes a case of these files.
+    fn add(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let directory = self.path().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        for (file, contents) in files {
+            std::fs::write(directory.join(file), contents).unwrap();
+        }
+        directory
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path().join(file)).unwrap()
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.path().join(file).exists()
+    }
+
+    /// Tests the fixture.
+    async fn test(&self, options: &[&str]) -> Tested {
+        let hook = file("tests/fixtures/tested.py");
+        self.test_hook(options, &["python3", hook.to_str().unwrap()]).await
+    }
+
+    async fn test_hook(&self, options: &[&str], hook: &[&str]) -> Tested {
+        let mut command = Command::new(hookctl());
+        command.arg("test").arg(self.path()).args(options).arg("--").args(hook);
+        run(command).await
+    }
+}
+
+struct Tested {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Tested {
+    /// Checks the exit status, and that stdout has these parts.
+    #[track_caller]
+    fn expect(&self, status: i32, parts: &[&str]) -> &Self {
+        let Self { stdout, stderr, .. } = self;
+        assert_eq!(self.status, Some(status), "{stdout}\n{stderr}");
+        for part in parts {
+            assert!(stdout.contains(part), "{part:?} is not in {stdout}\n{stderr}");
+        }
+        self
+    }
+}
+
+async fn run(mut command: Command) -> Tested {
+    let output = tokio::time::timeout(LIMIT, command.kill_on_drop(true).output()).await;
+    let Output { status, stdout, stderr } = output.unwrap().unwrap();
+    Tested { status: status.code(), stdout: text(&stdout), stderr: text(&stderr) }
+}
+
+/// A VMI that asks for something.
+fn vmi(asks: &Value) -> String {
+    let annotations: serde_json::Map<_, _> = asks
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(what, value)| (format!("tested/{what}"), value.clone()))
+        .collect();
+    json!({"metadata": {"name": "vm", "namespace": "ns", "annotations": annotations}}).to_string()
+}
+
+fn tagged(tag: &str) -> String {
+    // Written otherwise than hooks and KubeVirt write it.
+    format!(
+        "<domain type='kvm'><!-- by hand -->\n  <name>vm</name><sysinfo type='smbios'>\
+         <entry name='tag'><![CDATA[{tag}]]></entry></sysinfo></domain>\n"
+    )
+}
+
+#[tokio::test]
+async fn what_documents_say_is_compared_in_every_mode_and_spelling() {
+    let cases = Cases::new();
+    let same = tagged("R&D");
+    cases.add(
+        "tag/same",
+        &[
+            ("vmi.json", &vmi(&json!({"tag": "R&D"}))),
+            ("domain.xml", DOMAIN),
+            ("expected.xml", &same),
+        ],
+    );
+    cases.add(
+        "tag/none",
+        &[
+            ("vmi.json", &vmi(&json!({}))),
+            ("domain.xml", DOMAIN),
+            ("unchanged", ""),
+            ("README.md", "text"),
+            (".hidden", "text"),
+        ],
+    );
+    cases.add(
+        "refused",
+        &[
+            ("vmi.yaml", "metadata: {annotations: {tested/refuse: not this one}}"),
+            ("domain.xml", DOMAIN),
+            ("error.txt", "FAILED_PRECONDITION\n\nnot this\none\n"),
+        ],
+    );
+    cases.add(
+        "cloud-init",
+        &[
+            ("vmi.json", &vmi(&json!({"tag": "x"}))),
+            ("cloud-init.json", r##"{"UserData": "#cloud-config\n", "VolumeName": "v"}"##),
+            ("expected.json", r##"{"VolumeName":"v","UserData":"#cloud-config\n# x\n"}"##),
+        ],
+    );
+    cases.add(
+        "node/done",
+        &[
+            ("vmi.json", &vmi(&json!({}))),
+            ("args.toml", "hook = \"PreVMStart\"\n"),
+            ("unchanged", ""),
+        ],
+    );
+    cases.add(
+        "node/refused",
+        &[
+            ("vmi.json", &vmi(&json!({"tag": "vm"}))),
+            ("args.toml", "hook = \"preVMStart\"\nnode = \"n7\"\n"),
+            ("error.txt", "FAILED_PRECONDITION\nvm cannot start on n7"),
+        ],
+    );
+    // Two modes each; domains as they stand and as Plugins, and what changed once more.
+    let calls = 2 * (4 + 2 + 2 + 1 + 1 + 1);
+    let summary = format!("6 cases: 6 passed · {calls} calls · ");
+    let tested = cases.test(&[]).await;
+    tested.expect(0, &["cloud-init (", "node/done (", "tag/same (", &summary]);
+    let order: Vec<_> = tested.stdout.lines().map(|line| line.contains("ok ")).collect();
+    assert_eq!(order, [true, true, true, true, true, true, false]);
+    let one = cases.test(&["--filter", "none", "--jobs", "1", "--mode", "exec"]).await;
+    one.expect(0, &["1 case: 1 passed · 2 calls · "]);
+}
+
+#[tokio::test]
+async fn a_difference_is_named_by_path_and_shown_once() {
+    let cases = Cases::new();
+    let expected = tagged("b");
+    cases.add(
+        "tag",
+        &[
+            ("vmi.json", &vmi(&json!({"tag": "a"}))),
+            ("domain.xml", DOMAIN),
+            ("expected.xml", &expected),
+        ],
+    );
+    cases.add(
+        "user data",
+        &[
+            ("vmi.json", &vmi(&json!({"tag": "x"}))),
+            ("cloud-init.json", r#"{"UserData": ""}"#),
+            ("expected.json", r##"{"UserData": "# x"}"##),
+        ],
+    );
+    cases.add(
+        "text",
+        &[
+            ("vmi.json", &vmi(&json!({"refuse": "one reason"}))),
+            ("domain.xml", DOMAIN),
+            ("error.txt", "FAILED_PRECONDITION\nanother reason"),
+        ],
+    );
+    cases.add(
+        "status",
+        &[
+            ("vmi.json", &vmi(&json!({"refuse": "one reason"}))),
+            ("domain.xml", DOMAIN),
+            ("error.txt", "DEADLINE_EXCEEDED"),
+        ],
+    );
+    cases.add(
+        "succeeds",
+        &[("vmi.json", &vmi(&json!({}))), ("domain.xml", DOMAIN), ("error.txt", "INTERNAL")],
+    );
+    let tested = cases.test(&["--color", "always"]).await;
+    tested.expect(
+        1,
+        &[
+            "  persistent mode: domain.xml as it stands; as KubeVirt writes it for a Plugin\n",
+            "  exec mode: domain.xml as it stands; as KubeVirt writes it for a Plugin\n    the result differs from expected.xml\n",
+            "altered /domain/sysinfo[@type='smbios']/entry[@name='tag']: \"b\" → \"a\"",
+            "\u{1b}[31m-    <entry name=\"tag\">b</entry>\u{1b}[0m",
+            "altered /UserData: \"# x\" → \"# x\\n\"",
+            "the message does not contain \"another reason\": FAILED_PRECONDITION: ",
+            "fails with another status than DEADLINE_EXCEEDED: ",
+            "the hook succeeds, and error.txt expects that it fails with INTERNAL",
+            "5 cases: 5 failed · ",
+        ],
+    );
+    assert_eq!(tested.stdout.matches("/domain/sysinfo").count(), 1, "{}", tested.stdout);
+}
+
+#[tokio::test]
+async fn a_hook_that_reads_one_spelling_only_or_changes_its_result_again_fails() {
+    let cases = Cases::new();
+    let with = |old: &str, new: &str| vmi(&json!({ "replace": json!([[old, new]]).to_string() }));
+    let expected = WITH_ARGUMENTS.replace("-old", "-new");
+    cases.add(
+        "for sidecars",
+        &[
+            ("vmi.json", &with("-old\"></qemu:arg", "-new\"></qemu:arg")),
+            ("domain.xml", WITH_ARGUMENTS),
+            ("expected.xml", &expected),
+        ],
+    );
+    cases.add(
+        "undeclared",
+        &[
+            ("vmi.json", &with("-old\"></arg", "-old\"></arg><qemu:arg value=\"-new\"/")),
+            ("domain.xml", WITH_ARGUMENTS),
+            ("unchanged", ""),
+        ],
+    );
+    let grown = DOMAIN.replace("vm</name", "vmm</name");
+    cases.add(
+        "again",
+        &[
+            ("vmi.json", &with("m</name", "mm</name")),
+            ("domain.xml", DOMAIN),
+            ("expected.xml", &grown),
+        ],
+    );
+    let tested = cases.test(&[]).await;
+    tested.expect(
+        1,
+        &[
+            "persistent mode: the result of domain.xml as it stands, sent again; a Plugin's result, sent again\n",
+            "is changed once more, so the hook is not idempotent\n",
+            "altered /domain/name: \"vmm\" → \"vmmm\"",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn variables_and_deadlines_are_a_cases_own() {
+    let cases = Cases::new();
+    for tag in ["one", "two", "three"] {
+        let (expected, env) = (tagged(tag), format!("[env]\nTESTED_TAG = \"{tag}\"\n"));
+        cases.add(
+            tag,
+            &[
+                ("vmi.json", &vmi(&json!({"tag": ""}))),
+                ("domain.xml", DOMAIN),
+                ("args.toml", &env),
+                ("expected.xml", &expected),
+            ],
+        );
+    }
+    let pids = cases.path().join(".pids");
+    cases.add(
+        "slow",
+        &[
+            ("vmi.json", &vmi(&json!({"hang": pids.to_str().unwrap()}))),
+            ("domain.xml", DOMAIN),
+            ("args.toml", "deadline = \"300ms\""),
+            ("error.txt", "DEADLINE_EXCEEDED"),
+        ],
+    );
+    cases.test(&["--kill-grace", "100ms"]).await.expect(0, &["4 cases: 4 passed"]);
+}
+
+#[tokio::test]
+async fn update_writes_what_the_hook_does_if_it_always_does_that() {
+    let cases = Cases::new();
+    let new = |name: &str, asks: Value, domain: &str| {
+        cases.add(name, &[("vmi.json", &vmi(&asks)), ("domain.xml", domain)])
+    };
+    new("changed", json!({"tag": "a"}), DOMAIN);
+    new("same", json!({}), DOMAIN);
+    new("refused", json!({"refuse": "for this reason\nand that"}), DOMAIN);
+    new("grows", json!({"replace": r#"[["m</name", "mm</name"]]"#}), DOMAIN);
+    cases.add(
+        "cloud-init",
+        &[
+            ("vmi.json", &vmi(&json!({"tag": "x"}))),
+            ("cloud-init.json", r#"{"UserData": "", "VolumeName": "v"}"#),
+        ],
+    );
+    let kept = tagged("kept");
+    let wrong = new("wrong", json!({"tag": "kept"}), DOMAIN);
+    std::fs::write(wrong.join("unchanged"), "").unwrap();
+    let passes = new("passes", json!({"tag": "kept"}), DOMAIN);
+    std::fs::write(passes.join("expected.xml"), &kept).unwrap();
+
+    let missing = cases.test(&["--filter", "same"]).await;
+    missing.expect(2, &["has no expected file: `hookctl test --update` writes it"]);
+    let updated = cases.test(&["--update"]).await;
+    updated.expect(1, &["5 written, 1 failed", "changed/expected.xml", "not idempotent"]);
+    assert!(cases.read("changed/expected.xml").contains("<entry name=\"tag\">a</entry>"));
+    assert!(cases.has("same/unchanged"));
+    let error = "FAILED_PRECONDITION\nfor this reason\nand that\n";
+    assert_eq!(cases.read("refused/error.txt"), error);
+    let json = "{\n  \"UserData\": \"# x\\n\",\n  \"VolumeName\": \"v\"\n}\n";
+    assert_eq!(cases.read("cloud-init/expected.json"), json);
+    assert!(cases.has("wrong/expected.xml") && !cases.has("wrong/unchanged"));
+    assert_eq!(cases.read("passes/expected.xml"), kept, "what passes stays as it is");
+    let files = std::fs::read_dir(cases.path().join("grows")).unwrap().count();
+    assert_eq!(files, 2, "nothing is expected of a hook that is not idempotent");
+    std::fs::remove_dir_all(cases.path().join("grows")).unwrap();
+    cases.test(&[]).await.expect(0, &["6 cases: 6 passed"]);
+}
+
+#[tokio::test]
+async fn broken_cases_are_named_with_their_fault() {
+    let cases = Cases::new();
+    let good = vmi(&json!({}));
+    let files = |more: &[(&'static str, &'static str)]| {
+        let mut files = vec![("vmi.json", good.as_str()), ("domain.xml", DOMAIN)];
+        files.retain(|(name, _)| more.iter().all(|(other, _)| name != other));
+        files.extend(more);
+        files
+    };
+    for (name, more, fault) in [
+        (
+            "typo",
+            &[("expectd.xml", DOMAIN)][..],
+            "has expectd.xml, which does not belong to a case",
+        ),
+        (
+            "two",
+            &[("unchanged", ""), ("error.txt", "INTERNAL")],
+            "has both unchanged and error.txt",
+        ),
+        ("json", &[("vmi.json", "{"), ("unchanged", "")], "vmi.json: it is not JSON"),
+        ("xml", &[("domain.xml", "<domain>"), ("unchanged", "")], "domain.xml: domain"),
+        (
+            "other",
+            &[("expected.json", "{}")],
+            "has expected.json, but this hook returns expected.xml",
+        ),
+        ("expected", &[("expected.xml", "<domain")], "expected.xml: domain"),
+        ("text", &[("unchanged", "yes")], "unchanged is an empty file, and has text in it"),
+        ("status", &[("error.txt", "NO")], "error.txt, line 1: \"NO\" must be the gRPC status"),
+        ("ok", &[("error.txt", "OK")], "error.txt, line 1: \"OK\" must be"),
+        ("key", &[("args.toml", "\nhooks = \"a\"")], "args.toml, line 2: unknown field `hooks`"),
+        ("toml", &[("args.toml", "hook")], "args.toml, line 1: "),
+        (
+            "hook",
+            &[("args.toml", "hook = \"preVMStart\"")],
+            "preVMStart does not go with domain.xml",
+        ),
+        ("node", &[("args.toml", "node = \"n\"")], "args.toml: node goes with node hooks only"),
+        ("time", &[("args.toml", "deadline = \"5\"")], "deadline = \"5\" cannot be read as a time"),
+        (
+            "env",
+            &[("args.toml", "[env]\n\"A=B\" = \"\"")],
+            "[env] \"A=B\" cannot be an environment",
+        ),
+        (
+            "reserved",
+            &[("args.toml", "env = {KUBEVIRT_HOOK_PROTOCOL = \"1\"}")],
+            "KUBEVIRT_HOOK_PROTOCOL is set by the shim: leave it out",
+        ),
+    ] {
+        cases.add(name, &files(more));
+        let tested = cases.test(&["--filter", &format!("/{name}")]).await;
+        tested.expect(2, &[fault, "1 case: 1 broken"]);
+    }
+    let directory = cases.add("files", &[("vmi.json", &good), ("unchanged", "")]);
+    let domain = directory.join("domain.xml");
+    let expect = async |fault: &str| {
+        cases.test(&["--filter", "files"]).await.expect(2, &[fault, "1 case: 1 broken"]);
+        let _ = std::fs::remove_file(&domain);
+    };
+    expect("has neither domain.xml nor cloud-init.json; for a node hook, args.toml names it").await;
+    std::fs::write(&domain, b"<domain>\xff</domain>").unwrap();
+    expect("not UTF-8").await;
+    symlink("/etc/passwd", &domain).unwrap();
+    expect("domain.xml is a symbolic link to a file outside of the directory of cases").await;
+    symlink("domain.xml", &domain).unwrap();
+    expect("cannot read domain.xml: ").await;
+    nix::unistd::mkfifo(&domain, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    expect("domain.xml is not a regular file").await;
+    std::fs::File::create(&domain).unwrap().set_len(1 << 34).unwrap();
+    expect("domain.xml is longer than 16777215 bytes").await;
+    std::fs::create_dir(&domain).unwrap();
+    cases.test(&["--filter", "files"]).await.expect(2, &["domain.xml is not a regular file"]);
+}
+
+#[tokio::test]
+async fn a_case_beside_others_may_use_their_files() {
+    let cases = Cases::new();
+    cases.add(
+        "shared/a",
+        &[("vmi.json", &vmi(&json!({}))), ("domain.xml", DOMAIN), ("unchanged", "")],
+    );
+    let other = cases.add("b", &[("unchanged", "")]);
+    for name in ["vmi.json", "domain.xml"] {
+        symlink(format!("../shared/a/{name}"), other.join(name)).unwrap();
+    }
+    cases.test(&["--mode", "persistent"]).await.expect(0, &["2 cases: 2 passed"]);
+    symlink("..", cases.path().join("loop")).unwrap();
+    let fault = "has loop, which";
+    let tested = cases.test(&["--mode", "persistent"]).await;
+    tested.expect(2, &["loop is a symbolic link to a directory, which is not followed"]);
+    assert!(!tested.stdout.contains(fault), "{}", tested.stdout);
+}
+
+#[tokio::test]
+async fn without_a_case_or_a_hook_the_exit_status_is_2() {
+    let cases = Cases::new();
+    let none = cases.test(&[]).await;
+    assert_eq!(none.status, Some(2));
+    assert!(none.stderr.contains("there is no case in "), "{}", none.stderr);
+    cases.add("empty", &[]);
+    cases.test(&[]).await.expect(2, &["is empty: a case has vmi.json or vmi.yaml"]);
+    let other = cases.test(&["--filter", "nothing"]).await;
+    assert!(other.stderr.contains("none of the 1 cases in "), "{}", other.stderr);
+    assert_eq!(other.status, Some(2));
+    for args in [&["test"][..], &["test", "/nowhere", "--", "true"]] {
+        let mut command = Command::new(hookctl());
+        command.args(args);
+        let tested = run(command).await;
+        assert_eq!(tested.status, Some(2), "{}", tested.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_worker_runs_in_exec_mode_and_a_worker_need_not() {
+    let cases = Cases::new();
+    cases.add("case", &[("vmi.json", &vmi(&json!({}))), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(
+        dir.path(),
+        "hook",
+        "#!/bin/sh\n[ $# = 4 ] && { printf '%s' \"$4\"; exit; }; exit 3",
+    );
+    let tested = cases.test_hook(&[], &[program.to_str().unwrap()]).await;
+    tested.expect(0, &["1 case: 1 passed · 2 calls"]);
+    assert!(tested.stderr.contains("exec mode only"), "{}", tested.stderr);
+    let bare = file("examples/python/bare.py");
+    let tested = cases.test_hook(&[], &["python3", bare.to_str().unwrap()]).await;
+    tested.expect(0, &["not run in exec mode: started as a program, it exits with status 2"]);
+    tested.expect(0, &["1 case: 1 passed · 2 calls"]);
+    // What does not start fails, and is not left out.
+    let tested = cases.test_hook(&["--mode", "persistent"], &["false"]).await;
+    tested.expect(1, &["cannot start hook worker", "1 case: 1 failed"]);
+}
+
+#[tokio::test]
+async fn a_crash_is_the_cases_failure_and_the_next_case_runs() {
+    let cases = Cases::new();
+    for (name, asks) in [("a", json!({"crash": "yes"})), ("b", json!({}))] {
+        cases.add(name, &[("vmi.json", &vmi(&asks)), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    }
+    let tested = cases.test(&["--jobs", "1"]).await;
+    tested.expect(1, &["SIGSEGV", "2 cases: 1 passed, 1 failed"]);
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_at_once_and_no_hook_is_left() {
+    for mode in ["persistent", "exec"] {
+        let cases = Cases::new();
+        let pids = cases.path().join(".pids");
+        for name in ["a", "b"] {
+            cases.add(
+                name,
+                &[
+                    ("vmi.json", &vmi(&json!({"hang": pids.to_str().unwrap()}))),
+                    ("domain.xml", DOMAIN),
+                    ("unchanged", ""),
+                ],
+            );
+        }
+        let hook = file("tests/fixtures/tested.py");
+        let mut command = Command::new(hookctl());
+        command.arg("test").arg(cases.path()).args(["--mode", mode, "--jobs", "2", "--"]);
+        command.arg("python3").arg(hook).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.kill_on_drop(true).spawn().unwrap();
+        let read = || std::fs::read_to_string(&pids).unwrap_or_default();
+        eventually("the hook hangs", || read().ends_with('\n')).await;
+        let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a test signals what it has started")]
+        nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait_with_output()).await;
+        let output = ended.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+        for line in read().lines() {
+            let pid = line.strip_prefix("pid ").unwrap().parse().unwrap();
+            assert!(gone(pid), "{mode}: {pid} is left");
+        }
+    }
+}
+
+#[tokio::test]
+async fn junit_has_a_test_for_each_case() {
+    let cases = Cases::new();
+    let good = vmi(&json!({}));
+    cases.add("a<b/good", &[("vmi.json", &good), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    cases.add(
+        "bad",
+        &[
+            ("vmi.json", &vmi(&json!({"refuse": "no \u{1b}[31m\u{ffff}]]>"}))),
+            ("domain.xml", DOMAIN),
+            ("unchanged", ""),
+        ],
+    );
+    cases.add("broken", &[("vmi.json", &good)]);
+    let report = cases.path().join(".report.xml");
+    let tested = cases.test(&["--junit", report.to_str().unwrap()]).await;
+    tested.expect(2, &["3 cases: 1 passed, 1 failed, 1 broken"]);
+    let report = cases.read(".report.xml");
+    let parsed = roxmltree::Document::parse(&report).unwrap();
+    let suite = parsed.descendants().find(|node| node.has_tag_name("testsuite")).unwrap();
+    for (name, value) in [("tests", "3"), ("failures", "1"), ("errors", "1")] {
+        assert_eq!(suite.attribute(name), Some(value), "{report}");
+        assert_eq!(parsed.root_element().attribute(name), Some(value), "{report}");
+    }
+    let outcomes: Vec<_> = suite
+        .children()
+        .filter(roxmltree::Node::is_element)
+        .map(|test| {
+            let outcome = test.first_element_child().map(|outcome| outcome.tag_name().name());
+            (test.attribute("name").unwrap(), outcome)
+        })
+        .collect();
+    assert_eq!(outcomes, [("good", None), ("bad", Some("failure")), ("broken", Some("error"))]);
+    assert!(report.contains("no \\u{1b}[31m"), "{report}");
+    let lost = cases.test(&["--junit", "/nowhere/report.xml"]).await;
+    lost.expect(2, &["3 cases"]);
+    assert!(lost.stderr.contains("cannot write the report to /nowhere/report.xml"));
+}
