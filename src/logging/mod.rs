@@ -62,6 +62,12 @@ impl Log {
     pub fn writer(&self) -> impl Future<Output = ()> + use<> {
         self.0.clone().batch()
     }
+
+    /// Writes the lines that are still waiting, before something else is written to stderr. If the
+    /// reader stalls, it waits for a second.
+    pub fn flush(&self) {
+        self.0.finish();
+    }
 }
 
 impl Drop for Log {

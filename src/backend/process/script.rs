@@ -39,7 +39,8 @@ impl CommandLine {
     }
 
     /// Returns the files that the command runs: its program and, of an interpreter, the script.
-    pub(in crate::backend) fn files(&self) -> Vec<PathBuf> {
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
         let argument = self.script_argument().map(Path::to_owned);
         self.resolve().into_iter().chain(argument).collect()
     }
