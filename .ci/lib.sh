@@ -54,6 +54,10 @@ venv() {
     "$directory/bin/pip" install --quiet --disable-pip-version-check "$@" >&2
 }
 
+# cases EXAMPLE HOOK…: runs a hook on the cases of an example, as its author would. Options of
+# `hookctl test` may stand before HOOK, which follows `--` then.
+cases() { target/debug/hookctl test "examples/cases/$1" --color never "${@:2}" >&2; }
+
 # tool PACKAGE OPTIONS…: installs a program from crates.io into target/tools, which is in $PATH.
 tool() {
     # Without debug information it is built in less time.

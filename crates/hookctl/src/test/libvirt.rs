@@ -96,32 +96,33 @@ impl Libvirt {
         }
     }
 
-    /// Returns what a tool says of the result and does not say of what was sent.
+    /// Returns what the tools say of the result and do not say of what was sent.
     pub(super) async fn complaints(&self, sent: &Bytes, result: &Bytes) -> Option<String> {
+        let mut lines = Vec::new();
         for &tool in &self.tools {
-            let [sent, result] = match tool {
-                Tool::Validate => [sent, result].map(without_empty_elements),
-                Tool::Virsh => [sent, result].map(Clone::clone),
-            };
-            let known = judge(tool, &sent).await;
-            let found = judge(tool, &result).await;
-            let (known, found) = match (known, found) {
-                (Ok(known), Ok(found)) => (known, found),
-                (Err(why), _) | (_, Err(why)) => return Some(why),
-            };
-            let known: Vec<_> = known.iter().map(|line| without_place(line)).collect();
-            let new: Vec<_> =
-                found.iter().filter(|line| !known.contains(&without_place(line))).collect();
-            if !new.is_empty() {
-                let tool = tool.name();
-                let what =
-                    format!("{tool} rejects the result, and not domain.xml, because of this:");
-                let lines = [what].into_iter().chain(new.into_iter().cloned());
-                return Some(lines.collect::<Vec<_>>().join("\n"));
+            match new_complaints(tool, sent, result).await {
+                Ok(new) if new.is_empty() => {}
+                Ok(new) => {
+                    let tool = tool.name();
+                    lines.push(format!("{tool} rejects the result, and not domain.xml:"));
+                    lines.extend(new);
+                }
+                Err(why) => lines.push(why),
             }
         }
-        None
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
+}
+
+async fn new_complaints(tool: Tool, sent: &Bytes, result: &Bytes) -> Result<Vec<String>, String> {
+    let [sent, result] = match tool {
+        Tool::Validate => [sent, result].map(without_empty_elements),
+        Tool::Virsh => [sent, result].map(Clone::clone),
+    };
+    let known = judge(tool, &sent).await?;
+    let known: Vec<_> = known.iter().map(|line| without_place(line)).collect();
+    let found = judge(tool, &result).await?;
+    Ok(found.into_iter().filter(|line| !known.contains(&without_place(line))).collect())
 }
 
 /// Returns the lines that a tool says of a domain; none if it accepts it.

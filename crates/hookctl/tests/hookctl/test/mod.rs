@@ -1,6 +1,9 @@
-//! `hookctl test`: cases that pass, fail and are broken.
+//! `hookctl test`: what passes and what fails.
 
-use std::os::unix::fs::symlink;
+mod broken;
+mod pages;
+mod results;
+
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -89,6 +92,11 @@ impl Tested {
         }
         self
     }
+}
+
+async fn run_with(mut command: Command, with: impl FnOnce(&mut Command)) -> Tested {
+    with(&mut command);
+    run(command).await
 }
 
 async fn run(mut command: Command) -> Tested {
@@ -309,162 +317,6 @@ async fn variables_and_deadlines_are_a_cases_own() {
 }
 
 #[tokio::test]
-async fn update_writes_what_the_hook_does_if_it_always_does_that() {
-    let cases = Cases::new();
-    let new = |name: &str, asks: Value, domain: &str| {
-        cases.add(name, &[("vmi.json", &vmi(&asks)), ("domain.xml", domain)])
-    };
-    new("changed", json!({"tag": "a"}), DOMAIN);
-    new("same", json!({}), DOMAIN);
-    new("refused", json!({"refuse": "for this reason\nand that"}), DOMAIN);
-    new("grows", json!({"replace": r#"[["m</name", "mm</name"]]"#}), DOMAIN);
-    cases.add(
-        "cloud-init",
-        &[
-            ("vmi.json", &vmi(&json!({"tag": "x"}))),
-            ("cloud-init.json", r#"{"UserData": "", "VolumeName": "v"}"#),
-        ],
-    );
-    let kept = tagged("kept");
-    let wrong = new("wrong", json!({"tag": "kept"}), DOMAIN);
-    std::fs::write(wrong.join("unchanged"), "").unwrap();
-    let passes = new("passes", json!({"tag": "kept"}), DOMAIN);
-    std::fs::write(passes.join("expected.xml"), &kept).unwrap();
-
-    let missing = cases.test(&["--filter", "same"]).await;
-    missing.expect(2, &["has no expected file: `hookctl test --update` writes it"]);
-    let updated = cases.test(&["--update"]).await;
-    updated.expect(1, &["5 written, 1 failed", "changed/expected.xml", "not idempotent"]);
-    assert!(cases.read("changed/expected.xml").contains("<entry name=\"tag\">a</entry>"));
-    assert!(cases.has("same/unchanged"));
-    let error = "FAILED_PRECONDITION\nfor this reason\nand that\n";
-    assert_eq!(cases.read("refused/error.txt"), error);
-    let json = "{\n  \"UserData\": \"# x\\n\",\n  \"VolumeName\": \"v\"\n}\n";
-    assert_eq!(cases.read("cloud-init/expected.json"), json);
-    assert!(cases.has("wrong/expected.xml") && !cases.has("wrong/unchanged"));
-    assert_eq!(cases.read("passes/expected.xml"), kept, "what passes stays as it is");
-    let files = std::fs::read_dir(cases.path().join("grows")).unwrap().count();
-    assert_eq!(files, 2, "nothing is expected of a hook that is not idempotent");
-    std::fs::remove_dir_all(cases.path().join("grows")).unwrap();
-    cases.test(&[]).await.expect(0, &["6 cases: 6 passed"]);
-}
-
-#[tokio::test]
-async fn broken_cases_are_named_with_their_fault() {
-    let cases = Cases::new();
-    let good = vmi(&json!({}));
-    let files = |more: &[(&'static str, &'static str)]| {
-        let mut files = vec![("vmi.json", good.as_str()), ("domain.xml", DOMAIN)];
-        files.retain(|(name, _)| more.iter().all(|(other, _)| name != other));
-        files.extend(more);
-        files
-    };
-    for (name, more, fault) in [
-        (
-            "typo",
-            &[("expectd.xml", DOMAIN)][..],
-            "has expectd.xml, which does not belong to a case",
-        ),
-        (
-            "two",
-            &[("unchanged", ""), ("error.txt", "INTERNAL")],
-            "has both unchanged and error.txt",
-        ),
-        ("json", &[("vmi.json", "{"), ("unchanged", "")], "vmi.json: it is not JSON"),
-        ("xml", &[("domain.xml", "<domain>"), ("unchanged", "")], "domain.xml: domain"),
-        (
-            "other",
-            &[("expected.json", "{}")],
-            "has expected.json, but this hook returns expected.xml",
-        ),
-        ("expected", &[("expected.xml", "<domain")], "expected.xml: domain"),
-        ("text", &[("unchanged", "yes")], "unchanged is an empty file, and has text in it"),
-        ("status", &[("error.txt", "NO")], "error.txt, line 1: \"NO\" must be the gRPC status"),
-        ("ok", &[("error.txt", "OK")], "error.txt, line 1: \"OK\" must be"),
-        ("key", &[("args.toml", "\nhooks = \"a\"")], "args.toml, line 2: unknown field `hooks`"),
-        ("toml", &[("args.toml", "hook")], "args.toml, line 1: "),
-        (
-            "hook",
-            &[("args.toml", "hook = \"preVMStart\"")],
-            "preVMStart does not go with domain.xml",
-        ),
-        ("node", &[("args.toml", "node = \"n\"")], "args.toml: node goes with node hooks only"),
-        ("time", &[("args.toml", "deadline = \"5\"")], "deadline = \"5\" cannot be read as a time"),
-        (
-            "env",
-            &[("args.toml", "[env]\n\"A=B\" = \"\"")],
-            "[env] \"A=B\" cannot be an environment",
-        ),
-        (
-            "reserved",
-            &[("args.toml", "env = {KUBEVIRT_HOOK_PROTOCOL = \"1\"}")],
-            "KUBEVIRT_HOOK_PROTOCOL is set by the shim: leave it out",
-        ),
-    ] {
-        cases.add(name, &files(more));
-        let tested = cases.test(&["--filter", &format!("/{name}")]).await;
-        tested.expect(2, &[fault, "1 case: 1 broken"]);
-    }
-    let directory = cases.add("files", &[("vmi.json", &good), ("unchanged", "")]);
-    let domain = directory.join("domain.xml");
-    let expect = async |fault: &str| {
-        cases.test(&["--filter", "files"]).await.expect(2, &[fault, "1 case: 1 broken"]);
-        let _ = std::fs::remove_file(&domain);
-    };
-    expect("has neither domain.xml nor cloud-init.json; for a node hook, args.toml names it").await;
-    std::fs::write(&domain, b"<domain>\xff</domain>").unwrap();
-    expect("not UTF-8").await;
-    symlink("/etc/passwd", &domain).unwrap();
-    expect("domain.xml is a symbolic link to a file outside of the directory of cases").await;
-    symlink("domain.xml", &domain).unwrap();
-    expect("cannot read domain.xml: ").await;
-    nix::unistd::mkfifo(&domain, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    expect("domain.xml is not a regular file").await;
-    std::fs::File::create(&domain).unwrap().set_len(1 << 34).unwrap();
-    expect("domain.xml is longer than 16777215 bytes").await;
-    std::fs::create_dir(&domain).unwrap();
-    cases.test(&["--filter", "files"]).await.expect(2, &["domain.xml is not a regular file"]);
-}
-
-#[tokio::test]
-async fn a_case_beside_others_may_use_their_files() {
-    let cases = Cases::new();
-    cases.add(
-        "shared/a",
-        &[("vmi.json", &vmi(&json!({}))), ("domain.xml", DOMAIN), ("unchanged", "")],
-    );
-    let other = cases.add("b", &[("unchanged", "")]);
-    for name in ["vmi.json", "domain.xml"] {
-        symlink(format!("../shared/a/{name}"), other.join(name)).unwrap();
-    }
-    cases.test(&["--mode", "persistent"]).await.expect(0, &["2 cases: 2 passed"]);
-    symlink("..", cases.path().join("loop")).unwrap();
-    let fault = "has loop, which";
-    let tested = cases.test(&["--mode", "persistent"]).await;
-    tested.expect(2, &["loop is a symbolic link to a directory, which is not followed"]);
-    assert!(!tested.stdout.contains(fault), "{}", tested.stdout);
-}
-
-#[tokio::test]
-async fn without_a_case_or_a_hook_the_exit_status_is_2() {
-    let cases = Cases::new();
-    let none = cases.test(&[]).await;
-    assert_eq!(none.status, Some(2));
-    assert!(none.stderr.contains("there is no case in "), "{}", none.stderr);
-    cases.add("empty", &[]);
-    cases.test(&[]).await.expect(2, &["is empty: a case has vmi.json or vmi.yaml"]);
-    let other = cases.test(&["--filter", "nothing"]).await;
-    assert!(other.stderr.contains("none of the 1 cases in "), "{}", other.stderr);
-    assert_eq!(other.status, Some(2));
-    for args in [&["test"][..], &["test", "/nowhere", "--", "true"]] {
-        let mut command = Command::new(hookctl());
-        command.args(args);
-        let tested = run(command).await;
-        assert_eq!(tested.status, Some(2), "{}", tested.stderr);
-    }
-}
-
-#[tokio::test]
 async fn a_program_that_is_no_worker_runs_in_exec_mode_and_a_worker_need_not() {
     let cases = Cases::new();
     cases.add("case", &[("vmi.json", &vmi(&json!({}))), ("domain.xml", DOMAIN), ("unchanged", "")]);
@@ -529,43 +381,4 @@ async fn a_signal_ends_it_at_once_and_no_hook_is_left() {
             assert!(gone(pid), "{mode}: {pid} is left");
         }
     }
-}
-
-#[tokio::test]
-async fn junit_has_a_test_for_each_case() {
-    let cases = Cases::new();
-    let good = vmi(&json!({}));
-    cases.add("a<b/good", &[("vmi.json", &good), ("domain.xml", DOMAIN), ("unchanged", "")]);
-    cases.add(
-        "bad",
-        &[
-            ("vmi.json", &vmi(&json!({"refuse": "no \u{1b}[31m\u{ffff}]]>"}))),
-            ("domain.xml", DOMAIN),
-            ("unchanged", ""),
-        ],
-    );
-    cases.add("broken", &[("vmi.json", &good)]);
-    let report = cases.path().join(".report.xml");
-    let tested = cases.test(&["--junit", report.to_str().unwrap()]).await;
-    tested.expect(2, &["3 cases: 1 passed, 1 failed, 1 broken"]);
-    let report = cases.read(".report.xml");
-    let parsed = roxmltree::Document::parse(&report).unwrap();
-    let suite = parsed.descendants().find(|node| node.has_tag_name("testsuite")).unwrap();
-    for (name, value) in [("tests", "3"), ("failures", "1"), ("errors", "1")] {
-        assert_eq!(suite.attribute(name), Some(value), "{report}");
-        assert_eq!(parsed.root_element().attribute(name), Some(value), "{report}");
-    }
-    let outcomes: Vec<_> = suite
-        .children()
-        .filter(roxmltree::Node::is_element)
-        .map(|test| {
-            let outcome = test.first_element_child().map(|outcome| outcome.tag_name().name());
-            (test.attribute("name").unwrap(), outcome)
-        })
-        .collect();
-    assert_eq!(outcomes, [("good", None), ("bad", Some("failure")), ("broken", Some("error"))]);
-    assert!(report.contains("no \\u{1b}[31m"), "{report}");
-    let lost = cases.test(&["--junit", "/nowhere/report.xml"]).await;
-    lost.expect(2, &["3 cases"]);
-    assert!(lost.stderr.contains("cannot write the report to /nowhere/report.xml"));
 }

@@ -1,0 +1,140 @@
+//! What is written: expected files, and reports; and what libvirt says.
+
+use serde_json::{Value, json};
+
+use super::{Cases, DOMAIN, tagged, vmi};
+use crate::support::skipped;
+
+#[tokio::test]
+async fn update_writes_what_the_hook_does_if_it_always_does_that() {
+    let cases = Cases::new();
+    let new = |name: &str, asks: Value, domain: &str| {
+        cases.add(name, &[("vmi.json", &vmi(&asks)), ("domain.xml", domain)])
+    };
+    new("changed", json!({"tag": "a"}), DOMAIN);
+    new("same", json!({}), DOMAIN);
+    new("refused", json!({"refuse": "for this reason\nand that"}), DOMAIN);
+    new("grows", json!({"replace": r#"[["m</name", "mm</name"]]"#}), DOMAIN);
+    cases.add(
+        "cloud-init",
+        &[
+            ("vmi.json", &vmi(&json!({"tag": "x"}))),
+            ("cloud-init.json", r#"{"UserData": "", "VolumeName": "v"}"#),
+        ],
+    );
+    let kept = tagged("kept");
+    let wrong = new("wrong", json!({"tag": "kept"}), DOMAIN);
+    std::fs::write(wrong.join("unchanged"), "").unwrap();
+    let passes = new("passes", json!({"tag": "kept"}), DOMAIN);
+    std::fs::write(passes.join("expected.xml"), &kept).unwrap();
+
+    let missing = cases.test(&["--filter", "same"]).await;
+    missing.expect(2, &["has no expected file: `hookctl test --update` writes it"]);
+    let updated = cases.test(&["--update"]).await;
+    updated.expect(1, &["5 written, 1 failed", "changed/expected.xml", "not idempotent"]);
+    assert!(cases.read("changed/expected.xml").contains("<entry name=\"tag\">a</entry>"));
+    assert!(cases.has("same/unchanged"));
+    let error = "FAILED_PRECONDITION\nfor this reason\nand that\n";
+    assert_eq!(cases.read("refused/error.txt"), error);
+    let json = "{\n  \"UserData\": \"# x\\n\",\n  \"VolumeName\": \"v\"\n}\n";
+    assert_eq!(cases.read("cloud-init/expected.json"), json);
+    assert!(cases.has("wrong/expected.xml") && !cases.has("wrong/unchanged"));
+    assert_eq!(cases.read("passes/expected.xml"), kept, "what passes stays as it is");
+    let files = std::fs::read_dir(cases.path().join("grows")).unwrap().count();
+    assert_eq!(files, 2, "nothing is expected of a hook that is not idempotent");
+    std::fs::remove_dir_all(cases.path().join("grows")).unwrap();
+    cases.test(&[]).await.expect(0, &["6 cases: 6 passed"]);
+}
+
+#[tokio::test]
+async fn junit_has_a_test_for_each_case() {
+    let cases = Cases::new();
+    let good = vmi(&json!({}));
+    cases.add("a<b/good", &[("vmi.json", &good), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    cases.add(
+        "bad",
+        &[
+            ("vmi.json", &vmi(&json!({"refuse": "no \u{1b}[31m\u{ffff}]]>"}))),
+            ("domain.xml", DOMAIN),
+            ("unchanged", ""),
+        ],
+    );
+    cases.add("broken", &[("vmi.json", &good)]);
+    let report = cases.path().join(".report.xml");
+    let tested = cases.test(&["--junit", report.to_str().unwrap()]).await;
+    tested.expect(2, &["3 cases: 1 passed, 1 failed, 1 broken"]);
+    let report = cases.read(".report.xml");
+    let parsed = roxmltree::Document::parse(&report).unwrap();
+    let suite = parsed.descendants().find(|node| node.has_tag_name("testsuite")).unwrap();
+    for (name, value) in [("tests", "3"), ("failures", "1"), ("errors", "1")] {
+        assert_eq!(suite.attribute(name), Some(value), "{report}");
+        assert_eq!(parsed.root_element().attribute(name), Some(value), "{report}");
+    }
+    let outcomes: Vec<_> = suite
+        .children()
+        .filter(roxmltree::Node::is_element)
+        .map(|test| {
+            let outcome = test.first_element_child().map(|outcome| outcome.tag_name().name());
+            (test.attribute("name").unwrap(), outcome)
+        })
+        .collect();
+    assert_eq!(outcomes, [("good", None), ("bad", Some("failure")), ("broken", Some("error"))]);
+    assert!(report.contains("no \\u{1b}[31m"), "{report}");
+    let lost = cases.test(&["--junit", "/nowhere/report.xml"]).await;
+    lost.expect(2, &["3 cases"]);
+    assert!(lost.stderr.contains("cannot write the report to /nowhere/report.xml"));
+}
+
+#[tokio::test]
+async fn libvirt_judges_results_and_not_what_was_sent() {
+    let installed = |tool: &str| {
+        std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|dir| dir.join(tool).exists())
+    };
+    if !installed("virt-xml-validate") || !installed("virsh") || !installed("xmllint") {
+        skipped("libvirt's judgement of cases", "virt-xml-validate, virsh or xmllint is missing");
+        return;
+    }
+    // KubeVirt's sample, in which the schema finds empty elements.
+    let domain = include_str!("../../../src/samples/domain.xml");
+    let cases = Cases::new();
+    let replaces = |name: &str, old: &str, new: &str| {
+        let replace = json!([[old, new]]).to_string();
+        let expected = domain.replace(old, new);
+        assert_ne!(expected, domain, "{old}");
+        let files = [
+            ("vmi.json", vmi(&json!({ "replace": replace }))),
+            ("domain.xml", domain.to_owned()),
+            ("expected.xml", expected),
+        ];
+        cases.add(name, &files.each_ref().map(|(name, contents)| (*name, contents.as_str())));
+    };
+    replaces("good", "<vcpu placement=\"static\">2<", "<vcpu placement=\"static\">3<");
+    replaces("schema", "<bios></bios>", "<bios2 a=\"\"></bios2>");
+    replaces("value", "bus=\"virtio\" dev=\"vda\"", "bus=\"no-such-bus\" dev=\"vda\"");
+    let tested = cases.test(&["--mode", "persistent"]).await;
+    tested.expect(0, &["3 cases: 3 passed"]);
+    let tested = cases.test(&["--mode", "persistent", "--libvirt"]).await;
+    tested.expect(
+        1,
+        &[
+            "virt-xml-validate rejects the result, and not domain.xml:\n",
+            "bios2",
+            "no-such-bus",
+            "3 cases: 1 passed, 2 failed",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn without_libvirt_its_judgement_is_an_error_that_says_what_to_install() {
+    let cases = Cases::new();
+    cases.add("a", &[("vmi.json", "{}"), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    let mut command = tokio::process::Command::new(crate::hookctl());
+    command.arg("test").arg(cases.path()).args(["--mode", "exec", "--libvirt", "--", "/bin/true"]);
+    let tested = super::run_with(command, |command| {
+        command.env("PATH", cases.path());
+    })
+    .await;
+    assert_eq!(tested.status, Some(2), "{}", tested.stderr);
+    assert!(tested.stderr.contains("apt install libvirt-clients"), "{}", tested.stderr);
+}
