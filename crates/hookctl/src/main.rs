@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli ─┬─▶ call ─▶ detect ─┐
+//!      ├─▶ init
 //!      ├─▶ generate ───────┤
 //!      ├─▶ test ─▶ cases ──┤
 //!      └─▶ check ──────────┴─▶ probe, inputs, normalize, … ─▶ sidecar_shim
@@ -17,6 +18,7 @@ mod check;
 mod cli;
 mod detect;
 mod generate;
+mod init;
 mod inputs;
 mod normalize;
 mod output;
@@ -95,6 +97,7 @@ async fn act(action: &Action) -> Result<ExitCode, Box<dyn Error>> {
             let passed = check::run(config).await?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Action::Init(config) => init::run(config)?,
         Action::Sample(sample, for_plugin) => sample::print(*sample, *for_plugin)?,
         Action::Generate(config) => generate::run(config).await?,
         Action::Test(config) => return Ok(ExitCode::from(test::run(config).await? as u8)),

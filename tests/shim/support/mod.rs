@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use call::{Call, Gate, InFlight};
 pub use client::Client;
 pub use process::{children, descriptors, exists, gone, kill, stat, stat_fields};
-pub use programs::{Language, Mode, Program, go, perl, python, rust, shell};
+pub use programs::{Language, Mode, Program, go, go_command, perl, python, rust, shell};
 pub use shim::{Shim, ShimBuilder};
 pub use streams::{Stream, exit_status};
 

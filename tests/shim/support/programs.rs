@@ -85,7 +85,7 @@ pub fn shell(_name: &str) -> Program {
 }
 
 /// The Go command, if it can build the examples.
-fn go_command() -> Option<String> {
+pub fn go_command() -> Option<String> {
     let named = std::env::var("SIDECAR_SHIM_TEST_GO");
     let command = named.clone().unwrap_or_else(|_| "go".to_owned());
     let version = Command::new(&command).args(["env", "GOVERSION"]).output();

@@ -6,6 +6,7 @@
 mod call;
 mod check;
 mod generate;
+mod init;
 mod inputs;
 mod sample;
 mod test;
@@ -24,11 +25,13 @@ use tracing::Level;
 use self::call::CallArgs;
 use self::check::CheckArgs;
 use self::generate::GenerateArgs;
+use self::init::InitArgs;
 use self::sample::SampleArgs;
 use self::test::TestArgs;
 use crate::call::CallConfig;
 use crate::check::CheckConfig;
 use crate::generate::GenerateConfig;
+use crate::init::InitConfig;
 use crate::sample::Sample;
 use crate::test::TestConfig;
 
@@ -49,12 +52,19 @@ pub(crate) enum Action {
     Call(Box<CallConfig>),
     Check(Box<CheckConfig>),
     Generate(Box<GenerateConfig>),
+    Init(InitConfig),
     /// The document, and whether it is for a Plugin.
     Sample(Sample, bool),
     Test(Box<TestConfig>),
 }
 
 impl Config {
+    /// Returns the configuration of a command that runs no hook.
+    fn of_files(action: Action) -> Self {
+        let verbosity = Verbosity { shim: Level::WARN, hooks: Level::WARN, calls: None };
+        Self { log_format: Format::Text, verbosity, no_new_privs: false, action }
+    }
+
     /// Reads the process's arguments and environment. If there is nothing to run, reports why, and
     /// returns the exit status: 0 for help, 2 for a command line that cannot be parsed, 1 for
     /// options that contradict each other.
@@ -112,6 +122,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make the directory of a new hook, with tests and an image
+    Init(InitArgs),
     /// Call a hook as KubeVirt does, and show what it changes
     Call(CallArgs),
     /// Check whether a worker follows protocol.md (docs/check.md lists the checks)
@@ -154,14 +166,9 @@ impl Command {
             }
             Self::Sample(args) => {
                 let (sample, for_plugin) = args.resolve()?;
-                let action = Action::Sample(sample, for_plugin);
-                return Ok(Config {
-                    log_format: Format::Text,
-                    verbosity: Verbosity { shim: Level::WARN, hooks: Level::WARN, calls: None },
-                    no_new_privs: false,
-                    action,
-                });
+                return Ok(Config::of_files(Action::Sample(sample, for_plugin)));
             }
+            Self::Init(args) => return Ok(Config::of_files(Action::Init(args.resolve()))),
         };
         let level = log.level();
         // A failed case says what its call met.

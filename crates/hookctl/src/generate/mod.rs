@@ -22,7 +22,7 @@ pub(crate) mod names;
 mod node;
 mod output;
 mod plugin;
-mod quote;
+pub(crate) mod quote;
 mod selector;
 mod sidecar;
 

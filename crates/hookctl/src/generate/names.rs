@@ -28,7 +28,7 @@ const LABELS_OF_PODS: [&str; 4] =
 pub(super) const HOOK_SIDECARS: &str = "hooks.kubevirt.io/hookSidecars";
 
 /// Returns the name of the objects that belong to a hook.
-pub(super) fn object_name(name: &str) -> String {
+pub(crate) fn object_name(name: &str) -> String {
     if name.ends_with(SUFFIX) { name.to_owned() } else { format!("{name}{SUFFIX}") }
 }
 

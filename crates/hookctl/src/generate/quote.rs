@@ -27,7 +27,7 @@ pub(super) fn cel_string(text: &str) -> String {
 }
 
 /// Returns a JSON string, on one line. All readers of double quotes understand its escapes.
-pub(super) fn json_string(text: &str) -> String {
+pub(crate) fn json_string(text: &str) -> String {
     double_quoted(text)
 }
 

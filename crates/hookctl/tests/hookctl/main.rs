@@ -13,6 +13,7 @@ mod detect;
 mod exit_status;
 mod generate;
 mod harmless;
+mod init;
 mod migrating_page;
 mod protocol_page;
 mod test;

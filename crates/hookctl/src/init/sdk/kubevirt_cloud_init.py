@@ -1,0 +1,1 @@
+../../../../../sdk/python/kubevirt_cloud_init.py

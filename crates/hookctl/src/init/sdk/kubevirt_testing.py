@@ -1,0 +1,1 @@
+../../../../../sdk/python/kubevirt_testing.py
