@@ -102,6 +102,10 @@ def network_binding(name):
     return documents("network-binding", "--name", name, "--image", DIGEST, *options, "--hook", "onDefineDomain")
 
 
+def monitoring(name, *options):
+    return documents("monitoring", "--name", name, *options)
+
+
 def sample(selector, value):
     """Options for a sample VM that is selected."""
     return ["--vm", "on/yes", "--disk", DIGEST, "--vm-annotation", f"other={value}"]

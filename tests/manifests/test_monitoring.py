@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import api
+import generated
 
 FILES = api.ROOT / "examples/monitoring"
 
@@ -19,17 +20,26 @@ def documents(name):
 
 
 def patched():
-    """The DaemonSet after `kubectl patch`: of lists, it merges containers and variables by their names."""
+    """The example's DaemonSet after `kubectl apply --server-side`: it merges containers and variables by their names."""
     daemon = copy.deepcopy(api.the("plugin-node", "DaemonSet"))
-    patch = yaml.load((FILES / "daemonset-patch.yaml").read_text(), api.Loader)["spec"]["template"]
+    return merged(daemon, yaml.load((FILES / "daemonset-patch.yaml").read_text(), api.Loader))
+
+
+def merged(daemon, part):
+    """The DaemonSet after the part was applied. No value of another owner changes, which would be a conflict."""
+    assert {each: daemon[each] for each in ("apiVersion", "kind")} == {each: part[each] for each in ("apiVersion", "kind")}
+    assert part["metadata"] == {each: daemon["metadata"][each] for each in ("name", "namespace")}
+    assert set(part["spec"]) == {"template"}
+    patch, template = part["spec"]["template"], daemon["spec"]["template"]
     assert set(patch) == {"metadata", "spec"} and set(patch["metadata"]) == {"labels"}
-    template = daemon["spec"]["template"]
-    template["metadata"]["labels"].update(patch["metadata"]["labels"])
+    labels = template["metadata"]["labels"]
+    assert all(labels.get(key, value) == value for key, value in patch["metadata"]["labels"].items())
+    labels.update(patch["metadata"]["labels"])
     (own,), (added,) = template["spec"]["containers"], patch["spec"]["containers"]
     assert set(added) == {"name", "env", "ports"} and own["name"] == added["name"]
-    names = {each["name"] for each in own["env"]}
+    names = {each["name"] for each in own.get("env", [])}
     assert "ports" not in own and not any(each["name"] in names for each in added["env"])
-    own["env"] += added["env"]
+    own.setdefault("env", []).extend(added["env"])
     own["ports"] = added["ports"]
     return daemon
 
@@ -45,7 +55,56 @@ def test_the_patched_daemon_and_the_policy_fit_their_schemas(version):
 
 
 def test_prometheus_finds_the_pods():
-    daemon, found = patched(), documents("podmonitor.yaml")
+    finds(patched(), documents("podmonitor.yaml"))
+
+
+@pytest.mark.parametrize("name", generated.NAMES)
+def test_prometheus_finds_the_pods_of_any_daemon(name):
+    options = [
+        "--port", "65535", "--namespace", "on", "--prometheus", "on=y", "--label", "release=1e3", "--label", "null=",
+        "--runbook", "https://a.example/x?y=[:]", "--dashboard",
+    ]  # fmt: skip
+    found = {each["kind"]: each for each in generated.monitoring(name, *options)}
+    (daemon,) = (each for each in generated.node(["--all"], name=name) if each["kind"] == "DaemonSet")
+    finds(merged(daemon, found["DaemonSet"]), found)
+    for kind in ("PodMonitor", "PrometheusRule", "ConfigMap"):
+        metadata = found[kind]["metadata"]
+        assert metadata["namespace"] == "on"
+        assert {"release": "1e3", "null": ""}.items() <= metadata["labels"].items()
+    (peer,) = found["NetworkPolicy"]["spec"]["ingress"][0]["from"]
+    assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "on"}}
+    assert peer["podSelector"] == {"matchLabels": {"on": "y"}}
+    for kind in ("NetworkPolicy", "ConfigMap"):
+        api.validate(found[kind], api.VERSIONS[0])
+    assert found["ConfigMap"]["data"] == {"sidecar-shim.json": (FILES / "dashboard.json").read_text()}
+    (group,) = found["PrometheusRule"]["spec"]["groups"]
+    (example,) = documents("prometheusrule.yaml")["PrometheusRule"]["spec"]["groups"]
+    for rule, other in zip(group["rules"], example["rules"], strict=True):
+        url = rule["annotations"].pop("runbook_url")
+        assert url == "https://a.example/x?y=[:]#" + other["annotations"].pop("runbook_url").split("#")[1]
+    assert group == example
+
+
+@pytest.mark.parametrize(
+    "options, status, complaint",
+    [
+        (["--label", "a=b", "--label", "a=c"], 1, "twice"),
+        (["--label", "app.kubernetes.io/name=x"], 1, "already"),
+        (["--label", "a"], 2, "must be K=V"),
+        (["--port", "0"], 2, "0 is not in"),
+        (["--runbook", "https://a/#b"], 2, "address of a page"),
+        (["--runbook", "https://a/{{ .x }}"], 2, "address of a page"),
+        (["--hook", "preVMStart"], 2, "unexpected argument"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_words(options, status, complaint):
+    done = generated.run("monitoring", "--name", "a", *options)
+    assert (done.returncode, done.stdout) == (status, b""), done.stderr.decode()
+    assert complaint in done.stderr.decode()
+
+
+def finds(daemon, found):
+    """Checks that the PodMonitor and the policy fit the daemon."""
     labels = daemon["spec"]["template"]["metadata"]["labels"]
     (container,) = daemon["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]

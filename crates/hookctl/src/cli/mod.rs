@@ -157,7 +157,9 @@ impl Command {
             }
             Self::Generate(args) => {
                 let (log, config) = args.resolve()?;
-                (false, log, Level::INFO, Action::Generate(Box::new(config)))
+                let action = Action::Generate(Box::new(config));
+                let Some(log) = log else { return Ok(Config::of_files(action)) };
+                (false, log, Level::INFO, action)
             }
             Self::Test(args) => {
                 let (no_new_privs, log, config) = args.resolve()?;

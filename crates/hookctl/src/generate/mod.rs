@@ -1,7 +1,8 @@
 //! `generate`: writes the manifests that bring a hook to its VMs.
 //!
 //! ```text
-//! hooks (asks the worker) ─▶ plugin, node, sidecar, binding, dockerfile ─▶ output
+//! hooks (asks the worker) ─▶ plugin, node, sidecar, binding, dockerfile ─┬─▶ output
+//!                            monitoring ─────────────────────────────────┘
 //!                            selector, machine, quote
 //! ```
 //!
@@ -18,6 +19,7 @@ mod binding;
 mod dockerfile;
 mod hooks;
 mod machine;
+mod monitoring;
 pub(crate) mod names;
 mod node;
 mod output;
@@ -34,6 +36,7 @@ pub(crate) use self::binding::{Attachment, BindingConfig};
 pub(crate) use self::dockerfile::DockerfileConfig;
 pub(crate) use self::hooks::HookSource;
 pub(crate) use self::machine::Machine;
+pub(crate) use self::monitoring::MonitoringConfig;
 pub(crate) use self::node::NodeConfig;
 pub(crate) use self::plugin::PluginConfig;
 pub(crate) use self::selector::{Selector, Vms};
@@ -41,7 +44,8 @@ pub(crate) use self::sidecar::{Script, SidecarConfig};
 
 /// What to generate, and where to write it.
 pub(crate) struct GenerateConfig {
-    pub(crate) source: HookSource,
+    /// The hooks. `None` for a target that has nothing to do with them.
+    pub(crate) source: Option<HookSource>,
     pub(crate) target: Target,
     /// Directory for one file per object. Without it, all go to stdout.
     pub(crate) output: Option<PathBuf>,
@@ -54,6 +58,7 @@ pub(crate) enum Target {
     Sidecar(SidecarConfig),
     Binding(BindingConfig),
     Dockerfile(DockerfileConfig),
+    Monitoring(MonitoringConfig),
 }
 
 /// A version of KubeVirt. A Plugin is for one: each drops the fields of the other silently.
@@ -115,18 +120,23 @@ impl PluginOptions {
 
 /// Generates the manifests and writes them.
 pub(crate) async fn run(config: &GenerateConfig) -> Result<(), String> {
-    let hooks = config.source.hooks().await?;
-    let image = config.target.image();
-    if !names::has_digest(image) {
+    let hooks = match &config.source {
+        Some(source) => source.hooks().await?,
+        None => Vec::new(),
+    };
+    if let Some(image) = config.target.image()
+        && !names::has_digest(image)
+    {
         let advice = "name it by digest (…@sha256:…), so that every node runs what was tried";
         crate::say(format!("warning: image {image} can change: {advice}"));
     }
-    let is_worker = config.source.worker.is_some();
+    let is_worker = config.source.as_ref().is_some_and(|source| source.worker.is_some());
     let manifests = match &config.target {
         Target::Plugin(target) => plugin::manifests(target, &hooks)?,
         Target::Node(target) => node::manifests(target, &hooks, is_worker)?,
         Target::Sidecar(target) => sidecar::manifests(target, &hooks)?,
         Target::Binding(target) => binding::manifests(target, &hooks)?,
+        Target::Monitoring(target) => monitoring::manifests(target),
         Target::Dockerfile(target) => {
             return output::write_text(&dockerfile::text(target, &hooks, is_worker)?);
         }
@@ -135,13 +145,14 @@ pub(crate) async fn run(config: &GenerateConfig) -> Result<(), String> {
 }
 
 impl Target {
-    fn image(&self) -> &str {
+    fn image(&self) -> Option<&str> {
         match self {
-            Self::Plugin(config) => &config.plugin.image,
-            Self::Node(config) => &config.plugin.image,
-            Self::Sidecar(config) => &config.image,
-            Self::Binding(config) => &config.image,
-            Self::Dockerfile(config) => &config.base,
+            Self::Plugin(config) => Some(&config.plugin.image),
+            Self::Node(config) => Some(&config.plugin.image),
+            Self::Sidecar(config) => Some(&config.image),
+            Self::Binding(config) => Some(&config.image),
+            Self::Dockerfile(config) => Some(&config.base),
+            Self::Monitoring(_) => None,
         }
     }
 }

@@ -18,6 +18,9 @@ const MAX_IMAGE_BYTES: usize = 521;
 /// keeps conditions far below the sizes that the API server and KubeVirt compile and store.
 const MAX_VALUE_BYTES: usize = 4096;
 
+/// Maximum length of an address: what browsers and Alertmanager's receivers take.
+const MAX_ADDRESS_BYTES: usize = 2048;
+
 /// Prefixes of the annotations, and prefixes and keys of the labels, that KubeVirt 1.9 does not
 /// copy from a VM to its pod, or sets there.
 const ANNOTATIONS_OF_VMS: [&str; 2] = ["kubevirt.io", "kubectl.kubernetes.io"];
@@ -143,13 +146,40 @@ pub(crate) fn parse_annotation_of_vm(text: &str) -> Result<KeyValue, String> {
 pub(crate) fn parse_vm_label(text: &str) -> Result<KeyValue, String> {
     let pair = parse_key_value(text)?;
     check_copied(&pair.key, &LABELS_OF_PODS, "label")?;
+    check_label_value(&pair)?;
+    Ok(pair)
+}
+
+fn check_label_value(pair: &KeyValue) -> Result<(), String> {
     match &pair.value {
         Some(value) if !value.is_empty() && !is_name_part(value) => Err(format!(
             "the value is not one that a label can have: at most {MAX_LABEL_BYTES} of A-Z a-z 0-9 - _ \
              . with a letter or digit first and last"
         )),
-        _ => Ok(pair),
+        _ => Ok(()),
     }
+}
+
+/// Parses `K=V` of a label of an object that is no VM.
+pub(crate) fn parse_label_of_object(text: &str) -> Result<KeyValue, String> {
+    let pair = parse_key_value(text)?;
+    check_label_value(&pair)?;
+    if pair.value.is_none() { Err("must be K=V".to_owned()) } else { Ok(pair) }
+}
+
+/// Parses the address of a page. Braces would be a template of Prometheus, and `#` begins the
+/// section.
+pub(crate) fn parse_address(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_plain = |char: char| char.is_ascii_graphic() && !"\"#<>\\^`{|}".contains(char);
+    let fits = rest.is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+            && rest.chars().all(is_plain)
+    });
+    if !fits || text.len() > MAX_ADDRESS_BYTES {
+        return Err("not the address of a page: https://HOST/PATH, without # and spaces".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_key_value(text: &str) -> Result<KeyValue, String> {
@@ -305,6 +335,30 @@ mod tests {
             assert!(parse_image(bad).is_err(), "{bad}");
         }
         assert!(has_digest(&digest) && !has_digest("a:1"));
+    }
+
+    #[test]
+    fn addresses_cannot_leave_their_texts() {
+        let good = ["https://a.example/b/runbook.md", "http://[::1]:8080/x?y=%20&z", "https://a"];
+        assert!(good.iter().all(|text| parse_address(text).is_ok()));
+        let long = format!("https://a/{}", "b".repeat(MAX_ADDRESS_BYTES));
+        for bad in [
+            "",
+            "https://",
+            "a.example",
+            "ftp://a",
+            "https://a b",
+            "https://a#b",
+            "https://a/{{ .x }}",
+            "https://a\"",
+            "https://a\n",
+            "https://ä",
+            &long,
+        ] {
+            assert!(parse_address(bad).is_err(), "{bad}");
+        }
+        assert!(parse_label_of_object("a/b=c").is_ok() && parse_label_of_object("a=").is_ok());
+        assert!(parse_label_of_object("a").is_err() && parse_label_of_object("a=b c").is_err());
     }
 
     #[test]

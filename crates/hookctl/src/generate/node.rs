@@ -6,6 +6,7 @@ use sidecar_shim::hook::{HookKind, HookName};
 
 use super::PluginOptions;
 use super::hooks::{node_points, only};
+use super::monitoring::COMPONENT;
 use super::names::object_name;
 use super::output::Manifests;
 use super::plugin::labels;
@@ -163,7 +164,7 @@ metadata:
     metadata:
       labels:
         app.kubernetes.io/name: {name}
-        app.kubernetes.io/component: hook
+        app.kubernetes.io/component: {COMPONENT}
     spec:
 {PLACEMENT}      serviceAccountName: {name}
       automountServiceAccountToken: false

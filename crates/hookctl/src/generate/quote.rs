@@ -113,6 +113,66 @@ mod tests {
         assert_eq!(scalar("Kupfer-Wärme 🙂"), "\"Kupfer-Wärme 🙂\"");
     }
 
+    /// What `tests/manifests` does with more inputs, and with the YAML of Kubernetes.
+    #[test]
+    fn yaml_reads_what_was_quoted() {
+        let long = "ä: ".repeat(1000);
+        for text in [
+            "",
+            " ",
+            "a",
+            "a: b",
+            ": ",
+            "- a",
+            "#",
+            "a #b",
+            "'",
+            "\"",
+            "it's \"quoted\"",
+            "''",
+            "\\",
+            "C:\\new\\u0041",
+            "\n",
+            "a\nb\n",
+            "\r\n",
+            "\t",
+            "  two  spaces ",
+            "---",
+            "...",
+            "%YAML",
+            "*a",
+            "&a",
+            "!a",
+            "|",
+            ">",
+            "?",
+            "[a, b]",
+            "{a: b}",
+            "@a",
+            "`a`",
+            "null",
+            "~",
+            "yes",
+            "Off",
+            "1e3",
+            "0x1f",
+            "1_000",
+            "012",
+            "12:30:45",
+            "2026-11-27",
+            ".inf",
+            "Kupfer-Wärme 電源 🙂 e\u{301}",
+            "a\u{85}b\u{2028}c",
+            "\u{202e}\u{200b}\u{feff}\u{7f}\u{1}",
+            "$(A) {{ .x }} %s",
+            &long,
+        ] {
+            let yaml = format!("key: {}\nlist: [{}]\n", scalar(text), scalar(text));
+            let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+            assert_eq!(read, serde_json::json!({"key": text, "list": [text]}), "{yaml}");
+        }
+    }
+
     #[test]
     fn cel_literals_cannot_be_left() {
         assert_eq!(cel_string(r#"a" || true || "\"#), r#""a\" || true || \"\\""#);

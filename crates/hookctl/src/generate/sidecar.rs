@@ -155,7 +155,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// Returns a text as a literal block after `key:`, or in quotes if a block would change it.
-fn block(text: &str, indentation: usize) -> String {
+pub(super) fn block(text: &str, indentation: usize) -> String {
     let fits = text.chars().all(|char| is_printable(char) || matches!(char, '\n' | '\t'))
         && !text.starts_with([' ', '\t', '\n'])
         && !text.ends_with("\n\n");

@@ -56,3 +56,18 @@ fn an_image_with_a_digest_causes_no_warning() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+/// The files of `examples/monitoring`, by the command in its README.
+#[test]
+fn the_monitoring_is_what_its_command_prints() {
+    let page = read("examples/monitoring/README.md");
+    let line = page.lines().find_map(|line| line.strip_prefix("hookctl "));
+    let command = line.unwrap().strip_suffix(" >monitoring.yaml").unwrap();
+    let output = run(&shlex::split(command).unwrap());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let (_, documents) = printed.split_once("\n\n").unwrap();
+    let files = ["daemonset-patch.yaml", "podmonitor.yaml", "prometheusrule.yaml"];
+    let files = files.map(|name| read(&format!("examples/monitoring/{name}")));
+    assert_eq!(documents, files.join("---\n"));
+}

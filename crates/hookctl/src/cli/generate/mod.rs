@@ -1,5 +1,6 @@
 //! The command line of `generate`: one subcommand for each target, with the options that it uses.
 
+mod monitoring;
 mod targets;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use sidecar_shim::cli::values::{parse_time, usage};
 use sidecar_shim::error::StartError;
 use sidecar_shim::hook::HookName;
 
+use self::monitoring::MonitoringArgs;
 use self::targets::{
     BindingArgs, ConfigMapArgs, DockerfileArgs, NodeArgs, PluginArgs, SidecarArgs,
 };
@@ -55,11 +57,13 @@ enum TargetArgs {
     /// Network binding plugin: entry in the `KubeVirt` resource
     #[command(about = "Network binding plugin: entry in the KubeVirt resource")]
     NetworkBinding(BindingArgs),
+    /// Metrics, alerts and a dashboard for a node hook
+    Monitoring(MonitoringArgs),
 }
 
 impl GenerateArgs {
-    /// Returns what is logged, and the rest.
-    pub(super) fn resolve(self) -> Result<(LogOptions, GenerateConfig), StartError> {
+    /// Returns what is logged, if a worker runs, and the rest.
+    pub(super) fn resolve(self) -> Result<(Option<LogOptions>, GenerateConfig), StartError> {
         let (hooks, output, target) = match self.target {
             TargetArgs::Plugin(args) => args.resolve()?,
             TargetArgs::Node(args) => args.resolve()?,
@@ -67,9 +71,10 @@ impl GenerateArgs {
             TargetArgs::ConfigMap(args) => args.resolve()?,
             TargetArgs::Dockerfile(args) => args.resolve()?,
             TargetArgs::NetworkBinding(args) => args.resolve()?,
+            TargetArgs::Monitoring(args) => return Ok((None, args.resolve()?)),
         };
         let (log, source) = hooks.resolve()?;
-        Ok((log, GenerateConfig { source, target, output }))
+        Ok((Some(log), GenerateConfig { source: Some(source), target, output }))
     }
 }
 
