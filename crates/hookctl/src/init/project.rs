@@ -95,7 +95,7 @@ impl Project {
 
     fn fill_readme(&self, template: &str) -> String {
         let mut steps = self.steps();
-        steps.insert(steps.len() - 1, format!("docker build -t {} .", self.image()));
+        steps.splice(steps.len() - 1..steps.len() - 1, self.image_steps());
         let note = match self.language {
             Language::Python => {
                 "The files `kubevirt_*.py` are sidecar-shim's SDK for Python: leave them as they are."

@@ -48,8 +48,23 @@ impl Project {
         commands.iter().map(|&command| command.to_owned()).collect()
     }
 
-    pub(super) fn image(&self) -> String {
-        format!("registry.example/{}:0.1.0", self.program())
+    /// Returns the commands that build the image.
+    pub(super) fn image_steps(&self) -> Vec<String> {
+        let mut steps = Vec::new();
+        if self.language == Language::Rust {
+            // With an explicit target, the flags leave build scripts alone, which cannot be static.
+            let target = "$(uname -m)-unknown-linux-gnu";
+            steps.push(format!(
+                "RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target \"{target}\""
+            ));
+            steps.push(format!("cp \"target/{target}/release/{}\" .", self.crate_name()));
+        }
+        steps.push(format!("docker build -t {} .", self.image()));
+        steps
+    }
+
+    fn image(&self) -> String {
+        format!("registry.example/{}:0.1.0", self.name)
     }
 
     fn generate(&self) -> String {
