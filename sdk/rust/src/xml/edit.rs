@@ -2,8 +2,7 @@
 
 use super::error::{EditError, InvalidPath};
 use super::find::{Key, Test};
-use super::tag;
-use super::text::{escape_text, escape_value, is_allowed, is_text_alone, push_text, value_of};
+use super::text::{escape_text, is_allowed, is_text_alone, push_text, value_of};
 use super::tree::{is_blank, span, End, Gap, Id, Node, Raw, Tree, MAX_DEPTH, ROOT};
 
 /// Where a new element goes.
@@ -90,6 +89,8 @@ impl Tree {
     fn create(&mut self, place: Place, step: &Test<'_>) -> Result<Id, EditError> {
         let (parent, next) = match place {
             Place::LastIn(parent) => (parent, None),
+            // Beside a removed element is nothing, so nothing must be declared around it either.
+            Place::Before(next) if self[next].is_removed => (next, Some(next)),
             Place::Before(next) => (self[next].parent.unwrap_or(ROOT), Some(next)),
         };
         let full = || EditError::Value("the document has too many elements".to_owned());
@@ -98,6 +99,7 @@ impl Tree {
         let local = written.name.len() - name.local.len() + 1;
         let node = Node {
             tag: Raw::Own(format!("<{}{}", written.name, written.declaration)),
+            parts: None,
             name: span(local..written.name.len() + 1),
             end: End::Plain,
             before: Gap::empty(),
@@ -176,15 +178,15 @@ impl Tree {
 
     pub(super) fn set(&mut self, id: Id, key: &Key<'_>, value: &str) -> Result<(), EditError> {
         check(&format!("attribute {}", key.name.local), value)?;
+        self.prepare(id);
         let Some(there) = self.attribute(id, key) else {
             let name = self.written(id, key);
             self.add_attribute(id, &name, value);
             return Ok(());
         };
-        let tag = self.tag(id);
-        if value_of(&tag[there.value.clone()]) != value {
-            let quote = tag.as_bytes()[there.value.end];
-            self.splice(id, there.value, &escape_value(value, quote));
+        if value_of(there.value) != value {
+            let name = there.name.to_owned();
+            self.change_attribute(id, &name, value);
         }
         Ok(())
     }
@@ -199,14 +201,11 @@ impl Tree {
         }
     }
 
-    fn add_attribute(&mut self, id: Id, name: &str, value: &str) {
-        let end = tag::end(self.tag(id));
-        self.splice(id, end..end, &format!(" {name}=\"{}\"", escape_value(value, b'"')));
-    }
-
     pub(super) fn remove_attribute(&mut self, id: Id, key: &Key<'_>) {
+        self.prepare(id);
         if let Some(there) = self.attribute(id, key) {
-            self.splice(id, there.all, "");
+            let name = there.name.to_owned();
+            self.drop_attribute(id, &name);
         }
     }
 

@@ -121,10 +121,10 @@ impl Element<'_> {
 
     /// Returns the value of an attribute, if it is there.
     pub fn get(self, name: &str) -> Result<Option<String>, InvalidPath> {
-        let tree = self.document.tree.borrow();
+        let mut tree = self.document.tree.borrow_mut();
         let key = tree.key(name, path::parse_attribute(name)?)?;
-        let value = tree.attribute(self.id, &key).map(|it| it.value);
-        Ok(value.map(|value| value_of(&tree.tag(self.id)[value]).into_owned()))
+        tree.prepare(self.id);
+        Ok(tree.attribute(self.id, &key).map(|it| value_of(it.value).into_owned()))
     }
 
     /// Changes or adds an attribute. Returns this element, for the next one.
@@ -161,9 +161,8 @@ impl Element<'_> {
 
     fn attributes_by(self, read: fn(&str) -> String) -> Vec<(String, String)> {
         let tree = self.document.tree.borrow();
-        let tag = tree.tag(self.id);
-        let all = tree.attributes(self.id).filter(|it| it.declares(tag).is_none());
-        all.map(|it| (tag[it.name].to_owned(), read(&tag[it.value]))).collect()
+        let all = tree.attributes(self.id).filter(|it| it.declares().is_none());
+        all.map(|it| (it.name.to_owned(), read(it.value))).collect()
     }
 
     /// Returns the text in this element, without what is in its children.

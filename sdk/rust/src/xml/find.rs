@@ -3,7 +3,6 @@
 use super::error::InvalidPath;
 use super::path::{Name, Step};
 use super::scope::Space;
-use super::tag::{self, Attribute};
 use super::text::value_of;
 use super::tree::{Id, Namespace, Tree};
 
@@ -60,23 +59,8 @@ impl Tree {
             .is_none_or(|(name, space)| self.local(id) == name.local && self.is_in(id, space));
         is_named
             && test.predicates.iter().all(|(key, value)| {
-                let tag = self.tag(id);
-                self.attribute(id, key).is_some_and(|it| value_of(&tag[it.value]) == *value)
+                self.attribute(id, key).is_some_and(|it| value_of(it.value) == *value)
             })
-    }
-
-    /// Finds an attribute.
-    pub(super) fn attribute(&self, id: Id, key: &Key<'_>) -> Option<Attribute> {
-        let tag = self.tag(id);
-        self.attributes(id).find(|it| match (tag::split(&tag[it.name.clone()]), key.namespace) {
-            ((None, local), None) => local == key.name.local,
-            ((Some(prefix), local), Some(namespace)) => {
-                local == key.name.local
-                    && prefix != "xmlns"
-                    && self.meaning(id, prefix) == Some(namespace)
-            }
-            _ => false,
-        })
     }
 
     /// Visits what matches the steps of a path, or their beginnings, in the order of the document.

@@ -32,6 +32,7 @@
 //! copied, and stays valid while the document changes. What is read is returned as `String`, so no
 //! sequence of calls panics.
 
+mod attributes;
 mod edit;
 mod element;
 mod error;

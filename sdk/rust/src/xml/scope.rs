@@ -1,8 +1,8 @@
 //! Namespaces: what prefixes mean, and which prefix is written.
 
+use super::attributes::declaration_name;
 use super::error::InvalidPath;
 use super::path::Name;
-use super::tag;
 use super::text::{escape_value, is_allowed, value_of};
 use super::tree::{Id, Namespace, Tree, NO_NAMESPACE, ROOT, UNDECLARED, XML, XMLNS, XML_NAMESPACE};
 
@@ -24,22 +24,24 @@ pub(super) struct Written {
 }
 
 impl Tree {
-    /// Puts a prefix into the table, in place of what it meant.
+    /// Puts a prefix into the table. It must not stand for another namespace.
     pub(super) fn set_namespace(&mut self, prefix: &str, name: &str) -> Result<(), InvalidPath> {
-        let is_valid = match prefix {
-            "xml" => name == XML,
-            "xmlns" => false,
-            _ => !name.is_empty() && name.chars().all(is_allowed) && ![XML, XMLNS].contains(&name),
-        };
-        if !is_valid {
-            let why = "no declaration of this namespace is allowed in XML";
-            return Err(InvalidPath::new(format!("prefix \"{prefix}\": {why}")));
+        let invalid = |why| Err(InvalidPath::new(format!("prefix \"{prefix}\": {why}")));
+        let known = self.in_table(prefix).map(|known| self.namespace_name(known));
+        if known == Some(name) {
+            return Ok(());
+        }
+        if known.is_some() || prefix == "xmlns" {
+            return invalid("it stands for another namespace");
+        }
+        if [XML, XMLNS].contains(&name) {
+            return invalid("XML reserves this namespace");
+        }
+        if name.is_empty() || !name.chars().all(is_allowed) {
+            return invalid("its namespace is empty, or XML cannot hold it");
         }
         let namespace = self.number(name);
-        match self.table.iter_mut().find(|(known, _)| known == prefix) {
-            Some((_, meaning)) => *meaning = namespace,
-            None => self.table.push((prefix.to_owned(), namespace)),
-        }
+        self.table.push((prefix.to_owned(), namespace));
         Ok(())
     }
 
@@ -67,9 +69,7 @@ impl Tree {
         if !self[id].declares {
             return None;
         }
-        let tag = self.tag(id);
-        let found = self.attributes(id).find(|it| it.declares(tag) == Some(prefix))?;
-        Some(self.known(&value_of(&tag[found.value])))
+        self.declaration_of(id, prefix).map(|value| self.known(&value_of(value)))
     }
 
     /// Returns what a prefix is declared to be at an element.
@@ -105,14 +105,16 @@ impl Tree {
 
     /// Returns the prefix of the nearest declaration of a namespace that holds at an element.
     fn nearest(&self, place: Id, namespace: Namespace) -> Option<String> {
-        self.upwards(place).filter(|id| self[*id].declares).find_map(|id| {
-            let tag = self.tag(id);
-            let mut prefixes = self.attributes(id).filter_map(|it| it.declares(tag));
-            let holds = |prefix: &&str| {
-                !prefix.is_empty() && self.declared_at(place, prefix) == Some(namespace)
-            };
-            prefixes.find(holds).map(str::to_owned)
-        })
+        let holds = |(prefix, value): &(&str, &str)| {
+            !prefix.is_empty()
+                && self.known(&value_of(value)) == namespace
+                && self.declared_at(place, prefix) == Some(namespace)
+        };
+        let declaring = self.upwards(place).filter(|id| self[*id].declares);
+        let found = declaring.flat_map(|id| self.declarations(id)).find(holds);
+        // That one counts as declared around the root.
+        let xml = (namespace == XML_NAMESPACE).then_some("xml");
+        found.map(|it| it.0).or(xml).map(str::to_owned)
     }
 
     /// Returns the outermost element around another one, where namespaces are declared.
@@ -127,17 +129,14 @@ impl Tree {
         if self.upwards(place).take_while(|id| *id != top).any(is_other) || is_other(top) {
             return false;
         }
-        let declaration = self.declaration(prefix, namespace);
-        let end = tag::end(self.tag(top));
-        self.splice(top, end..end, &declaration);
-        self[top].declares = true;
+        let name = self.namespace_name(namespace).to_owned();
+        self.declare(top, prefix, &name);
         true
     }
 
     fn declaration(&self, prefix: &str, namespace: Namespace) -> String {
-        let colon = if prefix.is_empty() { "" } else { ":" };
         let value = escape_value(self.namespace_name(namespace), b'"');
-        format!(" xmlns{colon}{prefix}=\"{value}\"")
+        format!(" {}=\"{value}\"", declaration_name(prefix))
     }
 
     /// Names a new element, and declares its namespace where that is needed.
@@ -189,10 +188,8 @@ impl Tree {
         };
         let mut others = (1_u64..).map(|number| format!("{prefix}{number}"));
         let prefix = others.find(|prefix| !is_taken(prefix)).unwrap_or_default();
-        let declaration = self.declaration(&prefix, namespace);
-        let end = tag::end(self.tag(id));
-        self.splice(id, end..end, &declaration);
-        self[id].declares = true;
+        let name = self.namespace_name(namespace).to_owned();
+        self.declare(id, &prefix, &name);
         prefix
     }
 }

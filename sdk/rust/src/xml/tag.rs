@@ -1,26 +1,24 @@
 //! The start tag of an element, as text.
 //!
-//! A tag is kept as it is written, from its `<` up to its `>` or `/>`, which are not part of it.
-//! The scanner has checked it, so reading it again cannot fail.
+//! A tag is kept as it is written, from its `<` up to its `>` or `/>`, which are not part of it,
+//! until an attribute is edited. The scanner has checked it, so reading it again cannot fail.
 
-use std::ops::Range;
+use super::text::is_space;
 
-use super::text::{is_space, trim_end};
-
-/// Where an attribute stands in its tag.
-#[derive(Debug, Clone)]
-pub(super) struct Attribute {
+/// An attribute as it is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attribute<'t> {
     /// From the white space before it to its last quote.
-    pub(super) all: Range<usize>,
-    pub(super) name: Range<usize>,
+    pub(super) all: &'t str,
+    pub(super) name: &'t str,
     /// Without its quotes.
-    pub(super) value: Range<usize>,
+    pub(super) value: &'t str,
 }
 
-impl Attribute {
+impl<'t> Attribute<'t> {
     /// Returns the declared prefix if this declares a namespace; that of a default one is empty.
-    pub(super) fn declares<'t>(&self, tag: &'t str) -> Option<&'t str> {
-        declared(&tag[self.name.clone()])
+    pub(super) fn declares(&self) -> Option<&'t str> {
+        declared(self.name)
     }
 }
 
@@ -42,7 +40,7 @@ pub(super) fn split(name: &str) -> (Option<&str>, &str) {
 }
 
 /// Reads all attributes and declarations of a tag, whose name ends at `from`.
-pub(super) fn attributes(tag: &str, from: usize) -> impl Iterator<Item = Attribute> + '_ {
+pub(super) fn attributes(tag: &str, from: usize) -> impl Iterator<Item = Attribute<'_>> + '_ {
     let bytes = tag.as_bytes();
     let mut start = from;
     std::iter::from_fn(move || {
@@ -57,11 +55,6 @@ pub(super) fn attributes(tag: &str, from: usize) -> impl Iterator<Item = Attribu
         let value = open + 1..open + 1 + length;
         let all = start..value.end + 1;
         start = all.end;
-        Some(Attribute { all, name, value })
+        Some(Attribute { all: &tag[all], name: &tag[name], value: &tag[value] })
     })
-}
-
-/// Returns where a new attribute is written: behind the last one, or behind the name.
-pub(super) fn end(tag: &str) -> usize {
-    trim_end(tag).len()
 }

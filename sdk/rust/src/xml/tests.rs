@@ -20,6 +20,49 @@ fn the_depth_of_elements_has_the_maximum_that_the_protocol_says() {
     }
 }
 
+#[test]
+fn many_attributes_are_edited_in_time() {
+    const MANY: usize = 20_000;
+    let doc = Document::parse("<domain>\n <a   k0 = '0'\n/></domain>").unwrap();
+    let element = doc.find("a").unwrap().unwrap();
+    for number in 0..MANY {
+        element.set(&format!("k{number}"), "0").unwrap();
+        element.set(&format!("qemu:k{number}"), "1").unwrap();
+    }
+    for number in 0..MANY {
+        element.set(&format!("k{number}"), format!("{number}'")).unwrap();
+        let value = element.get(&format!("qemu:k{number}")).unwrap();
+        assert_eq!(value.as_deref(), Some("1"));
+    }
+    let text = |number| match number {
+        0 => "   k0 = '0&apos;'".to_owned(),
+        _ => format!(" k{number}=\"{number}'\""),
+    };
+    let start = "<domain xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\">\n <a";
+    let all = (0..MANY).map(|number| format!("{} qemu:k{number}=\"1\"", text(number)));
+    let expected = format!("{start}{}\n/></domain>", all.collect::<String>());
+    assert!(doc.to_string() == expected, "it is another document");
+    for number in 0..MANY {
+        element.remove_attribute(&format!("qemu:k{number}")).unwrap();
+        if number % 3 > 0 {
+            element.remove_attribute(&format!("k{number}")).unwrap();
+        }
+    }
+    element.set("k1", "").unwrap().append("b").unwrap();
+    let left: String = (0..MANY).step_by(3).map(text).collect();
+    let expected = format!("{start}{left} k1=\"\">\n  <b></b>\n </a></domain>");
+    assert!(doc.to_string() == expected, "it is another document");
+    assert_eq!(element.attributes().len(), MANY.div_ceil(3) + 1);
+    // One that is only read.
+    let doc = Document::parse(&expected).unwrap();
+    let element = doc.find("a").unwrap().unwrap();
+    for number in (0..MANY).step_by(3).skip(1) {
+        let value = element.get(&format!("k{number}")).unwrap();
+        assert_eq!(value, Some(format!("{number}'")));
+    }
+    assert_eq!((doc.to_string(), doc.changed()), (expected, None));
+}
+
 /// Parts of documents, whole and broken.
 const PARTS: [&str; 48] = [
     "<a>",

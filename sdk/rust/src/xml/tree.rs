@@ -2,14 +2,15 @@
 //!
 //! Only elements are nodes. All else that stands between two tags (text, comments, …) is never
 //! edited but as a whole, so it stays one text: the [`Gap`] before an element, or inside of the
-//! end of one. A tag is a text as well, see [`tag`]. What is not edited is a range of
+//! end of one. A tag is a text as well, see
+//! [`tag`](super::tag). What is not edited is a range of
 //! the source.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut, Range};
 
-use super::tag;
+use super::attributes::Parts;
 use super::text::{is_space, trim_end};
 
 /// Maximum nesting depth of elements, which the shim enforces: libxml2, which libvirt uses, has
@@ -96,7 +97,9 @@ pub(super) enum End {
 
 #[derive(Debug)]
 pub(super) struct Node {
+    /// Up to the end of its name, if it was taken apart.
     pub(super) tag: Raw,
+    pub(super) parts: Option<Box<Parts>>,
     /// Range of the name in the tag, without its prefix.
     pub(super) name: (u32, u32),
     pub(super) end: End,
@@ -205,18 +208,6 @@ impl Tree {
         Some(&self.tag(id)[1..colon])
     }
 
-    pub(super) fn attributes(&self, id: Id) -> impl Iterator<Item = tag::Attribute> + '_ {
-        tag::attributes(self.tag(id), self[id].name.1 as usize)
-    }
-
-    /// Replaces a range of a tag, behind its name.
-    pub(super) fn splice(&mut self, id: Id, range: Range<usize>, text: &str) {
-        let mut tag = self.tag(id).to_owned();
-        tag.replace_range(range, text);
-        self[id].tag = Raw::Own(tag);
-        self.is_edited = true;
-    }
-
     pub(super) fn children(&self, id: Id) -> impl Iterator<Item = Id> + '_ {
         let mut next = self[id].first;
         std::iter::from_fn(move || {
@@ -314,7 +305,11 @@ impl Tree {
     pub(super) fn open_up(&mut self, id: Id) {
         if matches!(self[id].end, End::Empty) {
             let tag = trim_end(self.tag(id)).to_owned();
-            self[id].tag = Raw::Own(tag);
+            if let Some(parts) = &mut self[id].parts {
+                parts.tail.clear();
+            } else {
+                self[id].tag = Raw::Own(tag);
+            }
             self[id].end = End::Plain;
         }
     }
@@ -334,6 +329,10 @@ impl Tree {
             let node = &self[at];
             out.push_str(node.before.raw.get(&self.source));
             out.push_str(self.tag(at));
+            if let Some(parts) = &node.parts {
+                out.extend(parts.iter().map(|it| it.all));
+                out.push_str(&parts.tail);
+            }
             if matches!(node.end, End::Empty) {
                 out.push_str("/>");
             } else {

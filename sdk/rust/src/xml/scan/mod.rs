@@ -92,7 +92,9 @@ impl<'s> Scanner<'s> {
 
     /// The rest of `<?xml version="1.0" encoding="UTF-8" standalone="yes"?>`.
     fn declaration(&mut self) -> Result<(), Fault> {
-        const BROKEN: Fault = "the XML declaration is broken";
+        // libxml2 and Go refuse other versions, and other encodings than that of the document.
+        const BROKEN: Fault = "the XML declaration is broken, has another version than 1.0, or is \
+                               not for UTF-8";
         for name in ["version", "encoding", "standalone"] {
             let start = self.at;
             if !(self.space() && self.take(name)) {
@@ -106,15 +108,8 @@ impl<'s> Scanner<'s> {
             let value = self.quoted()?;
             let value = &self.text[value];
             let is_valid = match name {
-                "version" => value.strip_prefix("1.").is_some_and(|minor| {
-                    !minor.is_empty() && minor.bytes().all(|byte| byte.is_ascii_digit())
-                }),
-                // The text has been decoded before.
-                "encoding" => {
-                    let others = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-                    value.starts_with(|c: char| c.is_ascii_alphabetic())
-                        && value.chars().all(others)
-                }
+                "version" => value == "1.0",
+                "encoding" => value.eq_ignore_ascii_case("utf-8"),
                 _ => matches!(value, "yes" | "no"),
             };
             if !is_valid {
@@ -194,6 +189,10 @@ impl<'s> Scanner<'s> {
         let start = self.at;
         self.at += "<".len();
         let name = self.name()?;
+        if name.starts_with("xmlns:") {
+            self.at = start;
+            return Err("an element with the prefix xmlns");
+        }
         let mut attributes = std::mem::take(&mut self.attributes);
         attributes.clear();
         let is_empty = loop {
@@ -226,6 +225,7 @@ impl<'s> Scanner<'s> {
         let local = prefix.map_or(1, |prefix| prefix.len() + 2);
         Node {
             tag,
+            parts: None,
             name: span(local..1 + name.len()),
             end: End::Empty,
             before,
