@@ -61,7 +61,7 @@ XML, XMLNS = "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xml
 # Prefixes that paths know. Every libvirt document may have QEMU's.
 NAMESPACES = {"qemu": "http://libvirt.org/schemas/domain/qemu/1.0", "xml": XML}
 
-# Of a tag without any.
+# The declarations of a tag without declarations.
 NO_DECLARATIONS: dict[str, str] = {}
 
 SPACE = " \t\r\n"

@@ -22,6 +22,8 @@ Of each document afterwards this script demands:
   what the steps ask for is new. A piece is a name, an attribute, the end of a tag, a text, a comment, …
 - it is the same, to the byte, as that of each runner of another language that --like names.
 
+And of as many documents with faults, that it accepts exactly those that libxml2 accepts, apart from undeclared prefixes.
+
 The exit status is 0 if all is well. Otherwise the first case that fails is printed. It needs lxml, from PyPI.
 """
 
@@ -62,9 +64,9 @@ class Documents:
     def document(self):
         chance = self.chance
         if self.plain:
-            return self.element(0, {}, chance.choice(("\n", "\n", "\r\n", ""))) + chance.choice(("", "\n"))
+            return self.element(0, {"xml": XML}, chance.choice(("\n", "\n", "\r\n", ""))) + chance.choice(("", "\n"))
         before = chance.choice(("", "", "<?xml version='1.0'?>", "<!-- <a> -->\n", " \n"))
-        return before + self.element(0, {}, "") + chance.choice(("", "\n", "<!--<a/>-->", "<?p >?>\n"))
+        return before + self.element(0, {"xml": XML}, "") + chance.choice(("", "\n", "<!--<a/>-->", "<?p >?>\n"))
 
     def element(self, depth, scope, line):
         """Returns an element. `scope` has the namespaces of the prefixes; `line` is the line break before it."""
@@ -258,7 +260,8 @@ class Model:
 
     def insert_before(self, element, step):
         new = self.created(element.getparent(), step)
-        element.addprevious(new)
+        if element.getparent() is not None:  # beside a removed element is nothing
+            element.addprevious(new)
         return new
 
     def created(self, parent, step):
@@ -422,7 +425,7 @@ class Steps:
         chance = self.chance
         local = chance.choice(names)
         if chance.random() < 0.3:
-            prefix = chance.choice(("qemu", "app", "qemu", "xml") if attribute else ("qemu", "app"))
+            prefix = chance.choice(("qemu", "app", "qemu", "xml") if attribute else ("qemu", "app", "qemu", "app", "xml"))
             return f"{prefix}:{local}", f"{{{TABLE[prefix]}}}{local}"
         uri = "" if attribute else etree.QName(context).namespace
         return local, f"{{{uri}}}{local}" if uri else local
@@ -459,7 +462,7 @@ class Steps:
         chance, model = self.chance, self.model
         element = self.some_element()
         on = self.name_of(element)
-        kind = chance.choice(("find", "find_all", "ensure", "ensure", "append", "append", "insert_before", "remove",
+        kind = "many_attributes" if chance.random() < 0.01 else chance.choice(("find", "find_all", "ensure", "ensure", "append", "append", "insert_before", "remove",
                               "set", "set", "set", "remove_attribute", "text", "set_text", "get"))  # fmt: skip
         before, was_gone = (model.edited.copy(), model.new), element in self.gone
         getattr(self, kind)(element, on)
@@ -499,7 +502,7 @@ class Steps:
         self.add("append", on, **step, **{"as": self.result(self.model.append(element, steps[0]))})
 
     def insert_before(self, element, on):
-        if element is self.model.root or not self.model.is_attached(element):
+        if element is self.model.root:
             return
         step, steps = self.some_path(element, 1, any_name=False)
         self.add("insert_before", on, **step, **{"as": self.result(self.model.insert_before(element, steps[0]))})
@@ -528,6 +531,22 @@ class Steps:
     def get(self, element, on):
         name, expanded = self.some_name(element, ("a", "b", "k"), attribute=True)
         self.add("get", on, name=name, **{"is": element.get(expanded)})
+
+    def many_attributes(self, element, on):
+        """Sets, changes, removes and reads more attributes than SDKs keep in a plain list."""
+        names = []
+        for number in range(self.chance.choice((17, 20, 50, 400))):
+            prefix = self.chance.choice(("", "", "", "qemu", "app"))
+            names.append((f"{prefix}:n{number}" if prefix else f"n{number}", f"{{{TABLE[prefix]}}}n{number}" if prefix else f"n{number}"))
+        for name, expanded in names + self.chance.sample(names, len(names) // 2):
+            value = self.chance.choice(("1", "value " * 5, "<'\">"))
+            self.add("set", on, name=name, value=value)
+            self.model.set(element, expanded, value)
+        for name, expanded in self.chance.sample(names, self.chance.randrange(len(names))):
+            self.add("remove_attribute", on, name=name)
+            self.model.remove_attribute(element, expanded)
+        for name, expanded in self.chance.sample(names, 5):
+            self.add("get", on, name=name, **{"is": element.get(expanded)})
 
     def text(self, element, on):
         if element in self.model.loose:  # the white space in it is not the model's concern
@@ -560,6 +579,60 @@ def case(seed):
     return {"document": text, "namespaces": {"app": APP}, "steps": steps.steps}, model
 
 
+# ---- broken documents ----
+
+# What a mutation puts into a document, or in the place of a character.
+MUTATIONS = (
+    "", "", "<", ">", "/", "&", "'", '"', "=", "!", "?", "-", "a", "1", ":", " ", "\r", "\n", "\x01", "\ufffe", "]]>", "-->", "--",
+    "<!--", "<![CDATA[", "<?", "<a>", "</a>", "<a/>", "<a:b/>", "<xml:a/>", "<xmlns:a/>", "<a:b:c/>", "<?a:b c?>", "<?xml?>", "<?p",
+    "<?xml version='1.0'?>", "&#0;", "&#xD800;", "&#x10FFFF;", "&lt", " a='1'", " b='<'", " q:a='1'", " xml:a='1'", " xmlns=''",
+    " xmlns:p=''", " xmlns:xml='urn:x'", f" xmlns:xml='{XML}'", f" xmlns:p='{XML}'", f" xmlns='{XML}'", " xmlns:xmlns='urn:x'",
+    " xmlns:p='http://www.w3.org/2000/xmlns/'", f" xmlns:p='{APP}' xmlns:q='{APP}' p:a='' q:a=''",
+)  # fmt: skip
+# Not a fault for editors: an undeclared prefix, which KubeVirt leaves, and a namespace that is not
+# a URI. But libxml2 may not look for other faults then.
+NO_FAULTS = {"NS_ERR_UNDEFINED_NAMESPACE", "WAR_NS_URI", "WAR_NS_URI_RELATIVE"}
+
+
+def broken(seed):
+    """Returns a document with faults, or with changes that may be faults."""
+    chance = random.Random(seed)
+    text = Documents(chance).document()
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        at = chance.choice((0, len(text), chance.randrange(len(text) + 1), chance.randrange(len(text) + 1)))
+        text = text[:at] + chance.choice(MUTATIONS) + text[at + chance.randrange(2) :]
+    return text
+
+
+def is_well_formed(text):
+    """What libxml2 says of a document without a document type. `None`: it cannot say."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    raised = False
+    try:
+        etree.fromstring(text.encode(), parser)
+    except etree.XMLSyntaxError:
+        raised = True
+    errors = {error.type_name for error in parser.error_log}
+    if errors and errors <= NO_FAULTS:
+        return None
+    return not errors and not raised
+
+
+def verdict_fault(runners, seeds):
+    """Returns what is wrong with the runners' verdicts on broken documents."""
+    lines = [json.dumps({"document": broken(seed), "steps": []}).encode() + b"\n" for seed in seeds]
+    verdicts = [[json.loads(line) for line in answers(runner, lines)] for runner in runners]
+    counts = {True: 0, False: 0, None: 0}
+    for seed, *found in zip(seeds, *verdicts, strict=True):
+        text = broken(seed)
+        wanted = is_well_formed(text)
+        counts[wanted] += 1
+        accepted = ["document" in it for it in found]
+        if len({*accepted, accepted[0] if wanted is None else wanted}) > 1 or any(it.get("document", text) != text for it in found):
+            return f"broken document {seed}, {text!r}: libxml2 accepts it: {wanted}; the runners: {found}"
+    return f"the verdicts are {counts}" if min(counts.values()) < len(seeds) // 50 else None
+
+
 # ---- programs ----
 
 
@@ -574,7 +647,7 @@ def answers(command, lines):
 
     feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
-    found = process.stdout.read().decode().splitlines()
+    found = process.stdout.read().decode().split("\n")[:-1]  # other line breaks may be in the JSON
     if process.wait():
         sys.exit(f"{command[0]} has exited with status {process.returncode}")
     feeder.join()
@@ -616,6 +689,9 @@ def main():
         edits += len(given["steps"])
     if changed < len(seeds) // 3:
         sys.exit(f"only {changed} of {len(seeds)} cases change their document")
+    if fault := verdict_fault([options.runner, *([it] for it in options.like)], seeds):
+        print(fault)
+        return 1
     if options.judge:
         texts = [result["document"].encode() for result in results]
         verdicts = answers([options.judge], (len(it).to_bytes(4, "big") + it for it in texts))

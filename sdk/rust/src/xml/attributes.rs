@@ -158,7 +158,8 @@ impl Tree {
         }
     }
 
-    /// Takes a long tag apart, so that it is not read for each attribute. That is no edit.
+    /// Takes a long tag apart, so that it is not read for each attribute. The document
+    /// stays as it is written.
     pub(super) fn prepare(&mut self, id: Id) {
         if self[id].parts.is_none() && self.tag(id).len() > LONG_TAG_BYTES {
             self.take_apart(id);
