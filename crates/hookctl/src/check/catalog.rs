@@ -85,8 +85,8 @@ pub(super) const CHECKS: &[Check] = checks! {
         "KubeVirt calls hooks several times for one start, also with their own results";
     "namespaces", namespaces::namespaces, in "Hooks":
         "does the same whatever the prefix of QEMU's namespace: finds elements by namespace",
-        "sidecars get <qemu:commandline>, Plugins <commandline xmlns=\"…\">, and other hooks have \
-         other prefixes";
+        "sidecars get the element qemu:commandline, Plugins commandline with xmlns, and other hooks \
+         have other prefixes";
     "torn-writes", framing::torn_writes, in "Frames":
         "reads a message that arrives in many pieces, some of a single byte",
         "a pipe holds 64 KiB, so long messages arrive in pieces";
