@@ -5,9 +5,11 @@ use std::fmt;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::json;
+
 /// Maximum depth of objects and arrays in each other. KubeVirt's types have up to 20. Parsers give
 /// up between 128 (`serde_json`) and 10,000 (Go), and some of them exhaust the stack before that.
-const MAX_JSON_DEPTH: usize = 100;
+pub(super) const MAX_JSON_DEPTH: usize = 100;
 
 /// A document (VMI, domain, cloud-init data): UTF-8 text that the shim validates and passes on.
 ///
@@ -43,6 +45,9 @@ impl Document {
 
     /// Accepts the text of one JSON object, white space around it included.
     pub(super) fn json_object(name: &'static str, bytes: &Bytes) -> Result<Self, BadDocument> {
+        if json::is_plain_object(bytes, MAX_JSON_DEPTH) {
+            return Ok(Self(bytes.clone()));
+        }
         let bad = |fault| BadDocument::new(name, fault);
         // Not left to the parser, whose error for a wrong type quotes the value.
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {

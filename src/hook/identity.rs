@@ -6,6 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
+use super::document::MAX_JSON_DEPTH;
+use super::json::{Member, Scan};
 use crate::text::{clip, escape_line};
 
 /// Maximum length of a name, a namespace or a UID: Kubernetes allows 253 bytes for the longest.
@@ -26,6 +28,9 @@ impl Identity {
     /// before the fault.
     #[must_use]
     pub fn of_vmi(vmi: &[u8]) -> Self {
+        if let Some(identity) = Self::of_plain_vmi(vmi) {
+            return identity;
+        }
         let mut identity = Self::default();
         let mut json = serde_json::Deserializer::from_slice(vmi);
         // An error stops the search, whether or not everything was found.
@@ -33,9 +38,48 @@ impl Identity {
         identity
     }
 
+    /// Reads it from a VMI as KubeVirt writes it.
+    fn of_plain_vmi(vmi: &[u8]) -> Option<Self> {
+        let mut scan = Scan::new(vmi);
+        scan.open()?;
+        let mut is_first = true;
+        loop {
+            match scan.member(&mut is_first)? {
+                Member::Named(b"metadata") => break,
+                Member::Named(name) => plain(name)?,
+                Member::End => return None,
+            };
+            scan.value(MAX_JSON_DEPTH)?;
+        }
+        scan.open()?;
+        let mut identity = Self::default();
+        is_first = true;
+        while let Member::Named(name) = scan.member(&mut is_first)? {
+            let text = match plain(name)? {
+                "namespace" => &mut identity.namespace,
+                "name" => &mut identity.name,
+                "uid" => &mut identity.uid,
+                _ => {
+                    scan.value(MAX_JSON_DEPTH)?;
+                    continue;
+                }
+            };
+            clip(&escape_line(plain(scan.string()?)?), MAX_BYTES).clone_into(text);
+            if identity.is_complete() {
+                break;
+            }
+        }
+        Some(identity)
+    }
+
     fn is_complete(&self) -> bool {
         [&self.namespace, &self.name, &self.uid].iter().all(|text| !text.is_empty())
     }
+}
+
+/// Returns a string that means what it says.
+fn plain(written: &[u8]) -> Option<&str> {
+    std::str::from_utf8(written).ok().filter(|text| !text.contains('\\'))
 }
 
 /// The VMI, or its metadata.
@@ -117,6 +161,8 @@ mod tests {
         {
             assert_eq!(names(vmi), [""; 3], "{vmi}");
         }
+        let escaped = r#"{"metad\u0061ta": {"n\u0061me": "\u0061", "namespace": "ns"}}"#;
+        assert_eq!(names(escaped), ["ns", "a", ""]);
         let broken = r#"{"metadata": {"name": "vm", "namespace": "ns", "labels": {"#;
         assert_eq!(names(broken), ["ns", "vm", ""]);
     }

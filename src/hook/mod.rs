@@ -5,6 +5,7 @@ mod changes;
 mod cloud_init;
 mod document;
 mod identity;
+mod json;
 mod name;
 mod xml;
 
