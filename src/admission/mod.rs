@@ -7,10 +7,10 @@
 //! caller is never counted for longer than it exists.
 
 mod memory;
-
-use tokio::sync::watch;
+mod watched;
 
 pub use memory::{Memory, PATIENCE, Reclaimable, Share, WaitsFor};
+pub use watched::Watched;
 
 /// An amount of calls: what a budget allows, or what is held of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,14 +37,14 @@ pub enum Refused {
 #[derive(Debug, Clone)]
 pub struct Budget {
     limit: Load,
-    held: watch::Sender<Load>,
+    held: Watched<Load>,
 }
 
 impl Budget {
     /// Allows no more than `limit` at a time.
     #[must_use]
     pub fn new(limit: Load) -> Self {
-        Self { limit, held: watch::Sender::default() }
+        Self { limit, held: Watched::default() }
     }
 
     /// Counts calls, and refuses none.
@@ -57,7 +57,7 @@ impl Budget {
     /// ones. If there is only one, it is admitted whatever its size.
     pub fn admit(&self, bytes: usize, exempt: usize) -> Result<Permit, Refused> {
         // There is one thread, so nothing changes between this look and the count.
-        let Load { calls, bytes: held } = *self.held.borrow();
+        let Load { calls, bytes: held } = self.held.get();
         let (calls, sum) = ((calls + 1).saturating_sub(exempt), held.saturating_add(bytes));
         if calls > self.limit.calls {
             Err(Refused::Calls { limit: self.limit.calls })
@@ -72,18 +72,17 @@ impl Budget {
     /// seen.
     #[must_use]
     pub fn count(&self, bytes: usize) -> Permit {
-        self.held.send_modify(|held| {
+        self.held.modify(|held| {
             held.calls += 1;
             held.bytes += bytes;
         });
         Permit { bytes, held: self.held.clone() }
     }
 
-    /// Returns a view of what is held. It closes with the last clone of the budget and the last
-    /// permit.
+    /// Returns what is held.
     #[must_use]
-    pub fn held(&self) -> watch::Receiver<Load> {
-        self.held.subscribe()
+    pub fn held(&self) -> &Watched<Load> {
+        &self.held
     }
 }
 
@@ -91,12 +90,12 @@ impl Budget {
 #[derive(Debug)]
 pub struct Permit {
     bytes: usize,
-    held: watch::Sender<Load>,
+    held: Watched<Load>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.held.send_modify(|held| {
+        self.held.modify(|held| {
             held.calls -= 1;
             held.bytes -= self.bytes;
         });
@@ -117,9 +116,9 @@ mod tests {
         let first = budget.admit(10, 0).unwrap();
         let _second = budget.admit(10, 0).unwrap();
         assert_eq!(budget.admit(10, 0).unwrap_err(), Refused::Calls { limit: 2 });
-        assert_eq!(*budget.held().borrow(), Load { calls: 2, bytes: 20 });
+        assert_eq!(budget.held().get(), Load { calls: 2, bytes: 20 });
         drop(first);
-        assert_eq!(*budget.held().borrow(), Load { calls: 1, bytes: 10 });
+        assert_eq!(budget.held().get(), Load { calls: 1, bytes: 10 });
         assert!(budget.admit(10, 0).is_ok());
     }
 
@@ -157,19 +156,19 @@ mod tests {
         let budget = budget(1, 10);
         let _first = budget.admit(10, 0).unwrap();
         let _returned = budget.count(10);
-        assert_eq!(*budget.held().borrow(), Load { calls: 2, bytes: 20 });
+        assert_eq!(budget.held().get(), Load { calls: 2, bytes: 20 });
     }
 
     #[tokio::test]
     async fn a_watcher_sees_the_last_permit_go() {
         let budget = Budget::unlimited();
-        let mut held = budget.held();
+        let held = budget.held().clone();
         let permit = budget.admit(usize::MAX, 0).unwrap();
         drop(budget);
-        assert_eq!(held.wait_for(|held| held.calls == 1).await.unwrap().bytes, usize::MAX);
-        let idle = tokio::spawn(async move { held.wait_for(|held| held.calls == 0).await.is_ok() });
+        assert_eq!(held.get(), Load { calls: 1, bytes: usize::MAX });
+        let idle = tokio::spawn(async move { held.wait_for(|held| held.calls == 0).await });
         tokio::task::yield_now().await;
         drop(permit);
-        assert!(idle.await.unwrap());
+        idle.await.unwrap();
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn text_of(sources: &Sources, format: Format) -> String {
         state,
         summary: sources.stats.summary(),
         budget: sources.memory.limit() as u64,
-        used: *sources.memory.held().borrow() as u64,
+        used: sources.memory.held().get() as u64,
         process: ThisProcess::read(),
     };
     let mut registry = Registry::default();

@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::admission::Watched;
 use crate::sys;
 
 /// Larger blocks have their own mappings. KubeVirt takes no reply of more than 4 MiB, and a
@@ -22,13 +22,16 @@ const MAX_RETAINED: i32 = 2 * LARGEST_BLOCK;
 /// Memory is given back when no call has begun or finished for this long.
 const RETAIN_FOR: Duration = Duration::from_secs(1);
 
-/// Keeps memory while the number of calls changes. Returns when the server has gone.
-pub(super) async fn keep_between_calls<T>(mut calls: watch::Receiver<T>) {
+/// Keeps memory while what is held changes. Never returns.
+pub(super) async fn keep_between_calls(held: Watched<usize>) {
     sys::keep_heap(LARGEST_BLOCK, MAX_RETAINED);
-    while calls.changed().await.is_ok() {
+    let mut changes = 0;
+    loop {
+        held.changed(changes).await;
+        changes = held.changes();
         // One look in a while: no call pays for it.
         sleep(RETAIN_FOR).await;
-        if let Ok(false) = calls.has_changed() {
+        if held.changes() == changes {
             sys::trim_heap();
         }
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ pub use cgroup::{MIN_MEMORY_BUDGET, default_memory_budget};
 pub use metrics::MetricsSocket;
 pub use socket::{Socket, SocketMode, check_path};
 
-use crate::admission::{Budget, Load, Memory};
+use crate::admission::{Budget, Load, Memory, Watched};
 use crate::backend::{self, Backend};
 use crate::error::StartError;
 use crate::metrics::Sources;
@@ -117,10 +117,10 @@ impl Server {
     pub async fn run(self) {
         let Self { backend, mut sockets, metrics, recorder, config, limits, shutdown } = self;
         let in_flight = Budget::unlimited();
-        let calls = in_flight.held();
+        let calls = in_flight.held().clone();
         let budget = config.memory.clone();
         #[cfg(target_env = "gnu")]
-        tokio::spawn(memory::keep_between_calls(budget.held()));
+        tokio::spawn(memory::keep_between_calls(budget.held().clone()));
         let places = Places::new(budget.clone());
         let stats = Arc::new(Stats::new(backend.hooks()));
         let metrics = metrics.map(|socket| {
@@ -196,10 +196,10 @@ async fn all_closed(serving: &mut JoinSet<()>) {
 }
 
 /// Waits until no call is in flight and the last replies are read.
-async fn all_answered(mut calls: watch::Receiver<Load>) {
-    // An error means that no connection is left that could make a call.
-    while calls.wait_for(|held| held.calls == 0).await.is_ok() {
-        if !matches!(timeout(LAST_REPLIES_LIMIT, calls.changed()).await, Ok(Ok(()))) {
+async fn all_answered(calls: Watched<Load>) {
+    loop {
+        calls.wait_for(|held| held.calls == 0).await;
+        if timeout(LAST_REPLIES_LIMIT, calls.changed(calls.changes())).await.is_err() {
             return;
         }
     }

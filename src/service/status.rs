@@ -41,7 +41,7 @@ async fn get(
         resident_bytes: backend::resident_bytes(std::process::id().cast_signed())
             .unwrap_or_default(),
         memory: Some(Memory {
-            used_bytes: *shim.memory.held().borrow() as u64,
+            used_bytes: shim.memory.held().get() as u64,
             budget_bytes: shim.memory.limit() as u64,
         }),
         files: files.iter().map(file).collect(),

@@ -87,7 +87,7 @@ impl Bench {
     }
 
     fn held(&self) -> usize {
-        *self.shim.memory.held().borrow()
+        self.shim.memory.held().get()
     }
 }
 
@@ -134,11 +134,11 @@ async fn a_response_that_is_not_read_is_cut_after_ten_seconds() {
     let started = Instant::now();
     body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
     let mut body = response.await.unwrap().into_body();
-    assert_eq!(bench.shim.in_flight.held().borrow().calls, 1, "its call is not over");
+    assert_eq!(bench.shim.in_flight.held().get().calls, 1, "its call is not over");
     let error = body.data().await.unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM));
     assert_eq!(started.elapsed().as_secs(), 10);
-    assert_eq!(bench.shim.in_flight.held().borrow().calls, 0);
+    assert_eq!(bench.shim.in_flight.held().get().calls, 0);
 }
 
 #[tokio::test(start_paused = true)]

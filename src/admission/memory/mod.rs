@@ -18,8 +18,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
+
+use super::Watched;
 
 /// Time for which a connection may wait for its peer while a small call needs its bytes, or a new
 /// connection its place. A peer that is running needs far less. virt-launcher gives `Info` one
@@ -46,7 +48,7 @@ pub struct Memory(Arc<Shared>);
 struct Shared {
     limit: usize,
     state: Mutex<State>,
-    held: watch::Sender<usize>,
+    held: Watched<usize>,
 }
 
 #[derive(Default)]
@@ -97,7 +99,7 @@ impl Memory {
     /// Allows no more than `limit` bytes at a time.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Shared { limit, state: Mutex::default(), held: watch::Sender::default() }))
+        Self(Arc::new(Shared { limit, state: Mutex::default(), held: Watched::default() }))
     }
 
     /// Returns the limit.
@@ -106,10 +108,10 @@ impl Memory {
         self.0.limit
     }
 
-    /// Returns a view of the bytes that are held.
+    /// Returns the bytes that are held.
     #[must_use]
-    pub fn held(&self) -> watch::Receiver<usize> {
-        self.0.held.subscribe()
+    pub fn held(&self) -> &Watched<usize> {
+        &self.0.held
     }
 
     /// Returns a share that is empty.
@@ -235,7 +237,7 @@ impl Memory {
 
     /// Wakes those whose turn may have come: the first, and the first small one that would fit.
     fn changed(&self, state: &State) {
-        self.0.held.send_replace(state.held);
+        self.0.held.modify(|held| *held = state.held);
         let free = self.free(state);
         let mut waiting = state.waiting.values();
         if let Some(first) = waiting.next() {
@@ -322,10 +324,13 @@ impl Share {
     /// Takes `bytes` more as soon as there are as many. Waits forever for more than the limit.
     pub async fn grow(&mut self, bytes: usize) {
         let memory = self.memory.clone();
-        let mut held = memory.held();
-        while !self.try_grow(bytes) {
+        loop {
+            let changes = memory.held().changes();
+            if self.try_grow(bytes) {
+                return;
+            }
             memory.reclaim(bytes);
-            let _ = timeout(PATIENCE / 2, held.changed()).await;
+            let _ = timeout(PATIENCE / 2, memory.held().changed(changes)).await;
         }
     }
 

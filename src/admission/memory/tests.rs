@@ -25,15 +25,15 @@ const SMALL: usize = 100;
 async fn what_does_not_fit_waits_in_order_of_arrival() {
     let memory = memory();
     let first = memory.take(1000).await;
-    assert_eq!(*memory.held().borrow(), 1000);
+    assert_eq!(memory.held().get(), 1000);
     let (mut second, mut third) = (pin!(memory.take(700)), pin!(memory.take(300)));
     assert!(second.as_mut().now_or_never().is_none());
     assert!(third.as_mut().now_or_never().is_none(), "it would fit, but is not small");
     drop(first);
     let (second, third) = (second.await, third.await);
-    assert_eq!(*memory.held().borrow(), 1000);
+    assert_eq!(memory.held().get(), 1000);
     drop((second, third));
-    assert_eq!(*memory.held().borrow(), 0);
+    assert_eq!(memory.held().get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn a_share_grows_by_what_fits_and_shrinks() {
     assert!(try_take(&memory, 601).is_none());
     assert!(!share.try_grow(601) && share.try_grow(600));
     share.shrink_to(200);
-    assert_eq!((share.bytes(), *memory.held().borrow()), (200, 200));
+    assert_eq!((share.bytes(), memory.held().get()), (200, 200));
     share.shrink_to(300);
     assert_eq!(share.bytes(), 200);
 }
@@ -98,7 +98,7 @@ async fn a_small_call_takes_the_memory_of_those_that_have_waited_longest_for_the
     let _small = memory.take(SMALL).await;
     let waited = started.elapsed();
     assert!(waited >= PATIENCE / 2 && waited <= PATIENCE, "{waited:?}");
-    assert_eq!(*memory.held().borrow(), 800 + SMALL, "no more than was needed");
+    assert_eq!(memory.held().get(), 800 + SMALL, "no more than was needed");
     assert_eq!(memory.idle(), 1);
 }
 

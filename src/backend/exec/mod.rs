@@ -123,7 +123,7 @@ impl<S: Spawn> Exec<S> {
     pub(super) fn state(&self) -> ExecState {
         let max_processes = self.settings.max_workers;
         let running = max_processes.saturating_sub(self.slots.available_permits());
-        ExecState { running, max_processes, waiting: *self.waiting.held().borrow() }
+        ExecState { running, max_processes, waiting: self.waiting.held().get() }
     }
 
     /// Fails the calls that wait, and returns when the last process was reaped. None lives longer

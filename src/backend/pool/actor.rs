@@ -116,8 +116,8 @@ impl<S: Spawn> Actor<S> {
     }
 
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> watch::Receiver<crate::admission::Load> {
-        self.queue.held()
+    pub(super) fn waiting(&self) -> crate::admission::Watched<crate::admission::Load> {
+        self.queue.held().clone()
     }
 
     /// Runs the pool until it is stopped and every worker has been reaped.

@@ -89,7 +89,7 @@ pub(super) struct Pool {
     actor: TaskTracker,
     /// What the queue holds.
     #[cfg(test)]
-    waiting: watch::Receiver<crate::admission::Load>,
+    waiting: crate::admission::Watched<crate::admission::Load>,
 }
 
 impl Pool {

@@ -22,7 +22,7 @@ impl Queue {
     }
 
     #[cfg(test)]
-    pub(super) fn held(&self) -> tokio::sync::watch::Receiver<Load> {
+    pub(super) fn held(&self) -> &crate::admission::Watched<Load> {
         self.budget.held()
     }
 

@@ -29,13 +29,13 @@ async fn a_long_reply_waits_for_its_memory_and_gives_it_back() {
     });
     settle().await;
     assert!(!sending.is_finished(), "it is received");
-    assert_eq!(*memory.held().borrow(), 7 << 19);
+    assert_eq!(memory.held().get(), 7 << 19);
     drop(others);
     let _worker = sending.await.unwrap();
     assert!(domain(result(reply).await) == expected);
     bench.finished().await;
     settle().await;
-    assert_eq!(*memory.held().borrow(), 0);
+    assert_eq!(memory.held().get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,5 +49,5 @@ async fn a_reply_that_never_fits_fails_its_call_with_the_option_that_helps() {
     assert!(failure.contains("(--memory-budget)"), "{failure}");
     drop(worker);
     bench.exited().await;
-    assert_eq!(*memory.held().borrow(), 0);
+    assert_eq!(memory.held().get(), 0);
 }

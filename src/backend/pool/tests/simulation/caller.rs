@@ -84,13 +84,10 @@ impl Caller {
 
     fn check_limits(&self) {
         let plan = &self.history.plan;
-        assert!(
-            *self.memory.held().borrow() <= self.memory.limit(),
-            "more than the budget of bytes"
-        );
+        assert!(self.memory.held().get() <= self.memory.limit(), "more than the budget of bytes");
         // What a worker takes soon does not count, nor what one could not be sent.
         let exempt = 2 * plan.settings.max_workers * plan.concurrency;
-        let waiting = self.pool.waiting.borrow().calls;
+        let waiting = self.pool.waiting.get().calls;
         assert!(waiting <= plan.settings.queue.calls.saturating_add(exempt), "{waiting} wait");
     }
 

@@ -175,8 +175,8 @@ async fn play_calls(seed: u64, history: &Arc<History>, pool: Arc<Pool>) {
         caller(0).call_in_peace().await;
     }
     stop(history, &pool).await;
-    assert_eq!(*pool.waiting.borrow(), Load::default(), "places in the queue");
-    assert_eq!(*memory.held().borrow(), 0, "bytes of the budget");
+    assert_eq!(pool.waiting.get(), Load::default(), "places in the queue");
+    assert_eq!(memory.held().get(), 0, "bytes of the budget");
 }
 
 /// Stops the pool, and checks how long that takes.
