@@ -33,7 +33,9 @@ pub fn escape_line(text: &str) -> Cow<'_, str> {
 }
 
 fn escape_all(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_escaped) {
+    // Most texts are printable ASCII, which takes a fraction of the time to see.
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain || !text.contains(&is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + text.len() / 8);

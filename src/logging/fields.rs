@@ -20,6 +20,9 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 3 * MAX_LINE_BYTES;
 /// Maximum length of any other field: the longest is a hook's command.
 pub(super) const MAX_FIELD_BYTES: usize = 4 * 1024;
 
+/// Initial capacity for the fields of a line: those of a call's last line are shorter.
+const JSON_CAPACITY: usize = 256;
+
 /// Fields whose texts are JSON, and are logged as the values that they stand for. (Events have no
 /// such fields.)
 const JSON_FIELDS: [&str; 5] = ["fields", "workers", "programs", "limits", "changes"];
@@ -57,6 +60,9 @@ impl Fields {
     pub(super) fn insert(&mut self, name: &'static str, value: impl Serialize + Into<Value>) {
         match self.format {
             Format::Json => {
+                if self.json.capacity() == 0 {
+                    self.json.reserve(JSON_CAPACITY);
+                }
                 self.json.extend_from_slice(b",\"");
                 self.json.extend_from_slice(name.as_bytes());
                 self.json.extend_from_slice(b"\":");

@@ -1,6 +1,7 @@
 //! Log lines: their two formats.
 
 use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -46,12 +47,9 @@ fn json_line(origin: &Origin<'_>, span: Option<&Fields>, fields: &Fields) -> Vec
     line.extend_from_slice(b"\",\"level\":\"");
     line.extend_from_slice(level_name(*level).as_bytes());
     line.extend_from_slice(b"\",\"msg\":");
-    // Neither can fail: they write to memory.
+    // Neither can fail: they write to memory. The rest of the fields needs no escapes.
     let _ = serde_json::to_writer(&mut line, &fields.message);
-    line.extend_from_slice(b",\"pos\":");
-    let _ = serde_json::to_writer(&mut line, &format_args!("{file}:{row}"));
-    line.extend_from_slice(b",\"timestamp\":");
-    let _ = serde_json::to_writer(&mut line, &format_args!("{}", timestamp()));
+    let _ = write!(line, ",\"pos\":\"{file}:{row}\",\"timestamp\":\"{}\"", timestamp());
     line.extend_from_slice(span.map_or(&[], |span| &span.json));
     line.extend_from_slice(&fields.json);
     line.extend_from_slice(b"}\n");

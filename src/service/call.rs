@@ -74,14 +74,13 @@ impl Calls {
         let path = head.uri.path();
         let found = check(&head)
             .and_then(|()| self.router.find(path).ok_or_else(|| self.router.unknown(path)));
-        let path = clip(path, MAX_SHOWN_BYTES).escape_debug().to_string();
-        drop(head.headers);
         match found {
             Ok(method) => {
+                drop(head);
                 let entry = (method.documents > 0).then(|| self.shim.next_entry());
                 let record = Arc::new(CallRecord::new(started, time, method.path, entry));
                 let span = record.span().clone();
-                let served = self.serve(method, &path, record, body, &mut respond);
+                let served = self.serve(method, record, body, &mut respond);
                 served.instrument(span).await
             }
             Err(fault) => {
@@ -91,7 +90,9 @@ impl Calls {
                 };
                 let error = fault.into();
                 self.count_refusal(&error);
+                let path = clip(path, MAX_SHOWN_BYTES).escape_debug().to_string();
                 tracing::error!(target: "call", method = path, "call failed: {error}");
+                drop(head);
                 response::send_status(&mut respond, &grpc_status::of(&error), http);
                 self.receive_rest(body).await
             }
@@ -101,7 +102,6 @@ impl Calls {
     async fn serve(
         &self,
         method: &Method,
-        path: &str,
         record: Arc<CallRecord>,
         body: RecvStream,
         respond: &mut SendResponse<Bytes>,
@@ -149,13 +149,13 @@ impl Calls {
             }
             Err(CallError::Request(RequestFault::ClientLeft(why))) => {
                 if method.documents == 0 {
-                    tracing::debug!(method = path, "the client left: {why}");
+                    tracing::debug!(method = method.path, "the client left: {why}");
                 }
                 connection
             }
             Err(error) => {
                 if method.documents == 0 {
-                    tracing::error!(target: "call", method = path, "call failed: {error}");
+                    tracing::error!(target: "call", method = method.path, "call failed: {error}");
                     self.count_refusal(&error);
                 }
                 response::send_status(respond, &grpc_status::of(&error), StatusCode::OK);
@@ -187,12 +187,16 @@ impl Calls {
         };
         match &method.kind {
             Kind::Watch(_) => {
+                receiver.release();
                 let params = HealthCheckRequest::decode(bytes)
                     .map_err(|error| RequestFault::NotDecoded(error.to_string()))?;
                 Ok(Reply::Watch(params))
             }
             Kind::Unary(run) => {
-                let message = run(bytes, record.clone()).await?;
+                let replied = run(bytes, record.clone()).await;
+                // The client hears of it in the packet of the reply, not in one before.
+                receiver.release();
+                let message = replied?;
                 // Only the reply is left, which may be longer than the request.
                 let covered = match method.documents {
                     0 => MAX_SMALL_BYTES,

@@ -95,7 +95,7 @@ pub(super) struct Receiver<'a> {
 }
 
 impl Receiver<'_> {
-    /// Receives the message.
+    /// Receives the message. The caller has to [`release`](Self::release) it.
     pub(super) async fn receive(&mut self) -> Result<Message, RequestFault> {
         let (first, length) = self.begin().await?;
         self.received.store(length, Ordering::Relaxed);
@@ -104,7 +104,6 @@ impl Receiver<'_> {
         if first.len() >= total {
             self.end(first.len() - total).await?;
             let share = self.admit(length).await?;
-            self.release();
             return Ok(Message { bytes: first.slice(PREFIX_BYTES..), share });
         }
         let ahead = total.min(AHEAD_BYTES);
@@ -246,7 +245,7 @@ impl Receiver<'_> {
     }
 
     /// Lets the client send as much again as was received.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         // An error means that the stream is closed.
         let _ = self.body.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
     }
