@@ -16,6 +16,9 @@ use super::program::CommandLine;
 /// few milliseconds.
 const MAX_SCRIPT_BYTES: u64 = 1 << 20;
 
+/// What the kernel knows a script by.
+const SCRIPT_BEGINNING: &[u8] = b"#!";
+
 /// A script, and the SHA-256 of its contents in hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Script {
@@ -30,11 +33,11 @@ impl CommandLine {
     #[must_use]
     pub fn scripts(&self) -> Vec<Script> {
         let program = self.resolve().ok().and_then(|path| {
-            let contents = read(&path).filter(|contents| contents.starts_with(b"#!"))?;
+            let contents = read(&path, SCRIPT_BEGINNING)?;
             Some(Script::new(&path, &contents))
         });
         let argument =
-            self.script_argument().and_then(|path| Some(Script::new(path, &read(path)?)));
+            self.script_argument().and_then(|path| Some(Script::new(path, &read(path, b"")?)));
         program.into_iter().chain(argument).collect()
     }
 
@@ -73,15 +76,20 @@ impl Script {
     }
 }
 
-/// Reads a file that is not too long. A FIFO in its place blocks nothing.
-fn read(path: &Path) -> Option<Vec<u8>> {
+/// Reads a file that begins so and is not too long. A FIFO in its place blocks nothing. Of other
+/// programs no more than the beginning is read: the socket waits for this.
+fn read(path: &Path, beginning: &[u8]) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty()).ok()?);
+    let mut file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty()).ok()?);
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.len() > MAX_SCRIPT_BYTES {
         return None;
     }
-    let mut contents = Vec::new();
+    let mut contents = vec![0; beginning.len()];
+    file.read_exact(&mut contents).ok()?;
+    if contents != beginning {
+        return None;
+    }
     file.take(MAX_SCRIPT_BYTES).read_to_end(&mut contents).ok()?;
     Some(contents)
 }
@@ -100,7 +108,7 @@ mod tests {
         };
         let script = file("hook", b"#!/bin/sh\n");
         let python = file("hook.py", b"abc");
-        let binary = file("binary", b"\x7fELF");
+        let (binary, empty) = (file("binary", b"\x7fELF"), file("empty", b""));
         let long = file("long", &vec![b'#'; 2 << 20]);
         let of = |words: &[&str]| {
             let command = CommandLine::from_words(words.iter().map(Into::into)).unwrap();
@@ -115,6 +123,7 @@ mod tests {
         assert_eq!(of(&[&binary, "-IS", &python, &script]), [found]);
         assert_eq!(paths(&[&script, &python]), [script.as_str(), &python]);
         assert_eq!(paths(&[&script]), [script]);
+        assert_eq!(paths(&[&empty, &empty]), [empty]);
         assert_eq!(paths(&[&binary, "-IS"]), [""; 0]);
         assert_eq!(paths(&[&binary, &long]), [""; 0]);
         assert_eq!(paths(&["/nowhere/hook"]), [""; 0]);
