@@ -335,9 +335,9 @@ mod tests {
         let queued: Vec<_> = waiting.try_iter().collect();
         assert_eq!(queued.len(), MAX_WAITING);
         // Only what waits is charged.
-        assert_eq!(*memory.held().borrow(), MAX_WAITING * 100 * COPIES);
+        assert_eq!(memory.held().get(), MAX_WAITING * 100 * COPIES);
         drop(queued);
-        assert_eq!(*memory.held().borrow(), 0);
+        assert_eq!(memory.held().get(), 0);
         recorder.finish().await;
         drop(recorder.reserve(case(100)).unwrap());
         assert_eq!(waiting.iter().count(), 0, "the queue has not ended");

@@ -17,6 +17,7 @@ mod init;
 mod migrating_page;
 mod protocol_page;
 mod test;
+mod recorded;
 
 use std::path::PathBuf;
 
