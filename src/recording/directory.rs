@@ -101,6 +101,16 @@ impl Directory {
         Ok(self.names()?.iter().filter(|name| is_directory(name)).count())
     }
 
+    /// Waits until no other shim counts and writes, so that all of them keep the limits. A disk
+    /// without locks has no such order.
+    pub(super) fn lock(&self) {
+        let _ = flock(&self.fd, FlockOperation::LockExclusive);
+    }
+
+    pub(super) fn unlock(&self) {
+        let _ = flock(&self.fd, FlockOperation::Unlock);
+    }
+
     /// Writes a case, all of it or nothing.
     pub(super) fn write(&self, name: &str, files: &[CaseFile]) -> io::Result<()> {
         mkdirat(&self.fd, &*self.partial, DIRECTORY_MODE)?;

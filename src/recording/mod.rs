@@ -40,8 +40,9 @@ const MAX_WAITING: usize = 32;
 /// All that wait may take this part of the budget. Calls need the rest.
 const BUDGET_PART: usize = 4;
 
-/// Memory that a case takes for each byte of its documents: the documents, and what is written.
-const COPIES: usize = 2;
+/// Memory that a case takes for each byte of its documents: those, what else their request holds
+/// (cloud-init data comes twice), and what is written.
+const COPIES: usize = 3;
 
 /// Time for the last cases to be written when the shim stops. A disk that hangs must not keep the
 /// VM's pod.
@@ -236,16 +237,9 @@ impl Writer {
 
     fn write(&mut self, name: &str, files: &[directory::CaseFile]) {
         let bytes: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let written = self.recount().and_then(|()| {
-            if self.check_limits(bytes) {
-                self.directory.write(name, files)?;
-                tracing::debug!(case = name, bytes, "recorded a call");
-                self.held.cases += 1;
-                self.held.bytes += bytes;
-                self.check_limits(0);
-            }
-            Ok(())
-        });
+        self.directory.lock();
+        let written = self.write_within_limits(name, files, bytes);
+        self.directory.unlock();
         match written {
             Ok(()) => self.is_failing = false,
             Err(_) if self.is_failing => {}
@@ -260,10 +254,22 @@ impl Writer {
         }
     }
 
-    /// Counts what is there, if others have added or removed something.
-    fn recount(&mut self) -> std::io::Result<()> {
+    fn write_within_limits(
+        &mut self,
+        name: &str,
+        files: &[directory::CaseFile],
+        bytes: u64,
+    ) -> std::io::Result<()> {
+        // Others have added or removed something.
         if self.directory.cases()? != self.held.cases {
             self.held = self.directory.held()?;
+        }
+        if self.check_limits(bytes) {
+            self.directory.write(name, files)?;
+            tracing::debug!(case = name, bytes, "recorded a call");
+            self.held.cases += 1;
+            self.held.bytes += bytes;
+            self.check_limits(0);
         }
         Ok(())
     }
@@ -354,8 +360,8 @@ mod tests {
         drop(first);
         assert_eq!(waiting.try_recv().unwrap().case.bytes(), 600);
         let calls = memory.take(6500).await;
-        assert!(recorder.reserve(case(1000)).is_none(), "calls hold the rest");
+        assert!(recorder.reserve(case(600)).is_none(), "calls hold the rest");
         drop(calls);
-        assert!(recorder.reserve(case(1000)).is_some());
+        assert!(recorder.reserve(case(600)).is_some());
     }
 }

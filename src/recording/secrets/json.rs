@@ -38,6 +38,7 @@ pub(super) fn walk(
             let name = open.iter().rev().map(|it| &*it.name).find(|name| !name.is_empty());
             let place = Place {
                 name: name.filter(|_| !is_key).unwrap_or_default(),
+                is_key,
                 is_secret: !is_key && is_secret_place(&open),
             };
             let replaced = match &decoded {

@@ -38,6 +38,8 @@ const STAND_IN_BASE64: &str = "IyByZXBsYWNlZCBieSBzaWRlY2FyLXNoaW0gLS1yZWNvcmQK"
 pub(super) struct Place<'a> {
     /// Its own name, or that of the array that it is in, without case and punctuation.
     name: &'a str,
+    /// Whether it is a key of an object.
+    is_key: bool,
     /// Whether its place alone makes it secret.
     is_secret: bool,
 }
@@ -138,8 +140,8 @@ impl Secrets {
     }
 }
 
-/// Visits each value of a document, and each key of a JSON object, which has no place. Returns the
-/// document with what `visit` returns in their place.
+/// Visits each value of a document, and each key of a JSON object. Returns the document with what
+/// `visit` returns in their place.
 fn walk(
     format: Format,
     document: &str,

@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::hook::{Checks, HookCall};
 
 const SECRET: &str = "s3cr3t-value";
 
@@ -15,6 +18,15 @@ fn json(document: &str) -> String {
 
 fn xml(document: &str) -> String {
     shown(Format::Xml, document)
+}
+
+/// Asserts that the shim's check of domains accepts one.
+#[track_caller]
+fn assert_well_formed(domain: &str) {
+    let (vmi, domain) = (bytes::Bytes::from_static(b"{}"), bytes::Bytes::from(domain.to_owned()));
+    let call = HookCall::on_define_domain(&vmi, "domain", domain.clone()).unwrap();
+    call.check(domain.clone(), Checks::WellFormed)
+        .unwrap_or_else(|fault| panic!("{fault}: {domain:?}"));
 }
 
 #[test]
@@ -93,28 +105,20 @@ fn every_place_of_a_domain_that_can_hold_a_secret_is_replaced() {
         "<q:commandline xmlns:q='u'><q:arg value='-object'/><q:arg value='secret,id=a,data=§'/></q:commandline>",
         "<commandline><arg value='-fw_cfg'/><arg value='name=opt/a,string=§'/></commandline>",
         "<commandline><env name='VAULT_TOKEN' value='§'/></commandline>",
+        "<commandline><env value='§' name = 'DB_PASSWORD'/></commandline>",
         "<metadata><a:auth xmlns:a='u' a:apiKey='§'><a:password>§</a:password></a:auth></metadata>",
         "<password>a<!-- b -->§<![CDATA[§]]></password>",
         "<description>password: §</description>",
         "<description><![CDATA[password: §]]></description>",
         "<description>ssh-rsa §</description>",
         "<!-- password=§ --><name>vm</name>",
-        "<?a password=§?>",
+        "<?a password=§?><?b?><?c  d ?>",
     ] {
         let document = format!("<domain>{}</domain>", place.replace('§', SECRET));
-        let call = crate::hook::HookCall::on_define_domain(
-            &bytes::Bytes::from_static(b"{}"),
-            "domain",
-            document.clone().into(),
-        )
-        .unwrap();
-        let check = |text: &str| {
-            call.check(text.to_owned().into(), crate::hook::Checks::WellFormed).unwrap();
-        };
-        check(&document);
+        assert_well_formed(&document);
         let shown = xml(&document);
         assert!(!shown.contains("s3cr3t"), "{place} gives {shown}");
-        check(&shown);
+        assert_well_formed(&shown);
     }
 }
 
@@ -126,7 +130,7 @@ fn everything_else_stays_byte_for_byte() {
     for document in [
         page.as_str(),
         "<domain  a = \"&lt;&#10;'\" >\n\t<!-- a - b --><![CDATA[<a>&amp;]]>&amp;&#x41;<b c='>' /></domain >",
-        "<?xml version='1.0'?>\n<domain><sysinfo type='smbios'><baseBoard><entry name='a'>b</entry></baseBoard></sysinfo>\
+        "<?xml version='1.0'?>\n<domain xmlns:secret='urn:a'><sysinfo type='smbios'><baseBoard><entry name='a'>b</entry></baseBoard></sysinfo>\
          <graphics type='vnc' passwd=''/><q:arg value='-cpu'/></domain>\n",
     ] {
         assert_eq!(xml(document), document);
@@ -206,4 +210,78 @@ fn a_secret_is_replaced_wherever_a_hook_copies_it() {
     secrets.collect_of_hook(Format::Xml, own).unwrap();
     assert!(secrets.hook_made_one());
     assert_eq!(secrets.replace(Format::Xml, own), "<domain><graphics passwd='REPLACED'/></domain>");
+}
+
+/// Any JSON value.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<i64>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+        ".*[\"\\\\{}\\[\\]:,].*".prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 40, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
+            prop::collection::hash_map(any::<String>(), inner, 0..5)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// The number of strings in a value, without keys.
+fn strings(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::String(_) => 1,
+        serde_json::Value::Array(list) => list.iter().map(strings).sum(),
+        serde_json::Value::Object(map) => map.values().map(strings).sum(),
+        _ => 0,
+    }
+}
+
+/// Any content of an element, with values in all spellings.
+fn any_xml() -> impl Strategy<Value = String> {
+    let text = "[ -;=?-Z^-~é\n\t]{0,20}".prop_map(|text| text.replace('&', "&amp;"));
+    let leaf = prop_oneof![
+        text.clone(),
+        "[ -,.-=?-Z^-~é]{0,20}".prop_map(|text| format!("<!--{text}-->")),
+        "[ -=?-Z^-~é<&]{0,20}".prop_map(|text| format!("<![CDATA[{text}]]>")),
+        "[ -=@-~é]{0,20}".prop_map(|text| format!("<?p {text}?>")),
+        Just("&lt;&#x41;&apos;".to_owned()),
+    ];
+    leaf.prop_recursive(4, 30, 5, move |inner| {
+        let name =
+            prop_oneof![Just("a"), Just("secret"), Just("q:arg"), Just("password"), Just("é")];
+        let attribute = "[ !#-%(-;=?-~é]{0,12}".prop_map(|text| text.replace('&', "&#38;"));
+        let inner = prop::collection::vec(inner, 0..5).prop_map(|parts| parts.concat());
+        (name, attribute.clone(), attribute, inner).prop_map(|(name, one, other, inner)| {
+            format!(
+                "<{name} value=\"{one}'>\"\n\tpasswd = '{other}\"/>'>{inner}</{name} ><{name}/>"
+            )
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_json_keeps_its_bytes_or_its_form(value in any_json(), pretty in any::<bool>()) {
+        let text = if pretty { format!("{value:#}") } else { value.to_string() };
+        prop_assert_eq!(&json::walk(&text, &mut |_, _| None), &text);
+        let mut visited = 0;
+        let replaced = json::walk(&text, &mut |place, text| {
+            visited += usize::from(!place.is_key);
+            place.is_key.then(|| text.to_owned()).or_else(|| Some("\"\\\n".to_owned()))
+        });
+        let replaced: serde_json::Value = serde_json::from_str(&replaced).unwrap();
+        prop_assert_eq!((visited, strings(&replaced)), (strings(&value), strings(&value)));
+    }
+
+    #[test]
+    fn any_domain_keeps_its_bytes_or_stays_well_formed(inside in any_xml()) {
+        let domain = format!("<domain xmlns:q='u'>{inside}</domain>\n");
+        assert_well_formed(&domain);
+        prop_assert_eq!(&xml::walk(&domain, &mut |_, _| None), &domain);
+        assert_well_formed(&xml::walk(&domain, &mut |_, _| Some("<&]]>'\"?>--\n é".to_owned())));
+        assert_well_formed(&xml(&domain));
+    }
 }

@@ -46,7 +46,7 @@ pub(super) fn walk(xml: &str, visit: Visit<'_>) -> String {
         rest = &rest[at..];
         rest = if let Some(inside) = rest.strip_prefix("<!--") {
             let (comment, after) = split(inside, "-->");
-            other(comment, ["<!--", "-->"], visit, &mut out);
+            out.extend(["<!--", &other(comment, visit), "-->"]);
             after
         } else if let Some(inside) = rest.strip_prefix("<![CDATA[") {
             let (section, after) = split(inside, "]]>");
@@ -57,7 +57,10 @@ pub(super) fn walk(xml: &str, visit: Visit<'_>) -> String {
             after
         } else if let Some(inside) = rest.strip_prefix("<?") {
             let (instruction, after) = split(inside, "?>");
-            other(instruction, ["<?", "?>"], visit, &mut out);
+            // Its name with the space behind it, and what it says.
+            let (_, says) = instruction.split_once(char::is_whitespace).unwrap_or_default();
+            let name = &instruction[..instruction.len() - says.len()];
+            out.extend(["<?", name, &other(says, visit), "?>"]);
             after
         } else if rest.starts_with("</") {
             let (tag, after) = split(rest, ">");
@@ -73,6 +76,17 @@ pub(super) fn walk(xml: &str, visit: Visit<'_>) -> String {
     out
 }
 
+/// An attribute.
+struct Attribute<'a> {
+    /// All before its value, white space included.
+    before: &'a str,
+    /// Its plain name without its prefix. `None` for a declaration of a namespace, which is no value.
+    key: Option<String>,
+    quote: char,
+    raw: &'a str,
+    value: Cow<'a, str>,
+}
+
 /// Copies a start tag, and returns what is behind it.
 fn start_tag<'a>(
     tag: &'a str,
@@ -83,70 +97,65 @@ fn start_tag<'a>(
     let end = tag.find(|c: char| c.is_ascii_whitespace() || c == '>' || c == '/');
     let (start, mut rest) = tag.split_at(end.unwrap_or(tag.len()));
     let name = local(start.trim_start_matches('<'));
-    out.push_str(start);
-    let mut attributes: Vec<(String, String)> = Vec::new();
-    let is_empty = loop {
-        let space = rest.len() - rest.trim_start().len();
-        out.push_str(&rest[..space]);
-        rest = &rest[space..];
-        if let Some(after) = rest.strip_prefix("/>") {
-            out.push_str("/>");
-            rest = after;
-            break true;
-        }
-        if let Some(after) = rest.strip_prefix('>') {
-            out.push('>');
-            rest = after;
-            break false;
-        }
-        let Some((before, value, quote, after)) = attribute(rest) else {
-            // Not well-formed: nothing of it is copied.
-            return "";
-        };
-        let key = local(before.split(['=', ' ', '\t', '\r', '\n']).next().unwrap_or_default());
-        let resolved = resolved(value);
-        let place = Place {
-            name: &key,
-            is_secret: is_secret_attribute(&name, &key, &resolved, &attributes),
-        };
-        out.push_str(before);
-        out.push(quote);
-        match visit(&place, &resolved) {
-            Some(text) => out.push_str(&escape(&text)),
-            None => out.push_str(value),
-        }
-        out.push(quote);
-        attributes.push((key, resolved.into_owned()));
+    let mut attributes = Vec::new();
+    while let Some((attribute, after)) = attribute(rest) {
+        attributes.push(attribute);
         rest = after;
-    };
-    if !is_empty {
+    }
+    out.push_str(start);
+    for Attribute { before, key, quote, raw, value } in &attributes {
+        out.push_str(before);
+        out.push(*quote);
+        let replaced = key.as_ref().and_then(|key| {
+            let is_secret = is_secret_attribute(&name, key, value, &attributes);
+            visit(&Place { name: key, is_key: false, is_secret }, value)
+        });
+        match replaced {
+            Some(text) => out.push_str(&escape(&text)),
+            None => out.push_str(raw),
+        }
+        out.push(*quote);
+    }
+    let (end, after) = rest.split_at(rest.find('>').map_or(rest.len(), |at| at + 1));
+    out.push_str(end);
+    if !end.ends_with("/>") {
         let is_secret = has_secret_text(&name, open);
-        let is_firmware = name == "sysinfo"
-            && attributes.iter().any(|(key, value)| key == "type" && value == "fwcfg");
+        let is_firmware = name == "sysinfo" && value_of(&attributes, "type") == Some("fwcfg");
         let name = if is_firmware { "fwcfg".to_owned() } else { name };
         open.push(Element { name, is_secret, has_text: false });
     }
-    rest
+    after
 }
 
-/// Splits an attribute from what is behind it: all before its value, the value, and its quote.
-fn attribute(text: &str) -> Option<(&str, &str, char, &str)> {
-    let at = text.find(['"', '\''])?;
-    let quote = char::from(text.as_bytes()[at]);
-    let (value, after) = text[at + 1..].split_once(quote)?;
-    Some((&text[..at], value, quote, after))
+/// Splits the first attribute of a tag from the rest. `None` at the tag's end.
+fn attribute(tag: &str) -> Option<(Attribute<'_>, &str)> {
+    if tag.trim_start().starts_with(['/', '>']) {
+        return None;
+    }
+    let at = tag.find(['"', '\''])?;
+    let quote = char::from(tag.as_bytes()[at]);
+    let (before, inside) = (&tag[..at], &tag[at + 1..]);
+    let (raw, after) = inside.split_once(quote)?;
+    let name = before.split('=').next().unwrap_or_default().trim();
+    let is_namespace = name == "xmlns" || name.starts_with("xmlns:");
+    let key = (!is_namespace).then(|| local(name));
+    Some((Attribute { before, key, quote, raw, value: resolved(raw) }, after))
 }
 
-fn is_secret_attribute(element: &str, key: &str, value: &str, before: &[(String, String)]) -> bool {
-    let value_of_variable = || {
-        let of_name = before.iter().find(|(key, _)| key == "name");
-        key == "value" && of_name.is_some_and(|(_, variable)| is_secret_name(&plain(variable)))
-    };
+/// Returns the value of an attribute.
+fn value_of<'a>(attributes: &'a [Attribute<'_>], name: &str) -> Option<&'a str> {
+    let found = attributes.iter().find(|it| it.key.as_deref() == Some(name));
+    found.map(|it| &*it.value)
+}
+
+fn is_secret_attribute(element: &str, key: &str, value: &str, all: &[Attribute<'_>]) -> bool {
+    let is_of_secret_variable =
+        || value_of(all, "name").is_some_and(|variable| is_secret_name(&plain(variable)));
     is_secret_name(key)
         || SECRET_ATTRIBUTES.contains(&key)
         || (element == "secret" && OF_SECRET.contains(&key))
         || (element == "arg" && ARGUMENTS.iter().any(|part| value.contains(part)))
-        || value_of_variable()
+        || (key == "value" && is_of_secret_variable())
 }
 
 fn has_secret_text(element: &str, around: &[Element]) -> bool {
@@ -171,22 +180,25 @@ fn text(raw: &str, open: &mut [Element], visit: Visit<'_>, out: &mut String) {
 /// Returns what takes the place of a piece of an element's text.
 fn replaced(piece: &str, open: &mut [Element], visit: Visit<'_>) -> Option<String> {
     let element = open.last_mut()?;
-    let text = visit(&Place { name: &element.name, is_secret: element.is_secret }, piece)?;
+    let text =
+        visit(&Place { name: &element.name, is_key: false, is_secret: element.is_secret }, piece)?;
     // A secret that a comment or a CDATA section splits has one stand-in.
     let is_rest = element.is_secret && element.has_text;
     element.has_text = true;
     Some(if is_rest { String::new() } else { text })
 }
 
-/// Copies a comment or a processing instruction.
-fn other(inside: &str, [begin, end]: [&str; 2], visit: Visit<'_>, out: &mut String) {
-    let replaced = visit(&Place { name: "", is_secret: false }, inside);
-    out.push_str(begin);
-    // Neither may contain its own end, nor a comment two hyphens.
-    out.push_str(&replaced.map_or(Cow::Borrowed(inside), |text| {
-        Cow::Owned(text.replace("--", "- -").replace("?>", "? >"))
-    }));
-    out.push_str(end);
+/// Returns what is in a comment or a processing instruction.
+fn other<'a>(inside: &'a str, visit: Visit<'_>) -> Cow<'a, str> {
+    match visit(&Place { name: "", is_key: false, is_secret: false }, inside) {
+        None => Cow::Borrowed(inside),
+        // Neither may contain its end, nor a comment two hyphens.
+        Some(mut text) => {
+            text = text.replace("--", "- -").replace("?>", "? >");
+            let hyphen = if text.ends_with('-') { " " } else { "" };
+            Cow::Owned(text + hyphen)
+        }
+    }
 }
 
 /// Splits a text at the first `end`, which is in neither part.
