@@ -58,8 +58,8 @@ impl Expected {
         Ok(Self::Error { status, texts })
     }
 
-    /// Returns the contents of `error.txt` for a failure of this hook. Only the text of a refusal is
-    /// the same for each call: others may have process ids and times.
+    /// Returns the contents of `error.txt` for a failure of this hook. Only the text of a refusal
+    /// is the same for each call: others may have process ids and times.
     pub(crate) fn error_text(hook: &HookName, status: &str, message: &str) -> String {
         let mut text = format!("{status}\n");
         let refusal = message.strip_prefix(&format!("hook {hook} refused: ")).unwrap_or_default();

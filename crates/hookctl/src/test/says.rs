@@ -126,8 +126,8 @@ impl Prefixes {
         }
     }
 
-    /// Returns a name with the prefix for its namespace: QEMU's and KubeVirt's have their usual ones,
-    /// others a number.
+    /// Returns a name with the prefix for its namespace: QEMU's and KubeVirt's have their usual
+    /// ones, others a number.
     fn name(&mut self, namespace: Option<&str>, name: &str) -> String {
         let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) else {
             return name.to_owned();

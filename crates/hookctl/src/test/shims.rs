@@ -154,8 +154,8 @@ impl Shims {
         Self { command, settings, jobs, running: Mutex::default(), left: Mutex::new(left) }
     }
 
-    /// Calls a hook with a document, in a shim that is started first if there is none. An error says
-    /// why it does not start.
+    /// Calls a hook with a document, in a shim that is started first if there is none. An error
+    /// says why it does not start.
     pub(super) async fn call(
         &self,
         case: &Case,
