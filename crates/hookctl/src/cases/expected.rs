@@ -7,7 +7,7 @@ use sidecar_shim::service::client::status_name;
 /// An empty file: the result is the document that was sent.
 pub(super) const UNCHANGED: &str = "unchanged";
 /// The call fails.
-pub(super) const ERROR: &str = "error.txt";
+pub(crate) const ERROR: &str = "error.txt";
 const DOMAIN: &str = "expected.xml";
 const CLOUD_INIT_DATA: &str = "expected.json";
 
@@ -58,8 +58,7 @@ impl Expected {
         Ok(Self::Error { status, texts })
     }
 
-    /// Returns the contents of `error.txt` for a failure of this hook. Only the text of a refusal
-    /// is the same for each call: others may have process ids and times.
+    /// Returns the contents of `error.txt` for a refusal of this hook.
     pub(crate) fn error_text(hook: &HookName, status: &str, message: &str) -> String {
         let mut text = format!("{status}\n");
         let refusal = message.strip_prefix(&format!("hook {hook} refused: ")).unwrap_or_default();

@@ -9,11 +9,14 @@ use super::{Broken, Case};
 /// Maximum number of cases: each takes some milliseconds, and its documents stay in memory.
 const MAX_CASES: usize = 10_000;
 
+/// Maximum length of the documents of all cases. Most cases have 10 kB.
+const MAX_BYTES: usize = 512 * 1024 * 1024;
+
 /// Maximum depth of directories in each other.
 const MAX_DEPTH: usize = 16;
 
-/// Reads the cases in a directory whose names contain `filter`, in the order of their names. An
-/// error says why there is none.
+/// Reads the cases in a directory, in the order of their names. `filter` is a text in the paths of
+/// those to read, below the directory. An error says why there is none.
 pub(crate) fn find(
     directory: &Path,
     filter: Option<&str>,
@@ -21,7 +24,8 @@ pub(crate) fn find(
     let shown = directory.display();
     let cannot = |error| format!("cannot read the cases in {shown}: {error}");
     let root = Root::of(directory).map_err(cannot)?;
-    let mut search = Search { root, filter, found: Vec::new(), others: 0 };
+    let mut search =
+        Search { top: directory, root, filter, found: Vec::new(), bytes: 0, others: 0 };
     search.directory(directory, 0)?;
     match (search.found.is_empty(), search.others) {
         (false, _) => Ok(search.found),
@@ -29,16 +33,20 @@ pub(crate) fn find(
             "there is no case in {shown}: a case is a directory with vmi.json (docs/cases.md)"
         )),
         (true, others) => Err(format!(
-            "none of the {others} cases in {shown} has {:?} in its name",
+            "none of the {others} cases in {shown} has {:?} in its path there",
             filter.unwrap_or_default()
         )),
     }
 }
 
 struct Search<'a> {
+    /// The directory, as the user named it.
+    top: &'a Path,
     root: Root,
     filter: Option<&'a str>,
     found: Vec<Result<Case, Broken>>,
+    /// Length of their documents.
+    bytes: usize,
     /// Number of cases that the filter excludes.
     others: usize,
 }
@@ -68,7 +76,10 @@ impl Search<'_> {
         read: impl FnOnce(&Root, &str) -> Result<Case, String>,
     ) -> Result<(), String> {
         let name = directory.components().collect::<PathBuf>().display().to_string();
-        if self.filter.is_some_and(|filter| !name.contains(filter)) {
+        let below = directory.strip_prefix(self.top).unwrap_or(directory).to_string_lossy();
+        // A directory that is a case has nothing below it.
+        let path = if below.is_empty() { name.as_str() } else { &below };
+        if self.filter.is_some_and(|filter| !path.contains(filter)) {
             self.others += 1;
             return Ok(());
         }
@@ -76,6 +87,12 @@ impl Search<'_> {
             return Err(format!("there are more than {MAX_CASES} cases: choose some by --filter"));
         }
         let case = read(&self.root, &name).map_err(|why| Broken { name, why });
+        self.bytes += case.as_ref().map_or(0, Case::bytes);
+        if self.bytes > MAX_BYTES {
+            return Err(format!(
+                "the cases hold more than {MAX_BYTES} bytes: choose some by --filter"
+            ));
+        }
         self.found.push(case);
         Ok(())
     }

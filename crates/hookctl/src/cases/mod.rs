@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sidecar_shim::hook::HookName;
 
-pub(crate) use self::expected::{Expected, FILES};
+pub(crate) use self::expected::{ERROR, Expected, FILES};
 pub(crate) use self::find::find;
 
 /// A call, and what is expected of it.
@@ -41,6 +41,17 @@ pub(crate) struct Case {
     pub(crate) variables: BTreeMap<String, String>,
     /// `None` if nothing is expected yet.
     pub(crate) expected: Option<Expected>,
+}
+
+impl Case {
+    /// Returns the length of its documents.
+    fn bytes(&self) -> usize {
+        let expected = match &self.expected {
+            Some(Expected::Document(document)) => document.len(),
+            _ => 0,
+        };
+        self.vmi.len() + self.subject.len() + expected
+    }
 }
 
 /// A directory that cannot be read as a case.

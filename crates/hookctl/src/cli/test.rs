@@ -22,7 +22,7 @@ pub(super) struct TestArgs {
     #[arg(default_value = "cases")]
     cases: PathBuf,
 
-    /// Only cases with this text in their names
+    /// Only cases with this text in their paths
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 

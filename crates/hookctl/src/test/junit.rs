@@ -8,7 +8,7 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use sidecar_shim::text::escape;
 
-use super::{Done, Verdict, report};
+use super::report::{CaseResult, Ended};
 
 /// Name of the suite.
 const SUITE: &str = "hookctl test";
@@ -16,16 +16,16 @@ const SUITE: &str = "hookctl test";
 /// Writes the report. Every case is a test: its directory is the class, a broken one is an error.
 pub(super) fn write<'a>(
     path: &Path,
-    cases: &(impl Iterator<Item = (&'a str, &'a Done)> + Clone),
+    cases: &(impl Iterator<Item = (&'a str, &'a Ended)> + Clone),
     took: Duration,
 ) -> io::Result<()> {
-    let count = |is: fn(&Verdict) -> bool| {
-        cases.clone().filter(|(_, done)| is(&done.verdict)).count().to_string()
+    let count = |is: fn(&CaseResult) -> bool| {
+        cases.clone().filter(|(_, ended)| is(&ended.result)).count().to_string()
     };
     let counts = [
         ("tests", count(|_| true)),
-        ("failures", count(|verdict| matches!(verdict, Verdict::Ran(it) if !it.faults.is_empty()))),
-        ("errors", count(|verdict| matches!(verdict, Verdict::Broken(_)))),
+        ("failures", count(|result| matches!(result, CaseResult::Failed { .. }))),
+        ("errors", count(|result| matches!(result, CaseResult::Broken(_)))),
         ("time", seconds(took)),
     ];
     let started = humantime::format_rfc3339_seconds(SystemTime::now() - took).to_string();
@@ -39,7 +39,7 @@ pub(super) fn write<'a>(
             .with_attributes(attributes())
             .with_attribute(("timestamp", started.trim_end_matches('Z')))
             .write_inner_content(|writer| {
-                cases.clone().try_for_each(|(name, done)| case(writer, name, done))
+                cases.clone().try_for_each(|(name, ended)| case(writer, name, ended))
             })?;
         Ok(())
     })?;
@@ -48,21 +48,18 @@ pub(super) fn write<'a>(
     std::fs::write(path, report)
 }
 
-fn case(writer: &mut Writer<Vec<u8>>, name: &str, done: &Done) -> io::Result<()> {
+fn case(writer: &mut Writer<Vec<u8>>, name: &str, ended: &Ended) -> io::Result<()> {
     let shown = plain(name);
     let (directory, test) = shown.rsplit_once('/').unwrap_or((SUITE, &shown));
     let element = writer
         .create_element("testcase")
         .with_attribute(("classname", directory))
         .with_attribute(("name", test))
-        .with_attribute(("time", seconds(done.took).as_str()));
-    let (element_name, fault, message, details) = match &done.verdict {
-        Verdict::Broken(why) => ("error", "broken", why.clone(), why.clone()),
-        Verdict::Ran(outcome) if !outcome.faults.is_empty() => {
-            let details = report::faults(&outcome.faults, false);
-            ("failure", "failed", report::headline(&outcome.faults), details)
-        }
-        Verdict::Ran(_) | Verdict::Written(..) => {
+        .with_attribute(("time", seconds(ended.took).as_str()));
+    let (element_name, fault, message, details) = match &ended.result {
+        CaseResult::Broken(why) => ("error", "broken", why, why),
+        CaseResult::Failed { headline, details } => ("failure", "failed", headline, details),
+        CaseResult::Passed | CaseResult::Written(_) => {
             element.write_empty()?;
             return Ok(());
         }
@@ -70,9 +67,9 @@ fn case(writer: &mut Writer<Vec<u8>>, name: &str, done: &Done) -> io::Result<()>
     element.write_inner_content(|writer| {
         writer
             .create_element(element_name)
-            .with_attribute(("message", plain(&message).as_str()))
+            .with_attribute(("message", plain(message).as_str()))
             .with_attribute(("type", fault))
-            .write_text_content(BytesText::new(&plain(&details)))?;
+            .write_text_content(BytesText::new(&plain(details)))?;
         Ok(())
     })?;
     Ok(())

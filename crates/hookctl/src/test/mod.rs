@@ -9,6 +9,7 @@
 //!
 //! Everything that runs belongs to one future: dropped, as by Ctrl-C, it kills what it has started.
 
+mod details;
 mod junit;
 mod libvirt;
 mod report;
@@ -28,7 +29,7 @@ use tokio::task::JoinSet;
 
 use self::libvirt::Libvirt;
 use self::report::Report;
-use self::run::{Fault, Outcome, Runner, Shared, Way};
+use self::run::{Fault, Outcome, Runner, Shared};
 use self::shims::{Mode, Shims, with_variables};
 use crate::cases::{self, Broken, Case};
 use crate::detect::{Detected, detect};
@@ -68,6 +69,9 @@ pub(crate) enum Tested {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct CannotTest(String);
+
+/// Indentation of what is said of a case.
+const INDENT: &str = "    ";
 
 /// A case that is done.
 struct Done {

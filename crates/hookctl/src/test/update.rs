@@ -11,7 +11,10 @@ use sidecar_shim::hook::HookKind;
 
 use super::run::{Outcome, Runner, Spelling, Way};
 use super::{Fault, Verdict, says};
-use crate::cases::{Case, Expected, FILES};
+use crate::cases::{Case, ERROR, Expected, FILES};
+
+/// The status of a call that the hook refuses.
+const REFUSED: &str = "FAILED_PRECONDITION";
 
 /// Permissions of a new file, of which the umask removes some.
 const NEW_FILE: u32 = 0o666;
@@ -46,7 +49,17 @@ async fn first(runner: &Runner, case: &Case) -> Result<(Expected, Bytes), String
     let document = match runner.first(case).await? {
         Ok(document) => document,
         Err(error) => {
-            let Some((status, message)) = error.status() else { return Err(error.to_string()) };
+            let (status, message) = match error.status() {
+                Some((REFUSED, message)) => (REFUSED, message),
+                // A misspelt command would otherwise become what is expected of every case.
+                Some((status, _)) => {
+                    return Err(format!(
+                        "the hook fails, and --update writes refusals only: if this failure is \
+                         meant, write {ERROR} with the line {status}: {error}"
+                    ));
+                }
+                None => return Err(error.to_string()),
+            };
             let text = Expected::error_text(&case.hook, status, message);
             return Ok((Expected::parse_error(&text)?, text.into()));
         }

@@ -236,7 +236,7 @@ async fn a_difference_is_named_by_path_and_shown_once() {
             "  persistent mode: domain.xml as it stands; as KubeVirt writes it for a Plugin\n",
             "  exec mode: domain.xml as it stands; as KubeVirt writes it for a Plugin\n    the result differs from expected.xml\n",
             "altered /domain/sysinfo[@type='smbios']/entry[@name='tag']: \"b\" → \"a\"",
-            "\u{1b}[31m-    <entry name=\"tag\">b</entry>\u{1b}[0m",
+            "\u{1b}[31m    -    <entry name=\"tag\">b</entry>\u{1b}[0m",
             "altered /UserData: \"# x\" → \"# x\\n\"",
             "the message does not contain \"another reason\": FAILED_PRECONDITION: ",
             "fails with another status than DEADLINE_EXCEEDED: ",
@@ -284,6 +284,11 @@ async fn a_hook_that_reads_one_spelling_only_or_changes_its_result_again_fails()
             "persistent mode: the result of domain.xml as it stands, sent again; a Plugin's result, sent again\n",
             "is changed once more, so the hook is not idempotent\n",
             "altered /domain/name: \"vmm\" → \"vmmm\"",
+            "hint: KubeVirt calls a hook up to three times",
+            "  persistent mode: as KubeVirt writes it for a Plugin\n  exec mode: as KubeVirt",
+            "hint: a Plugin gets the same domain with other indentation, and no prefix",
+            "prefix \"qemu\" is not declared",
+            "3 cases: 3 failed",
         ],
     );
 }

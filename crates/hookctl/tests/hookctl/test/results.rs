@@ -28,10 +28,13 @@ async fn update_writes_what_the_hook_does_if_it_always_does_that() {
     let passes = new("passes", json!({"tag": "kept"}), DOMAIN);
     std::fs::write(passes.join("expected.xml"), &kept).unwrap();
 
+    let crashes = new("crashes", json!({"crash": "yes"}), DOMAIN);
+    std::fs::write(crashes.join("expected.xml"), &kept).unwrap();
+
     let missing = cases.test(&["--filter", "same"]).await;
     missing.expect(2, &["has no expected file: `hookctl test --update` writes it"]);
     let updated = cases.test(&["--update"]).await;
-    updated.expect(1, &["5 written, 1 failed", "changed/expected.xml", "not idempotent"]);
+    updated.expect(1, &["5 written, 2 failed", "changed/expected.xml", "not idempotent"]);
     assert!(cases.read("changed/expected.xml").contains("<entry name=\"tag\">a</entry>"));
     assert!(cases.has("same/unchanged"));
     let error = "FAILED_PRECONDITION\nfor this reason\nand that\n";
@@ -42,7 +45,12 @@ async fn update_writes_what_the_hook_does_if_it_always_does_that() {
     assert_eq!(cases.read("passes/expected.xml"), kept, "what passes stays as it is");
     let files = std::fs::read_dir(cases.path().join("grows")).unwrap().count();
     assert_eq!(files, 2, "nothing is expected of a hook that is not idempotent");
-    std::fs::remove_dir_all(cases.path().join("grows")).unwrap();
+    assert_eq!(cases.read("crashes/expected.xml"), kept, "a crash is not expected from now on");
+    updated
+        .expect(1, &["--update writes refusals only: if this failure is meant, write error.txt"]);
+    for failed in ["grows", "crashes"] {
+        std::fs::remove_dir_all(cases.path().join(failed)).unwrap();
+    }
     cases.test(&[]).await.expect(0, &["6 cases: 6 passed"]);
 }
 
