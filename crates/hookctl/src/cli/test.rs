@@ -2,16 +2,21 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ColorChoice};
-use sidecar_shim::admission::Memory;
+use sidecar_shim::admission::{Load, Memory};
+use sidecar_shim::backend::Settings;
 use sidecar_shim::cli::values::usage;
-use sidecar_shim::cli::{HookOptions, LogOptions, Mode};
+use sidecar_shim::cli::{LogOptions, Mode, WorkerOptions};
 use sidecar_shim::error::StartError;
 use sidecar_shim::hook::Checks;
 use sidecar_shim::server::default_memory_budget;
 
 use crate::test::TestConfig;
+
+/// Longer than any test takes: a worker that is started again would cost a case's deadline.
+const NEVER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Maximum number of cases at a time: each may have a process, and a shim with its sockets.
 const MAX_JOBS: u16 = 256;
@@ -56,8 +61,16 @@ pub(super) struct TestArgs {
     #[arg(last = true, value_name = "HOOK")]
     words: Vec<OsString>,
 
+    /// Hook's mode
+    #[arg(long, value_enum, hide_possible_values = true)]
+    mode: Option<Mode>,
+
     #[command(flatten)]
-    hooks: HookOptions,
+    worker: WorkerOptions,
+
+    /// No new privileges by setuid or file capabilities
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new())]
+    no_new_privs: bool,
 
     #[command(flatten)]
     log: LogOptions,
@@ -66,11 +79,22 @@ pub(super) struct TestArgs {
 impl TestArgs {
     /// Returns whether hooks are denied new privileges, what is logged, and the rest.
     pub(super) fn resolve(self) -> Result<(bool, LogOptions, TestConfig), StartError> {
-        let command = self.hooks.worker.command(self.words)?.ok_or_else(|| {
+        let command = self.worker.command(self.words)?.ok_or_else(|| {
             usage("no hook: give its command after `--` (hookctl test -- python3 hook.py)")
         })?;
-        let mut settings = self.hooks.settings(Memory::new(default_memory_budget()))?;
-        settings.checks = Checks::WellFormed;
+        let settings = Settings {
+            // Each shim has its numbers of workers.
+            min_workers: 0,
+            max_workers: 1,
+            idle_timeout: NEVER,
+            queue: Load { calls: usize::MAX, bytes: usize::MAX },
+            max_requests: None,
+            worker_memory: None,
+            checks: Checks::WellFormed,
+            start_timeout: self.worker.start_timeout,
+            kill_grace: self.worker.kill_grace,
+            memory: Memory::new(default_memory_budget()),
+        };
         let jobs = self.jobs.map_or_else(
             || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             usize::from,
@@ -82,11 +106,11 @@ impl TestArgs {
             junit: self.junit,
             libvirt: self.libvirt,
             command,
-            persistent: self.hooks.mode.map(|mode| mode == Mode::Persistent),
+            persistent: self.mode.map(|mode| mode == Mode::Persistent),
             settings,
             jobs,
             color: self.color,
         };
-        Ok((self.hooks.no_new_privs, self.log, config))
+        Ok((self.no_new_privs, self.log, config))
     }
 }

@@ -14,8 +14,8 @@ use super::details::{self, HINT_UPDATE};
 use super::{Done, Fault, Tested, Verdict};
 use crate::output;
 
-/// Maximum number of failed cases that are described. Somebody who has broken more than that looks
-/// at the first ones, and all of them would take much memory.
+/// Maximum number of failed cases that are described. The author of a hook that fails more looks at
+/// the first ones, and all of them would take much memory.
 const MAX_DESCRIBED: usize = 200;
 
 /// Collects the cases that are done.
@@ -65,6 +65,7 @@ impl Report {
         // The template is a constant that can be parsed.
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} cases {elapsed}");
         let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.tick();
         let ended = names.iter().map(|_| None).collect();
         Self {
             names,

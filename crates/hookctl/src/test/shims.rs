@@ -199,7 +199,7 @@ impl Shims {
             Mode::Persistent => (HookSource::Persistent(command), 1),
             Mode::Exec => (HookSource::ExecOne(hook, command), self.jobs),
         };
-        let settings = Settings { min_workers: 0, max_workers: calls, ..self.settings.clone() };
+        let settings = Settings { max_workers: calls, ..self.settings.clone() };
         PrivateShim::start(&backend::Config { source, settings }, calls, directory).await
     }
 

@@ -1,7 +1,7 @@
 //! The exit status is the documented one, whatever becomes of stdout and stderr.
 
 use crate::hookctl;
-use crate::support::{Stream, exit_status, worker};
+use crate::support::{Stream, exit_status, file, worker};
 
 #[tokio::test]
 async fn every_command_keeps_its_exit_status_without_its_streams() {
@@ -19,6 +19,9 @@ async fn every_command_keeps_its_exit_status_without_its_streams() {
             .concat()
     };
     let (refusal, change) = (call(refused), call(changed));
+    let cases = file("examples/cases/smbios/no-annotation");
+    let echo = ["--mode", "exec", "--", "sh", "-c", "printf %s \"$4\"", "hook"];
+    let test = [&["test", cases.to_str().unwrap()], &echo[..]].concat();
     let generate =
         ["generate", "sidecar", "--image", "a", "--vm", "a/b", "--hook", "onDefineDomain"];
     for (args, expected) in [
@@ -36,6 +39,9 @@ async fn every_command_keeps_its_exit_status_without_its_streams() {
         (&change, 0),
         (&generate, 0),
         (&["generate", "plugin"], 2),
+        (&test, 0),
+        (&["test", "/nowhere", "--", "cat"], 2),
+        (&["test"], 2),
         (&["generate", "sidecar", "--image", "a", "--vm", "a/b"], 1),
         (&["check", "--", "false"], 1),
         (&["check", "--json", "--", "false"], 1),
