@@ -16,8 +16,8 @@ mod harmless;
 mod init;
 mod migrating_page;
 mod protocol_page;
-mod test;
 mod recorded;
+mod test;
 
 use std::path::PathBuf;
 
