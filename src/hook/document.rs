@@ -101,13 +101,20 @@ pub(super) fn read_text<'a>(name: &'static str, bytes: &'a [u8]) -> Result<&'a s
 /// Returns why bytes cannot be parsed. The parser's own text does not name the cause for bytes that
 /// are not UTF-8, and for half of a surrogate pair (`"\ud800"`, which is JSON by its grammar).
 pub(crate) fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     /// The beginnings of the parser's texts for halves of surrogate pairs.
     const HALVES: [&str; 3] =
         ["lone leading surrogate", "unexpected end of hex escape", "invalid unicode code point"];
     if let Err(error) = std::str::from_utf8(bytes) {
         return format!("is not JSON in UTF-8: bad byte at offset {}", error.valid_up_to());
     }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        return "is not JSON: it begins with a byte order mark".to_owned();
+    }
     let text = error.to_string();
+    if text.starts_with("trailing characters") {
+        return format!("is not JSON: {text}, behind the first value");
+    }
     // The same texts are for an escape that is cut short, which the grammar rejects.
     if HALVES.iter().any(|half| text.starts_with(half))
         && serde_json::from_slice::<&RawValue>(bytes).is_ok()

@@ -6,6 +6,8 @@
 //! a worker that writes before it reads does not block.
 
 use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -89,11 +91,27 @@ impl Probe {
     /// Waits until the worker has read everything, or has closed the pipe.
     pub(crate) async fn drained(&mut self) {
         self.flush().await;
-        while let Some(stdin) = &self.io.stdin
-            && matches!(ioctl_fionread(stdin), Ok(1..))
-        {
+        while self.unread() > 0 {
             let _ = timeout(POLL_INTERVAL, self.io.step()).await;
         }
+    }
+
+    /// Returns the number of bytes that were sent and that no process has read.
+    pub(crate) fn unread(&self) -> u64 {
+        let in_pipe = self.io.stdin.as_ref().and_then(|stdin| ioctl_fionread(stdin).ok());
+        let unwritten = u64::try_from(self.io.unwritten.len()).unwrap_or(u64::MAX);
+        in_pipe.map_or(0, |bytes| bytes + unwritten)
+    }
+
+    /// Returns the number by which the kernel knows the pipe to the worker's stdin.
+    pub(crate) fn stdin_inode(&self) -> Option<u64> {
+        let fd = self.io.stdin.as_ref()?.as_raw_fd();
+        std::fs::metadata(format!("/proc/self/fd/{fd}")).ok().map(|pipe| pipe.ino())
+    }
+
+    /// Whether the worker has written nothing that is not read yet.
+    pub(crate) fn wrote_nothing(&self) -> bool {
+        self.io.events.is_empty() && self.io.output.unfinished().is_none()
     }
 
     /// Returns what the worker writes next; `None` at the [end](Self::end) of its output, at the
@@ -106,6 +124,16 @@ impl Probe {
             }
         }
         self.io.events.pop_front()
+    }
+
+    /// Waits until the worker has written something, or its output has ended.
+    pub(crate) async fn wait_for_output(&mut self) {
+        while self.wrote_nothing() && self.io.end.is_none() {
+            tokio::select! {
+                _ = self.process.wait() => { self.exit().await; }
+                () = self.io.step() => {}
+            }
+        }
     }
 
     /// Returns how the output ended.

@@ -83,6 +83,12 @@ pub(super) fn send_unknown_notifications(send_buffer: &mut SendBuffer) {
     push(send_buffer, &json!({"jsonrpc": "2.0", "method": "notificationOfANewerVersion"}));
 }
 
+/// Puts an unknown notification of about this length into the send buffer.
+pub(super) fn send_long_notification(send_buffer: &mut SendBuffer, length: usize) {
+    let params = json!({"text": "x".repeat(length)});
+    push(send_buffer, &json!({"jsonrpc": "2.0", "method": "$/long", "params": params}));
+}
+
 /// Puts a call into the send buffer whose `params` a hook cannot use, or that has none.
 pub(super) fn send_call_with_params(
     send_buffer: &mut SendBuffer,

@@ -41,7 +41,8 @@ impl Documents {
         self.call_about(hook, &self.vmi, self.subject(hook.kind()))
     }
 
-    fn call_about(
+    /// Returns a call with this VMI, and with this document that the hook may change.
+    pub(super) fn call_about(
         &self,
         hook: &HookName,
         vmi: &Bytes,

@@ -31,7 +31,11 @@ const HALF_FRAMES: [(&str, &[u8]); 2] =
     [("EOF in the length of a frame", &[0, 0]), ("EOF inside a frame", b"\0\0\0\x09{\"a\"")];
 
 /// Messages that are not a JSON object in UTF-8.
-const BAD_MESSAGES: [(&str, &[u8]); 4] = [
+const BAD_MESSAGES: [(&str, &[u8]); 5] = [
+    (
+        "two JSON objects in one frame",
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"later\"}{\"jsonrpc\":\"2.0\",\"method\":\"later\"}",
+    ),
     ("half a JSON object", b"{\"jsonrpc\":\"2.0\",\"id\":7,"),
     ("a message that is `[]`", b"[]"),
     ("a message that is not JSON", b"not JSON"),

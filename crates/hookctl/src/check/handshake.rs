@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::conformance::{self, UNKNOWN_VERSION};
 use super::documents::equivalent;
 use super::session::Session;
+use super::silence::SILENCE;
 use super::verdict::Verdict;
 use sidecar_shim::hook::HookName;
 use sidecar_shim::rpc::{Declared, Outcome};
@@ -14,8 +15,27 @@ use sidecar_shim::rpc::{Declared, Outcome};
 const WATCH_TIME: Duration = Duration::from_millis(300);
 
 pub(super) async fn handshake(session: &mut Session) -> Verdict {
+    let limit = session.timeouts.start.min(SILENCE);
     let mut worker = session.start(true)?;
-    let declared = worker.initialize().await?;
+    let (id, lives) = worker.initialize_first(limit).await;
+    if !lives && let Some(advice) = session.dialect(limit, true).await {
+        let time = humantime::format_duration(limit);
+        return Err(worker.fault(format!("it wrote 0 bytes to stdout within {time}; {advice}")));
+    }
+    let declared = match worker.begun(id, limit).await {
+        Ok(()) => worker.declaration(id).await,
+        Err(failure) => Err(failure),
+    };
+    let declared = match declared {
+        Ok(declared) => declared,
+        // It was asked in other ways already.
+        Err(failure) if !lives => return Err(failure),
+        Err(failure) => {
+            let advice = session.dialect(limit, false).await;
+            let advice = advice.map(|advice| format!("; {advice}"));
+            return Err(failure.with(advice.unwrap_or_default()));
+        }
+    };
     let detail = describe(&declared);
     session.declared = Some(declared);
     session.release(worker).await?;
@@ -65,6 +85,7 @@ pub(super) async fn no_common_version(session: &mut Session) -> Verdict {
 }
 
 pub(super) async fn protocol_variable(session: &mut Session) -> Verdict {
+    session.declared()?;
     let mut worker = session.start(false)?;
     let limit = session.timeouts.start;
     let observations = session.observations.take();
@@ -73,39 +94,45 @@ pub(super) async fn protocol_variable(session: &mut Session) -> Verdict {
     session.observations.replace(observations);
     let Some(exit) = exit? else {
         let limit = humantime::format_duration(limit);
-        return Err(worker.fault(format!("it was still running after {limit}")));
+        return Err(worker.warning(format!("it was still running after {limit}")));
     };
     let stderr = worker.stderr_at_end().await;
     match exit.code() {
-        Some(0) => Err(worker.fault("it exited with status 0, as after success")),
+        Some(0) => Err(worker.warning("it exited with status 0, as after success")),
         Some(_) if stderr.is_empty() => {
-            Err(worker.fault(format!("it {exit} and wrote nothing to stderr")))
+            Err(worker.warning(format!("it {exit} and wrote nothing to stderr")))
         }
         Some(_) => Ok(None),
-        None => Err(worker.fault(format!("it {exit}"))),
+        None => Err(worker.warning(format!("it {exit}"))),
     }
 }
 
-pub(super) async fn same_result(session: &mut Session) -> Verdict {
-    let hooks = session.hooks()?;
-    let mut first = session.worker().await?;
+pub(super) async fn same_hooks(session: &mut Session) -> Verdict {
+    let before = session.declared()?;
     let mut second = session.start(true)?;
-    let (before, declared) = (session.declared()?, second.initialize().await?);
+    let declared = second.initialize().await?;
     if declared != before {
         let [before, declared] = [before, declared].map(|declared| describe(&declared));
         let seen = format!("the first process declared {before}, another one {declared}");
         return Err(second.fault(seen));
     }
+    session.release(second).await
+}
+
+pub(super) async fn same_result(session: &mut Session) -> Verdict {
+    let hooks = session.hooks()?;
+    let mut first = session.worker().await?;
+    let mut second = session.new_worker().await?;
     for hook in &hooks {
         let once = session.result(&mut first, hook).await?;
         let again = session.result(&mut first, hook).await?;
         if !equivalent(hook, &once, &again) {
-            return Err(first.fault(format!("{hook} returned two results for the same call")));
+            return Err(first.warning(format!("{hook} returned two results for the same call")));
         }
         let elsewhere = session.result(&mut second, hook).await?;
         if !equivalent(hook, &once, &elsewhere) {
             let seen = format!("{hook} returned two results for the same call in two processes");
-            return Err(second.fault(seen));
+            return Err(second.warning(seen));
         }
     }
     second.stop().await?;

@@ -20,20 +20,29 @@ pub(super) const DIFFICULT_TEXT: &str = "  two  blanks,\ta tab,\n\ta new line; \
 /// The same for an attribute. XML does not keep white space there.
 const DIFFICULT_VALUE: &str = "é ß Ж 中 \u{1f600} <&> \"quoted\" 'too' \\n";
 
-/// Returns the domain with a marker that contains `text`. `None` if there is no place for it.
+/// Returns the domain with a marker in its metadata that contains `text`. `None` if there is no
+/// place for it.
 pub(super) fn insert(domain: &str, text: &str) -> Option<String> {
-    let marker = format!(
+    let places = places(domain)?;
+    if let Some(at) = places.metadata_end {
+        return insert_at(domain, at, text);
+    }
+    let (before, after) = domain.split_at_checked(places.root_end)?;
+    Some(format!("{before}<metadata>{}</metadata>{after}", marker(text)))
+}
+
+/// Returns the domain with a marker at this offset.
+pub(super) fn insert_at(domain: &str, at: usize, text: &str) -> Option<String> {
+    let (before, after) = domain.split_at_checked(at)?;
+    Some(format!("{before}{}{after}", marker(text)))
+}
+
+fn marker(text: &str) -> String {
+    format!(
         "<c:{ELEMENT} xmlns:c=\"{NAMESPACE}\" value=\"{}\">{}</c:{ELEMENT}>",
         escape(DIFFICULT_VALUE),
         escape(text)
-    );
-    let places = places(domain)?;
-    let (at, marker) = match places.metadata_end {
-        Some(at) => (at, marker),
-        None => (places.root_end, format!("<metadata>{marker}</metadata>")),
-    };
-    let (before, after) = domain.split_at_checked(at)?;
-    Some(format!("{before}{marker}{after}"))
+    )
 }
 
 /// Offsets in a domain where something can be inserted.

@@ -17,6 +17,7 @@ pub(super) async fn call(session: &mut Session) -> Verdict {
     let mut first_failure = None;
     for hook in session.declared()?.hooks {
         let mut worker = session.worker().await?;
+        worker.note_readers().await?;
         let call = session.call(&hook)?;
         match worker.call(&call).await {
             Ok(_) => {
@@ -41,6 +42,7 @@ pub(super) async fn unknown_fields(session: &mut Session) -> Verdict {
 }
 
 pub(super) async fn unknown_method(session: &mut Session) -> Verdict {
+    session.hooks()?;
     let mut worker = session.worker().await?;
     let id = worker.request("an unknown method", |send_buffer, id| {
         conformance::send_unknown_request(send_buffer, id, None);

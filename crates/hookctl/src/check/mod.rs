@@ -12,17 +12,26 @@ mod catalog;
 mod conformance;
 mod contents;
 mod documents;
+mod encoding;
 mod framing;
 mod handshake;
+mod intact;
+mod kinds;
+mod leftovers;
 mod lifecycle;
 mod markers;
+mod memory;
 mod messages;
 mod namespaces;
 mod observations;
 mod optional;
+mod processes;
 mod progress;
 mod report;
 mod session;
+mod silence;
+mod surroundings;
+mod table;
 mod verdict;
 mod worker;
 
@@ -35,6 +44,7 @@ use self::catalog::CHECKS;
 use self::progress::Progress;
 use self::report::{Format, Report};
 use self::session::Session;
+use self::table::Table;
 use self::verdict::NotPassed;
 use self::worker::Timeouts;
 use crate::inputs::{Inputs, Unreadable};
@@ -48,10 +58,20 @@ pub(crate) fn find(name: &str) -> Option<&'static str> {
     CHECKS.iter().map(|check| check.name).find(|known| *known == name)
 }
 
+/// What `check` does.
+pub(crate) enum CheckConfig {
+    /// Prints all checks.
+    List,
+    /// Runs them.
+    Run(Box<RunConfig>),
+}
+
 /// What to check, and with what.
-pub(crate) struct CheckConfig {
+pub(crate) struct RunConfig {
     pub(crate) command: CommandLine,
     pub(crate) inputs: Inputs,
+    /// Checks to run. Empty: all of them.
+    pub(crate) only: Vec<&'static str>,
     /// Checks to leave out.
     pub(crate) skip: Vec<&'static str>,
     /// Whether the report is JSON.
@@ -77,35 +97,57 @@ pub(crate) enum CheckFailed {
     Write(#[from] std::io::Error),
 }
 
-/// Runs all checks, and prints the report. Returns whether none failed.
+/// Prints the checks, or runs them and prints the report. Returns whether none failed.
 pub(crate) async fn run(config: &CheckConfig) -> Result<bool, CheckFailed> {
-    let documents = documents::read(&config.inputs)?;
-    let timeouts =
-        Timeouts { start: config.start_timeout, response: config.timeout, exit: config.kill_grace };
-    let progress = Progress::new(CHECKS.len());
-    let mut session = Session::new(config.command.clone(), timeouts, documents, progress);
-    let mut report = Report::new(config.format());
-    for check in CHECKS {
-        session.progress.begin(check.name);
-        let started = Instant::now();
-        let verdict = if config.skip.contains(&check.name) {
-            Err(NotPassed::skipped("left out by --skip"))
-        } else {
-            (check.run)(&mut session).await
-        };
-        if matches!(verdict, Err(NotPassed::Failed { .. })) {
-            session.failed.push(check.name);
+    match config {
+        CheckConfig::List => {
+            let table = Table::new(false);
+            let lines: String = CHECKS.iter().map(|check| table.listed(check)).collect();
+            output::write_stdout(lines.as_bytes())?;
+            Ok(true)
         }
-        session.progress.end(|| report.add(check, verdict, started.elapsed()))?;
+        CheckConfig::Run(config) => config.run().await,
     }
-    session.progress.clear();
-    report.finish(&config.command.to_string(), session.declared.as_ref())?;
-    Ok(report.passed())
 }
 
-impl CheckConfig {
+impl RunConfig {
+    async fn run(&self) -> Result<bool, CheckFailed> {
+        let documents = documents::read(&self.inputs)?;
+        let timeouts =
+            Timeouts { start: self.start_timeout, response: self.timeout, exit: self.kill_grace };
+        let checks: Vec<_> = CHECKS.iter().filter(|check| self.includes(check.name)).collect();
+        let progress = Progress::new(checks.len());
+        let mut session = Session::new(self.command.clone(), timeouts, documents, progress);
+        let mut report = Report::new(self.format());
+        let began = Instant::now();
+        for check in checks {
+            session.progress.begin(check.name);
+            let started = Instant::now();
+            let verdict = if self.skip.contains(&check.name) {
+                Err(NotPassed::skipped("left out by --skip"))
+            } else {
+                (check.run)(&mut session).await
+            };
+            if matches!(verdict, Err(NotPassed::Failed(_))) {
+                session.failed.push(check.name);
+            }
+            session.progress.end(|| report.add(check, verdict, started.elapsed()))?;
+        }
+        session.progress.clear();
+        report.finish(&self.command.to_string(), session.declared.as_ref(), began.elapsed())?;
+        Ok(report.passed())
+    }
+
+    /// Whether a check runs. The first ones always do: the others need what they find out.
+    fn includes(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.contains(&name) || NEEDED.contains(&name)
+    }
+
     fn format(&self) -> Format {
         let color = output::is_colored(self.color, &std::io::stdout());
-        if self.json { Format::Json } else { Format::Table { color } }
+        if self.json { Format::Json } else { Format::Table(Table::new(color)) }
     }
 }
+
+/// The checks whose findings the others need.
+const NEEDED: [&str; 2] = ["handshake", "call"];

@@ -35,14 +35,14 @@ pub(super) async fn namespaces(session: &mut Session) -> Verdict {
         let result = Receiver::SamePlugin.rewrite_document(&reply.or(sent.into()));
         let first = first.get_or_insert_with(|| result.clone());
         if *first != result {
-            return Err(worker.fault(format!(
+            return Err(worker.warning(format!(
                 "{hook} did something else in a domain with {name} than with {SIDECARS}: find \
                  elements by their namespace, {QEMU}"
             )));
         }
     }
     session.release(worker).await?;
-    if changed { Ok(None) } else { Err(NotPassed::skipped(super::contents::NOTHING_CHANGED)) }
+    if changed { Ok(None) } else { Err(NotPassed::skipped(super::intact::NOTHING_CHANGED)) }
 }
 
 /// Returns the domain with what another hook left in it, each with the name of its spelling. The

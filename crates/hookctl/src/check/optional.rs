@@ -24,6 +24,7 @@ pub(super) async fn attachments(session: &mut Session) -> Verdict {
     if !session.declared()?.attachments {
         return Err(NotPassed::skipped("it declares no attachments"));
     }
+    session.hooks()?;
     let mut worker = session.worker().await?;
     let id = worker.request("an unknown method", |send_buffer, id| {
         conformance::send_unknown_request(send_buffer, id, Some(Bytes::from_static(b"<domain/>")));
@@ -75,6 +76,8 @@ pub(super) async fn concurrency(session: &mut Session) -> Verdict {
     if many < 2 {
         return Err(NotPassed::skipped("it declares no concurrency"));
     }
+    session.require("utf-8")?;
+    session.require("child-stdin")?;
     let hooks = session.hooks()?;
     let hook = hooks.iter().find(|hook| hook.kind() == HookKind::Domain).unwrap_or(&hooks[0]);
     let mut worker = session.worker().await?;

@@ -3,11 +3,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::observations::Observations;
 use super::progress::Progress;
+use super::silence;
 use super::verdict::{NotPassed, Verdict};
 use super::worker::{Timeouts, WorkerUnderTest};
 use crate::inputs::Documents;
@@ -57,6 +59,11 @@ impl Session {
         WorkerUnderTest::start(&self.command, protocol, self.timeouts, self.observations.clone())
     }
 
+    /// Returns what a worker that does not respond to the shim should do.
+    pub(super) async fn dialect(&self, limit: Duration, silent: bool) -> Option<&'static str> {
+        silence::dialect(&self.command, limit, silent).await
+    }
+
     /// Returns a worker without calls: the last check's, or a new one.
     pub(super) async fn worker(&mut self) -> Result<WorkerUnderTest, NotPassed> {
         self.declared()?;
@@ -84,14 +91,14 @@ impl Session {
 
     /// Returns what the worker declared. Without it no other check makes sense.
     pub(super) fn declared(&self) -> Result<Declared, NotPassed> {
-        self.declared.clone().ok_or_else(|| NotPassed::skipped("`handshake` failed"))
+        self.declared.clone().ok_or(NotPassed::Needs("handshake"))
     }
 
     /// Returns the hooks that have replied to a call, at least one.
     pub(super) fn hooks(&self) -> Result<Vec<HookName>, NotPassed> {
         self.declared()?;
         if self.hooks.is_empty() {
-            return Err(NotPassed::skipped("`call` failed"));
+            return Err(NotPassed::Needs("call"));
         }
         Ok(self.hooks.clone())
     }
@@ -119,7 +126,7 @@ impl Session {
     /// Skips a check that says nothing if another one failed.
     pub(super) fn require(&self, check: &'static str) -> Result<(), NotPassed> {
         if self.failed.contains(&check) {
-            return Err(NotPassed::skipped(format!("`{check}` failed")));
+            return Err(NotPassed::Needs(check));
         }
         Ok(())
     }

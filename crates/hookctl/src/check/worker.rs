@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::conformance::rewrite_call;
 use super::observations::Observations;
-use super::verdict::{NotPassed, Verdict};
+use super::processes;
+use super::verdict::{Fault, NotPassed, Verdict};
 use crate::probe::{EXIT_TIMEOUT, Probe, encode, show};
 use sidecar_shim::backend::{Child, CommandLine, Exit, OutputEvent, read_reply};
 use sidecar_shim::error::{CallError, HookFailure};
@@ -23,6 +24,9 @@ use sidecar_shim::rpc::{self, Declared, Incoming, Outcome, OutgoingCall};
 
 /// Time in which a worker shows a response that it must not send.
 pub(super) const QUIET_TIME: Duration = Duration::from_millis(100);
+
+/// Time in which a worker that has responded waits for the next message.
+const IDLE_TIME: Duration = Duration::from_millis(20);
 
 /// Remedy for a hook that refuses the documents it is called with.
 const OTHER_DOCUMENTS: &str = " (pass other documents with --vmi, --domain and --cloud-init)";
@@ -44,6 +48,9 @@ pub(super) struct WorkerUnderTest {
     timeouts: Timeouts,
     observations: Rc<RefCell<Observations>>,
     declared: Option<Declared>,
+    /// Programs with the worker's stdin before its first call: one may be a shell. `None` if nothing
+    /// has looked.
+    readers_before: Option<Vec<String>>,
     last_id: u64,
     /// Methods of the requests without a response.
     open: BTreeMap<u64, String>,
@@ -66,6 +73,7 @@ impl WorkerUnderTest {
             timeouts,
             observations,
             declared: None,
+            readers_before: None,
             last_id: 0,
             open: BTreeMap::new(),
             settled: BTreeSet::new(),
@@ -85,6 +93,20 @@ impl WorkerUnderTest {
         send: impl FnOnce(&mut SendBuffer, u64),
     ) -> Result<Declared, NotPassed> {
         let id = self.request("initialize", send);
+        self.declaration(id).await
+    }
+
+    /// Sends the shim's first request, and waits for a sign of life. Returns the request's id, and
+    /// whether there was one.
+    pub(super) async fn initialize_first(&mut self, limit: Duration) -> (u64, bool) {
+        let level = least_hook_level();
+        let id = self.request("initialize", |buffer, id| rpc::send_initialize(buffer, id, level));
+        let lives = timeout(limit, self.probe.wait_for_output()).await.is_ok();
+        (id, lives)
+    }
+
+    /// Waits for the response to `initialize`.
+    pub(super) async fn declaration(&mut self, id: u64) -> Result<Declared, NotPassed> {
         let outcome = self.outcome_within(id, self.timeouts.start).await?;
         let declared = Declared::read(&outcome).map_err(|fault| self.fault(fault))?;
         self.declared = Some(declared.clone());
@@ -175,11 +197,23 @@ impl WorkerUnderTest {
         self.reply(call, id).await
     }
 
+    /// Does the same, and returns whatever the response is.
+    pub(super) async fn attempt(&mut self, call: &HookCall) -> Result<Outcome, NotPassed> {
+        let (id, bytes) = self.call_bytes(call)?;
+        self.send(&bytes);
+        self.outcome(id).await
+    }
+
     /// Waits for the response to a call, and reads it as the shim does. An error response is a
     /// fault.
     pub(super) async fn reply(&mut self, call: &HookCall, id: u64) -> Result<HookReply, NotPassed> {
         let outcome = self.outcome(id).await?;
-        read_reply(call, &outcome).map_err(|error| {
+        self.read(call, &outcome)
+    }
+
+    /// Reads the response to a call as the shim does.
+    pub(super) fn read(&self, call: &HookCall, outcome: &Outcome) -> Result<HookReply, NotPassed> {
+        read_reply(call, outcome).map_err(|error| {
             let refused = matches!(error, CallError::Hook { failure: HookFailure::Refused(_), .. });
             let hint = if refused { OTHER_DOCUMENTS } else { "" };
             self.fault(format!("{error}{hint}"))
@@ -192,7 +226,8 @@ impl WorkerUnderTest {
     }
 
     async fn outcome_within(&mut self, id: u64, limit: Duration) -> Result<Outcome, NotPassed> {
-        let until = Instant::now() + limit;
+        let sent = Instant::now();
+        let until = sent + limit;
         let method = self.open.get(&id).cloned().unwrap_or_default();
         loop {
             if let Some(outcome) = self.outcomes.remove(&id) {
@@ -202,9 +237,10 @@ impl WorkerUnderTest {
             if !self.read_until(until, &expected).await? {
                 let limit = humantime::format_duration(limit);
                 let unfinished = self.probe.unfinished();
-                let seen =
-                    format!("{method} (request {id}) got no response within {limit}{unfinished}");
-                return Err(self.fault(seen));
+                let why = self.why_silent(id, sent).await;
+                return Err(self.fault(format!(
+                    "{method} (request {id}) got no response within {limit}{unfinished}{why}"
+                )));
             }
         }
     }
@@ -212,7 +248,11 @@ impl WorkerUnderTest {
     /// Reads for this time. Returns whether request `id` got its response.
     pub(super) async fn read_for(&mut self, time: Duration, id: u64) -> Result<bool, NotPassed> {
         let until = Instant::now() + time;
-        while self.read_until(until, "its stdin was closed").await? {}
+        let expected = match self.open.get(&id) {
+            Some(method) => format!("it responded to {method} (request {id})"),
+            None => "its stdin was closed".to_owned(),
+        };
+        while self.read_until(until, &expected).await? {}
         Ok(self.outcomes.contains_key(&id))
     }
 
@@ -236,7 +276,12 @@ impl WorkerUnderTest {
                 observations.stray_output.add(format!("outside frames: {}", show(&stray)));
             }
             OutputEvent::Malformed(what) => {
-                return Err(self.fault(format!("{what}{}", self.probe.unfinished())));
+                let advice = if what.contains("trailing characters") {
+                    ": write each message in a frame of its own"
+                } else {
+                    ""
+                };
+                return Err(self.fault(format!("{what}{advice}{}", self.probe.unfinished())));
             }
             OutputEvent::Message(Incoming::Response { id, outcome }) => {
                 if self.open.remove(&id).is_some() {
@@ -247,7 +292,10 @@ impl WorkerUnderTest {
                         .repeated_responses
                         .add(format!("a second response to request {id}"));
                 } else {
-                    let seen = format!("a response to request {id}, which was never sent");
+                    let seen = format!(
+                        "a response to request {id}, which was never sent: a response has the id \
+                         of its request"
+                    );
                     return Err(self.fault(seen));
                 }
             }
@@ -286,7 +334,8 @@ impl WorkerUnderTest {
     }
 
     async fn must_exit_within(&mut self, limit: Duration, cause: &str) -> Result<Exit, NotPassed> {
-        self.exit_within(limit).await?.ok_or_else(|| {
+        let exit = self.exit_within(limit).await?;
+        exit.ok_or_else(|| {
             let limit = humantime::format_duration(limit);
             self.fault(format!("it is still running {limit} after {cause}"))
         })
@@ -297,6 +346,53 @@ impl WorkerUnderTest {
         self.close_stdin().await;
         self.exit_within(EXIT_TIMEOUT).await?;
         Ok(None)
+    }
+
+    // ---- State ----
+
+    /// Whether a response to the request has come.
+    pub(super) fn has_response(&self, id: u64) -> bool {
+        self.outcomes.contains_key(&id)
+    }
+
+    /// Returns the clause about output that is not a message.
+    pub(super) fn unfinished(&self) -> String {
+        self.probe.unfinished()
+    }
+
+    pub(super) fn wrote_nothing(&self) -> bool {
+        self.probe.wrote_nothing()
+    }
+
+    /// Returns the number of bytes that were sent and not read.
+    pub(super) fn unread(&self) -> u64 {
+        self.probe.unread()
+    }
+
+    pub(super) fn stdin_inode(&self) -> Option<u64> {
+        self.probe.stdin_inode()
+    }
+
+    /// Notes which programs read its stdin while it has no call.
+    pub(super) async fn note_readers(&mut self) -> Result<(), NotPassed> {
+        self.read_for(IDLE_TIME, 0).await?;
+        let readers = self.stdin_inode().map(processes::readers).unwrap_or_default();
+        self.readers_before = Some(readers.into_iter().map(|reader| reader.name).collect());
+        Ok(())
+    }
+
+    pub(super) fn readers_before(&self) -> Option<&[String]> {
+        self.readers_before.as_deref()
+    }
+
+    /// Returns the time for which the shim waits for late answers.
+    pub(super) fn grace(&self) -> Duration {
+        self.timeouts.exit
+    }
+
+    /// Returns the bytes that the worker and its process group have in heaps and stacks.
+    pub(super) fn heap(&self) -> u64 {
+        processes::heap_of_group(self.probe.process.pid())
     }
 
     /// Returns the bytes that the worker and its process group have in RAM.
@@ -316,7 +412,12 @@ impl WorkerUnderTest {
 
     pub(super) fn fault(&self, seen: impl Display) -> NotPassed {
         let stderr = self.stderr_so_far();
-        NotPassed::Failed { seen: seen.to_string(), stderr }
+        NotPassed::Failed(Fault { seen: seen.to_string(), stderr })
+    }
+
+    /// Returns the fault of a worker that does not do what it SHOULD do.
+    pub(super) fn warning(&self, seen: impl Display) -> NotPassed {
+        self.fault(seen).or_warning()
     }
 
     /// Returns the fault of a worker whose output ended before what was `expected`.
@@ -333,7 +434,7 @@ impl WorkerUnderTest {
             }
             (end, _) => end.to_string(),
         };
-        NotPassed::Failed { seen, stderr: self.stderr_at_end().await }
+        NotPassed::Failed(Fault { seen, stderr: self.stderr_at_end().await })
     }
 }
 

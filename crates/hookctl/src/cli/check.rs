@@ -9,10 +9,18 @@ use sidecar_shim::cli::{LogOptions, WorkerOptions};
 use sidecar_shim::error::StartError;
 
 use super::inputs::InputArgs;
-use crate::check::{self, CheckConfig};
+use crate::check::{self, CheckConfig, RunConfig};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
+    /// Print the names of all checks
+    #[arg(long, exclusive = true)]
+    list: bool,
+
+    /// Checks to run
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = parse_name)]
+    only: Vec<&'static str>,
+
     /// Checks to leave out
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = parse_name)]
     skip: Vec<&'static str>,
@@ -51,12 +59,16 @@ pub(super) struct CheckArgs {
 impl CheckArgs {
     /// Returns what is logged, and the rest.
     pub(super) fn resolve(self) -> Result<(LogOptions, CheckConfig), StartError> {
+        if self.list {
+            return Ok((self.log, CheckConfig::List));
+        }
         let command = self.worker.command(self.words)?.ok_or_else(|| {
             usage("no worker: give its command after `--` (hookctl check -- python3 /hooks/h.py)")
         })?;
-        let config = CheckConfig {
+        let config = RunConfig {
             command,
             inputs: self.inputs.into(),
+            only: self.only,
             skip: self.skip,
             json: self.json,
             color: self.color,
@@ -64,10 +76,10 @@ impl CheckArgs {
             timeout: self.timeout,
             kill_grace: self.worker.kill_grace,
         };
-        Ok((self.log, config))
+        Ok((self.log, CheckConfig::Run(Box::new(config))))
     }
 }
 
 fn parse_name(name: &str) -> Result<&'static str, String> {
-    check::find(name).ok_or_else(|| "unknown check; docs/check.md lists them".to_owned())
+    check::find(name).ok_or_else(|| "unknown check; `hookctl check --list` shows them".to_owned())
 }

@@ -9,6 +9,7 @@ mod support;
 
 mod call;
 mod check;
+mod check_faults;
 mod detect;
 mod exit_status;
 mod generate;
