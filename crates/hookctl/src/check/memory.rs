@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(passes_after([8000; 40]), Some(5), "no growth");
         assert_eq!(passes_after((0..40).map(|n| 8000 + n * 400)), Some(5), "less than 512 bytes");
         let bounded = |step: u64, bound: u64| (0..40).map(move |n| (8000 + n * step).min(bound));
-        assert_eq!(passes_after(bounded(8192, 100_000)), Some(15), "a heap with a limit");
+        assert_eq!(passes_after(bounded(8192, 100_000)), Some(16), "a heap with a limit");
         let waves = (0..40).map(|n| if n % 2 == 0 { 8000 } else { 20_000 });
         assert_eq!(passes_after(waves), Some(5), "waves longer than a block");
     }
