@@ -185,7 +185,7 @@ impl Documents<'_> {
     /// `is_shown` says that what it was called with has none.
     fn has_expected(&self, is_shown: bool, shown: &[u8]) -> bool {
         match self.format {
-            // It makes something of user data, of which the stand-in has nothing.
+            // It makes something of user data, of which the placeholder has nothing.
             Format::Json => is_shown && self.case.returned().is_some_and(|it| it.bytes() == shown),
             Format::Xml => !self.secrets.hook_made_one(),
         }

@@ -4,10 +4,10 @@
 //! The directory is opened once, and everything else is named relative to it, so nothing that
 //! happens to its path later leads a case elsewhere. No symbolic link is followed.
 //!
-//! The directory has a mark, an empty file that is the shim's. When kubelet mounts a volume into a pod
-//! with an `fsGroup`, as all of KubeVirt's have one, it lets the group write to every directory in it.
-//! The shim takes that back from a directory that has its mark, and refuses others: they may be
-//! meant for a group.
+//! The directory has a mark, an empty file that is the shim's. When kubelet mounts a volume into a
+//! pod with an `fsGroup`, as all of KubeVirt's have one, it lets the group write to every directory
+//! in it. The shim takes that back from a directory that has its mark, and refuses others: they may
+//! be meant for a group.
 //!
 //! A case is written under a name that begins with a dot, which `hookctl test` passes over, and
 //! then renamed. While a shim writes it, it holds a lock on it. What a killed shim has left behind

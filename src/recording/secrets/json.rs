@@ -3,7 +3,7 @@
 use memchr::memchr2;
 
 use super::looks::{is_secret_name, plain};
-use super::{Place, STAND_IN};
+use super::{PLACEHOLDER, Place};
 
 /// Names below which every string is secret.
 const SECRET_OBJECTS: [&str; 4] = ["publickeys", "accesscredentials", "sysprep", "privateoptions"];
@@ -43,7 +43,7 @@ pub(super) fn walk(
             };
             let replaced = match &decoded {
                 Some(text) => visit(&place, text),
-                None => place.is_secret.then(|| STAND_IN.to_owned()),
+                None => place.is_secret.then(|| PLACEHOLDER.to_owned()),
             };
             match replaced {
                 Some(text) => out.push_str(&serde_json::Value::String(text).to_string()),

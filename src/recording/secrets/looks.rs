@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 /// Parts of names whose values are secret, without case and punctuation.
-const SECRET_NAMES: [&str; 24] = [
+pub(super) const SECRET_NAMES: [&str; 23] = [
     // Of volumes, of annotations, and of `CloudInitData`.
     "userdata",
     "networkdata",
@@ -18,7 +18,6 @@ const SECRET_NAMES: [&str; 24] = [
     // Of confidential VMs.
     "dhcert",
     "session",
-    "launchsecret",
     // Of anything.
     "password",
     "passwd",

@@ -7,9 +7,9 @@
 //! domain, or quotes in a message, is replaced there as well. That takes two passes: one over all
 //! documents that collects the secrets, and one that replaces them.
 //!
-//! Everything else stays as it was, byte for byte. Each value has one stand-in wherever it appears,
-//! so a hook that copies a value makes the same document of the stand-in. A hook that makes a
-//! secret itself does not: [`Secrets::hook_made_one`].
+//! Everything else stays as it was, byte for byte. Each value has one placeholder wherever it
+//! appears, so a hook that copies a value makes the same document of the placeholder. A hook that
+//! makes a secret itself does not: [`Secrets::hook_made_one`].
 //!
 //! `docs/cases.md` lists what is replaced, for people who decide whether they may record.
 
@@ -29,10 +29,10 @@ const MAX_SECRETS: usize = 256;
 const MIN_TRACED_BYTES: usize = 6;
 
 /// Stands for a value without a form that hooks rely on.
-const STAND_IN: &str = "REPLACED";
+const PLACEHOLDER: &str = "REPLACED";
 
 /// The same in base64, with what the others say.
-const STAND_IN_BASE64: &str = "IyByZXBsYWNlZCBieSBzaWRlY2FyLXNoaW0gLS1yZWNvcmQK";
+const PLACEHOLDER_BASE64: &str = "IyByZXBsYWNlZCBieSBzaWRlY2FyLXNoaW0gLS1yZWNvcmQK";
 
 /// Where a value stands.
 pub(super) struct Place<'a> {
@@ -51,7 +51,7 @@ pub(super) struct TooMany;
 /// The secrets of one case.
 #[derive(Default)]
 pub(super) struct Secrets {
-    /// Values and their stand-ins, once collected the longest first.
+    /// Values and their placeholders, once collected the longest first.
     known: Vec<(String, String)>,
     of_hook: bool,
     too_many: bool,
@@ -91,7 +91,7 @@ impl Secrets {
     }
 
     /// Whether the hook has returned a secret that it was not called with. It would make another
-    /// one of the stand-ins.
+    /// one of the placeholders.
     pub(super) fn hook_made_one(&self) -> bool {
         self.of_hook
     }
@@ -100,9 +100,8 @@ impl Secrets {
     pub(super) fn replace(&self, format: Format, document: &str) -> String {
         walk(format, document, &mut |place, value| {
             let is_known = |known: &&(String, String)| known.0 == value;
-            // A key is never secret by its place.
             match self.known.iter().find(is_known) {
-                Some((_, stand_in)) if is_secret(place, value) => Some(stand_in.clone()),
+                Some((_, placeholder)) if is_secret(place, value) => Some(placeholder.clone()),
                 _ => self.without(value),
             }
         })
@@ -111,12 +110,12 @@ impl Secrets {
     /// Returns a text without the secrets that it contains. `None` if there are none.
     pub(super) fn without(&self, text: &str) -> Option<String> {
         let mut out = None;
-        for (secret, stand_in) in &self.known {
+        for (secret, placeholder) in &self.known {
             let now = out.as_deref().unwrap_or(text);
             if secret.len() >= MIN_TRACED_BYTES
                 && memchr::memmem::find(now.as_bytes(), secret.as_bytes()).is_some()
             {
-                out = Some(now.replace(secret, stand_in));
+                out = Some(now.replace(secret, placeholder));
             }
         }
         out
@@ -136,7 +135,7 @@ impl Secrets {
             self.too_many = true;
             return;
         }
-        self.known.push((value.to_owned(), stand_in(place, value)));
+        self.known.push((value.to_owned(), placeholder(place, value)));
     }
 }
 
@@ -154,13 +153,14 @@ fn walk(
 }
 
 fn is_secret(place: &Place<'_>, value: &str) -> bool {
-    // A value that only says whether there is something, and what a stand-in has become.
-    let says_nothing = matches!(value.trim(), "" | "true" | "false" | "yes" | "no" | STAND_IN);
-    !says_nothing && (place.is_secret || looks_secret(value))
+    // A value that only says whether there is something, and what a placeholder has become.
+    let says_nothing = matches!(value.trim(), "" | "true" | "false" | "yes" | "no" | PLACEHOLDER);
+    // A key may contain a secret from elsewhere, but its own text is a name.
+    !place.is_key && !says_nothing && (place.is_secret || looks_secret(value))
 }
 
 /// Returns what stands for a value: of the same form, so that hooks can still read it.
-fn stand_in(place: &Place<'_>, value: &str) -> String {
+fn placeholder(place: &Place<'_>, value: &str) -> String {
     const NOTE: &str = "replaced by sidecar-shim --record";
     let name = place.name;
     let is_uuid = value.len() == 36
@@ -169,7 +169,7 @@ fn stand_in(place: &Place<'_>, value: &str) -> String {
             _ => byte.is_ascii_hexdigit(),
         });
     if name.contains("base64") {
-        STAND_IN_BASE64.to_owned()
+        PLACEHOLDER_BASE64.to_owned()
     } else if value.starts_with("#cloud-config") {
         format!("#cloud-config\n{{}} # {NOTE}\n")
     } else if value.starts_with("#!") {
@@ -182,6 +182,6 @@ fn stand_in(place: &Place<'_>, value: &str) -> String {
     } else if is_uuid {
         "00000000-0000-0000-0000-000000000000".to_owned()
     } else {
-        STAND_IN.to_owned()
+        PLACEHOLDER.to_owned()
     }
 }

@@ -148,11 +148,11 @@ fn everything_else_stays_byte_for_byte() {
 }
 
 #[test]
-fn a_stand_in_has_the_form_that_hooks_read() {
+fn a_placeholder_has_the_form_that_hooks_read() {
     for (document, expected) in [
         (
             r#"{"userDataBase64":"czNjcjN0"}"#,
-            format!(r#"{{"userDataBase64":"{STAND_IN_BASE64}"}}"#),
+            format!(r#"{{"userDataBase64":"{PLACEHOLDER_BASE64}"}}"#),
         ),
         (
             r##"{"userData":"#cloud-config\npassword: a"}"##,
@@ -210,6 +210,17 @@ fn a_secret_is_replaced_wherever_a_hook_copies_it() {
     secrets.collect_of_hook(Format::Xml, own).unwrap();
     assert!(secrets.hook_made_one());
     assert_eq!(secrets.replace(Format::Xml, own), "<domain><graphics passwd='REPLACED'/></domain>");
+}
+
+#[test]
+fn the_page_lists_each_name_of_a_secret() {
+    let page = include_str!("../../../docs/cases.md");
+    let (_, list) = page.split_once("### What is replaced").unwrap();
+    let (list, _) = list.split_once("These stay").unwrap();
+    let list = looks::plain(list);
+    for name in looks::SECRET_NAMES {
+        assert!(list.contains(name), "docs/cases.md does not list {name}");
+    }
 }
 
 /// Any JSON value.

@@ -80,7 +80,8 @@ pub(super) fn walk(xml: &str, visit: Visit<'_>) -> String {
 struct Attribute<'a> {
     /// All before its value, white space included.
     before: &'a str,
-    /// Its plain name without its prefix. `None` for a declaration of a namespace, which is no value.
+    /// Its plain name without its prefix. `None` for the declaration of a namespace, whose value
+    /// hooks do not read.
     key: Option<String>,
     quote: char,
     raw: &'a str,
@@ -182,7 +183,7 @@ fn replaced(piece: &str, open: &mut [Element], visit: Visit<'_>) -> Option<Strin
     let element = open.last_mut()?;
     let text =
         visit(&Place { name: &element.name, is_key: false, is_secret: element.is_secret }, piece)?;
-    // A secret that a comment or a CDATA section splits has one stand-in.
+    // A secret that a comment or a CDATA section splits has one placeholder.
     let is_rest = element.is_secret && element.has_text;
     element.has_text = true;
     Some(if is_rest { String::new() } else { text })
