@@ -114,8 +114,9 @@ class Site:
         """Writes everything."""
         for page in self.pages:
             self.add_page(page)
-        lines = ["", "# Sources", ""]
-        lines += [f"- [{path}]({page})" for path, page in sorted(self.sources.items())]
+        links = [f"- [{path}]({{}}{page})" for path, page in sorted(self.sources.items())]
+        self.write("sources/index.md", "# Sources\n\n" + "\n".join(links).replace("{}sources/", "") + "\n")
+        lines = ["- [Sources](sources/index.md)", *("  " + link.replace("{}", "") for link in links)]
         summary = self.summary.replace("README.md)", "index.md)")
         self.write("SUMMARY.md", summary.rstrip() + "\n" + "\n".join(lines) + "\n")
 

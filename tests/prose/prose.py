@@ -87,7 +87,7 @@ RULES = [
         "The worker responds to the call.",
     ),
     Rule(r"\bmembers?\b", "field", "Unknown members are ignored.", "Unknown fields are ignored."),
-    Rule(r"\bstands?\b(?! for\b)", "is, appears", "The reason stands in the log.", "X stands for a name."),
+    Rule(r"\bstands?\b(?! for\b|-in\b)", "is, appears", "The reason stands in the log.", "X stands for a name, a stand-in."),
     Rule(
         r"\bwhich (is|are|was|were|has|have)\b|\bthat (has|have)\b|\bthat (is|are|was|were) \w+ed\b",
         "cut the clause, or use an adjective, with or for",
