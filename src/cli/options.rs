@@ -60,7 +60,7 @@ pub(super) struct ServeOptions {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_budget: Option<u64>,
 
-    /// Time after which a call is logged as slow (default: never)
+    /// Time until a call is logged as slow (default: never)
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Logging")]
     slow: Option<Duration>,
 

@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::support::{DOMAIN, ECHO, Gate, Shim, ShimBuilder, binary, comment};
+use crate::support::{
+    DOMAIN, ECHO, Gate, Shim, ShimBuilder, binary, comment, program, wordy_options,
+};
 
 /// Runs the shim with these arguments to its end.
 async fn run(args: &[&str], with: impl FnOnce(&mut Command)) -> Output {
@@ -214,4 +216,9 @@ async fn a_workers_command_is_given_once_and_the_command_line_wins() {
     .await;
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("cannot run b: "), "{text}");
+}
+
+#[test]
+fn the_help_of_an_option_is_read_at_a_glance() {
+    assert_eq!(wordy_options(&program("sidecar-shim")), Vec::<String>::new());
 }

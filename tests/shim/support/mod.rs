@@ -3,6 +3,7 @@
 
 mod call;
 mod client;
+mod help;
 mod process;
 mod programs;
 mod shim;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use call::{Call, Gate, InFlight};
 pub use client::Client;
+pub use help::wordy_options;
 pub use process::{children, descriptors, exists, gone, kill, stat, stat_fields};
 pub use programs::{Language, Mode, Program, go, go_command, perl, python, rust, shell};
 pub use shim::{Shim, ShimBuilder};

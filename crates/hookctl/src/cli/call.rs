@@ -24,7 +24,7 @@ pub(super) struct CallArgs {
     /// onDefineDomain, preCloudInitIso, or a node hook (preVMStart)
     hook: String,
 
-    /// Socket of a running shim, to call it instead
+    /// Socket of a running shim to call instead
     #[arg(long, value_name = "PATH", value_parser = socket_parser())]
     socket: Option<PathBuf>,
 

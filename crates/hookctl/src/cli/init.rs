@@ -19,11 +19,11 @@ pub(super) struct InitArgs {
     #[arg(long = "lang", value_name = "LANGUAGE", hide_possible_values = true)]
     language: LanguageName,
 
-    /// Start a cloud-init hook instead of a domain hook
+    /// Make a cloud-init hook, not a domain hook
     #[arg(long, conflicts_with = "node")]
     cloud_init: bool,
 
-    /// Start a node hook instead of a domain hook
+    /// Make a node hook, not a domain hook
     #[arg(long)]
     node: bool,
 

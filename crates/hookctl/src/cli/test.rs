@@ -31,12 +31,12 @@ pub(super) struct TestArgs {
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 
-    /// Write what the hook returns as the expected files
+    /// Write the hook's results as the expected files
     #[arg(long)]
     update: bool,
 
     // As `help`, so that it has no backticks.
-    #[arg(long, value_name = "FILE", help = "File for a report in the form of JUnit")]
+    #[arg(long, value_name = "FILE", help = "File for a JUnit report")]
     junit: Option<PathBuf>,
 
     /// Let libvirt's tools judge what the hook returns

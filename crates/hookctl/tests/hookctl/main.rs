@@ -31,3 +31,8 @@ fn hookctl() -> PathBuf {
 fn example(name: &str) -> String {
     support::rust(name).words.remove(0)
 }
+
+#[test]
+fn the_help_of_an_option_is_read_at_a_glance() {
+    assert_eq!(support::wordy_options(&hookctl()), Vec::<String>::new());
+}

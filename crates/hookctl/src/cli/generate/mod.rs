@@ -85,7 +85,7 @@ type Resolved = (HookArgs, Option<PathBuf>, Target);
 #[derive(Args)]
 #[command(next_help_heading = "Hooks")]
 struct HookArgs {
-    /// Hook of a program for each call, or one of the worker's
+    /// Hook of the program, or of the worker
     #[arg(long = "hook", value_name = "NAME", value_parser = parse_hook)]
     named: Vec<HookName>,
 
@@ -217,11 +217,11 @@ struct SelectorArgs {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct VmsArgs {
-    /// VMs with this annotation, or with this value of it
+    /// VMs with this annotation (and this value)
     #[arg(long, value_name = "K[=V]", value_parser = parse_annotation)]
     annotation: Option<KeyValue>,
 
-    /// VMs with this label, or with this value of it
+    /// VMs with this label (and this value)
     #[arg(long, value_name = "K[=V]", value_parser = parse_vm_label)]
     label: Option<KeyValue>,
 
@@ -283,7 +283,7 @@ struct MachineArgs {
     #[arg(long, value_name = "K=V", value_parser = parse_annotation_of_vm)]
     vm_annotation: Vec<KeyValue>,
 
-    /// Container disk, for a whole sample VM instead of a part
+    /// Container disk, for a whole sample VM
     #[arg(long, value_name = "IMAGE", value_parser = parse_image)]
     disk: Option<String>,
 }

@@ -52,7 +52,7 @@ pub(super) struct MonitoringArgs {
     runbook: String,
 
     // As `help`, so that it has no backticks.
-    #[arg(long, help = "Add a ConfigMap with the dashboard, for Grafana's sidecar")]
+    #[arg(long, help = "Add the dashboard's ConfigMap for Grafana's sidecar")]
     dashboard: bool,
 
     #[command(flatten)]

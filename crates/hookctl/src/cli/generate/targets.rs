@@ -28,11 +28,11 @@ pub(super) struct PluginArgs {
     #[command(flatten)]
     plugin: PluginOptionArgs,
 
-    /// CPU of the shim in each pod, request and limit
+    /// CPU request and limit of the shim
     #[arg(long, value_name = "AMOUNT", default_value = "200m", value_parser = parse_quantity)]
     cpu: String,
 
-    /// Memory of the shim in each pod, request and limit
+    /// Memory request and limit of the shim
     #[arg(long, value_name = "AMOUNT", default_value = "64Mi", value_parser = parse_quantity)]
     memory: String,
 
@@ -78,7 +78,7 @@ pub(super) struct NodeArgs {
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
 
-    /// CPU that the daemon requests; it has no limit
+    /// CPU request of the daemon, without a limit
     #[arg(long, value_name = "AMOUNT", default_value = "10m", value_parser = parse_quantity)]
     cpu: String,
 
@@ -215,7 +215,7 @@ pub(super) struct DockerfileArgs {
     #[arg(long, value_name = "IMAGE", value_parser = parse_image)]
     base: String,
 
-    /// The command is a program for each call, of --hook
+    /// Command is a program for each call (--hook)
     #[arg(long, requires = "named")]
     exec: bool,
 
@@ -269,7 +269,7 @@ pub(super) struct BindingArgs {
     )]
     resource: NamespacedName,
 
-    /// Memory to add for what the plugin starts in the VM's pod
+    /// Memory for the plugin's processes in VM pods
     #[arg(long, value_name = "AMOUNT", value_parser = parse_quantity)]
     memory_overhead: Option<String>,
 
