@@ -20,6 +20,7 @@ This file needs only Python 3.9 or later.
 
 from __future__ import annotations
 
+import builtins
 import contextvars
 import io
 import json
@@ -102,6 +103,8 @@ class HookError(Exception):
 class Refused(HookError):
     """The hook refuses this VM. The VM's owner reads the message: say what is wrong and what to do.
     `retryable` asks the shim for one retry, on another worker."""
+
+    retryable = False  # of a subclass that does not call `__init__`
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
@@ -304,6 +307,10 @@ class Worker:
             sys.exit(f"{self.name}: no hooks are registered")
         # Removed, so that programs started by a hook do not act as workers.
         worker = os.environ.pop(WORKER_VARIABLE, None) is not None
+        try:
+            _check_descriptors()
+        except OSError as error:
+            sys.exit(f"{self.name}: cannot write to stdout: {error.strerror}")
         sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv))
 
     def invoke(self, name: str, vmi: Json, document: Any) -> Any:
@@ -455,7 +462,7 @@ def _result_bytes(result: Any) -> bytes:
     if not isinstance(result, str):
         return _json_bytes(result)
     try:
-        return result.encode()
+        return str.encode(result)
     except UnicodeEncodeError:
         raise _WrongResult(f"{DEFINE} has returned a lone surrogate") from None
 
@@ -491,6 +498,20 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest[:STEP_BYTES]) :]
 
 
+def _check_descriptors() -> None:
+    """Makes sure that stdin and stderr are open: a new descriptor would take their place. Fails if
+    stdout is closed."""
+    try:
+        os.fstat(0)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)  # the lowest descriptor that is free
+    os.fstat(1)
+    try:
+        os.fstat(2)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
+
+
 def _move_stdout() -> int:
     """Takes over stdout and returns it as a new descriptor. From now on, output of this process and
     its children goes to stderr."""
@@ -506,12 +527,22 @@ def _move_stdout() -> int:
 
 
 def _deliberate(error: BaseException) -> HookError | None:
-    """Returns the error that the hook has raised on purpose: this one, or one that it was raised
-    from."""
-    for cause in _chain(error, lambda it: it.__cause__):
-        if isinstance(cause, HookError):
-            return cause
+    """Returns the error that the hook has raised on purpose: this one, one that it was raised from,
+    or one of an exception group."""
+    pending = [error]
+    for _ in range(MAX_CAUSES):
+        if pending:
+            for cause in _chain(pending.pop(0), lambda it: it.__cause__):
+                if isinstance(cause, HookError):
+                    return cause
+                pending += _grouped(cause)
     return None
+
+
+def _grouped(error: BaseException) -> list[BaseException]:
+    """Returns the exceptions of a group, which Python has from version 3.11 on."""
+    group: Any = getattr(builtins, "BaseExceptionGroup", ())
+    return [*error.exceptions] if isinstance(error, group) else []
 
 
 def _chain(
@@ -528,12 +559,17 @@ def _chain(
 
 def _reasons(error: BaseException) -> list[BaseException]:
     """Returns an exception and those that its traceback would show."""
-    return [
-        *_chain(
-            error,
+    found: list[BaseException] = []
+    pending = [error]
+    while pending and len(found) < MAX_CAUSES:
+        reasons = _chain(
+            pending.pop(0),
             lambda it: it.__cause__ or (it.__context__ if not it.__suppress_context__ else None),
         )
-    ]
+        for reason in reasons:
+            found.append(reason)
+            pending += _grouped(reason)
+    return found[:MAX_CAUSES]
 
 
 def _report(sink: Sink, level: str, what: str, error: BaseException, debug: bool) -> None:
@@ -564,11 +600,11 @@ def _words(value: object) -> str:
 
 def _type_name(error: BaseException) -> str:
     kind = type(error)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    try:
+        module, name = str(kind.__module__), kind.__qualname__
+    except BaseException:  # of a metaclass
+        return "an exception whose type has no name"
+    return name if module == "builtins" else f"{module}.{name}"
 
 
 def _frame_lines(trace: TracebackType | None) -> list[str]:
@@ -615,8 +651,7 @@ def _run_once(hook: Worker, argv: list[str]) -> int:
         known = hook._logging.report(error)
         if known:
             # Without a level: the shim reports it as the reason of the failure.
-            text = _plain(str(known) or "the call was cancelled")
-            print(f"{hook.name}: {text}", file=sys.stderr)
+            print(f"{hook.name}: {_message(known)}", file=sys.stderr)
         return 1
     if member != "nodeName":  # a node hook's result is its exit status
         _write_all(output, data)
@@ -693,7 +728,7 @@ def _is_default(handler: logging.Handler) -> bool:
 
     if type(handler) is not logging.StreamHandler or handler.stream is not sys.stderr:
         return False
-    record = logging.makeLogRecord({"name": "name", "levelname": "LEVEL", "msg": "text"})
+    record = logging.LogRecord("name", logging.INFO, "", 0, "text", (), None)
     return (
         handler.level == logging.NOTSET
         and not handler.filters
@@ -704,7 +739,8 @@ def _is_default(handler: logging.Handler) -> bool:
 def _handler(target: _Logging) -> logging.Handler:
     import logging
 
-    standard = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+    record = logging.LogRecord("", 0, "", 0, "", (), None)  # not of the program's record factory
+    standard = {*vars(record), "message", "asctime", "taskName"}
 
     class Handler(logging.Handler):
         """Hands log records to the shim."""
@@ -739,6 +775,10 @@ class _Logging:
     def start(self, sink: Sink) -> None:
         """From now on, records go to the shim; first those that came before."""
         self._sink = sink
+        if sys.unraisablehook is sys.__unraisablehook__:
+            sys.unraisablehook = lambda unraised: self._report_elsewhere(
+                "an exception in a finalizer or the like", unraised.exc_value
+            )
         self.connect()
         early, self._early = self._early, []
         for record in early:
@@ -751,7 +791,14 @@ class _Logging:
         self.connect()
 
     def connect(self) -> None:
-        """Connects the root logger, if there is a module `logging` by now."""
+        """Connects the root logger, if there is a module `logging` by now, and threads."""
+        threading: Any = sys.modules.get("threading")
+        # Python 3.9 does not have this name.
+        initial = getattr(threading, "__excepthook__", None)
+        if self._sink and initial and threading.excepthook is initial:
+            threading.excepthook = lambda raised: self._report_elsewhere(
+                "a fault in a thread of the hook's", raised.exc_value
+            )
         logging: Any = sys.modules.get("logging")
         if logging is None or not hasattr(logging, "lastResort"):  # it is just being imported
             return
@@ -813,17 +860,32 @@ class _Logging:
     def report(self, error: BaseException) -> HookError | None:
         """Logs an exception of a hook. Returns the error that it has raised on purpose, if any."""
         assert self._sink
+        try:
+            return self._reported(self._sink, error)
+        except OSError:  # usually: the shim has exited
+            raise
+        except BaseException as fault:  # of the exception's own attributes
+            what = f"a fault in the hook's code, whose exception raises {_type_name(fault)}"
+            self._sink("error", what, {})
+            return None
+
+    def _report_elsewhere(self, what: str, error: BaseException | None) -> None:
+        """Logs an exception that fails no call."""
+        if self._sink and error and not isinstance(error, SystemExit):
+            _report(self._sink, "error", what, error, self._is_debug())
+
+    def _reported(self, sink: Sink, error: BaseException) -> HookError | None:
         known = _deliberate(error)
         if known is None:
             if sys.excepthook is not sys.__excepthook__:  # the program's own, for its own purposes
                 try:
                     sys.excepthook(type(error), error, error.__traceback__)
-                except Exception as fault:
-                    _report(self._sink, "error", "sys.excepthook fails", fault, self._is_debug())
-            _report(self._sink, "error", "a fault in the hook's code", error, self._is_debug())
+                except BaseException as fault:  # SystemExit, for example
+                    _report(sink, "error", "sys.excepthook fails", fault, self._is_debug())
+            _report(sink, "error", "a fault in the hook's code", error, self._is_debug())
         elif known is not error or len(_reasons(known)) > 1:
             what = f"{type(known).__name__} was raised with another exception"
-            _report(self._sink, "info", what, error, self._is_debug())
+            _report(sink, "info", what, error, self._is_debug())
         return known
 
     def _is_debug(self) -> bool:
@@ -946,7 +1008,7 @@ class _Channel:
     def write(self, frames: list[bytes]) -> None:
         """Sends one message. Other threads' messages do not come between its frames."""
         if self.forked:
-            raise OSError("a forked child process returned from a hook")
+            raise _ProtocolError("a forked child process returned from a hook")
         parts = [part for it in frames for part in (len(it).to_bytes(4, "big"), it)]
         # Avoids copying a long document.
         last = parts.pop() if len(parts[-1]) > STEP_BYTES else b""
@@ -985,12 +1047,20 @@ def _fitting(frames: list[bytes]) -> list[bytes]:
     return frames
 
 
+def _message(error: HookError | None) -> str:
+    """Returns the text for the VM's owner. That of a fault was not written for them, and may quote
+    a document."""
+    if isinstance(error, Cancelled):
+        return "the call was cancelled"
+    if error is None:
+        return "a fault in the hook's code; its log has the trace"
+    return _plain(_words(error)) or "the hook refuses, and gives no reason"
+
+
 def _error(error: HookError | None) -> Json:
     """Returns the protocol's error for one that a hook has raised on purpose, or for a fault."""
     code = FAULT
     data: Json = {}
-    # The text of a fault was not written for the VM's owner and may quote a document.
-    message = str(error) if error else "a fault in the hook's code; its log has the trace"
     if isinstance(error, Refused):
         code, data = REFUSED, {"retryable": True} if error.retryable else {}
     elif isinstance(error, _NoCommonVersion):
@@ -998,8 +1068,17 @@ def _error(error: HookError | None) -> Json:
     elif isinstance(error, InvalidParams):
         code = INVALID_PARAMS
     elif isinstance(error, Cancelled):
-        code, message = CANCELLED, "the call was cancelled"
-    return {"code": code, "message": _plain(message), **({"data": data} if data else {})}
+        code = CANCELLED
+    return {"code": code, "message": _message(error), **({"data": data} if data else {})}
+
+
+def _end(error: BaseException) -> str:
+    """Returns the reason of the worker's exit. An exception's words may quote a document."""
+    if isinstance(error, _ProtocolError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno:  # usually: the shim has exited
+        return os.strerror(error.errno)
+    return f"{_type_name(error)} was raised outside of a call"  # by a signal handler of the hook's
 
 
 class _Server:
@@ -1020,9 +1099,9 @@ class _Server:
                 del message, attached
             if self._threads:
                 self._threads.finish()
-        except (_ProtocolError, OSError) as error:
+        except Exception as error:
             # Without a level: the shim reports it as the reason of the worker's exit.
-            print(f"{self._hook.name}: {error}", file=sys.stderr)
+            print(f"{self._hook.name}: {_end(error)}", file=sys.stderr)
             return 1
         return 0
 
@@ -1143,9 +1222,7 @@ class _Threads:
             try:
                 job[0](*job[1:])
             except BaseException as error:  # usually: the shim has exited
-                # Other words than the system's may quote a document.
-                words = error.strerror if isinstance(error, OSError) else None
-                print(words or type(error).__name__, file=sys.stderr, flush=True)
+                print(_end(error), file=sys.stderr, flush=True)
                 os._exit(1)
             del job  # freed before the next `get` blocks
 

@@ -42,7 +42,7 @@ def play(case: dict) -> Document:
     return doc
 
 
-def play_step(doc: Document, step: dict, named: dict) -> None:  # noqa: C901
+def play_step(doc: Document, step: dict, named: dict) -> None:
     element: Element = named[step["on"]]
     do, wanted = step["do"], step.get("as")
     if do in ("find", "find_all", "ensure", "append", "insert_before"):

@@ -1,14 +1,17 @@
 """A worker, and typical mistakes of hooks in one."""
 
 import array
+import builtins
 import fcntl
 import functools
+import json
 import mmap
 import os
 import signal
 import sys
 import tempfile
 import termios
+import threading
 import unittest
 import unittest.mock
 
@@ -291,6 +294,93 @@ class Misuse(unittest.TestCase):
         )
         long = {"code": -32000, "message": "é" * 8192}
         self.check("raise Refused('é' * 10_000_000)", long)
+
+    def test_exceptions_whose_own_code_fails(self):
+        evil = "\n    def __str__(self): 1 / 0"
+        for code, message in (
+            (f"class R(Refused):{evil}\nraise R('x')", "a R whose str() fails with ZeroDivisionError"),
+            ("class R:\n    def __str__(self): sys.exit(3)\nraise Refused(R())",
+             "a Refused whose str() fails with SystemExit"),
+            ("class R(Refused):\n    def __init__(self): pass\nraise R()",
+             "the hook refuses, and gives no reason"),
+            ("raise Refused('')", "the hook refuses, and gives no reason"),
+        ):  # fmt: skip
+            self.check(code, {"code": -32000, "message": message})
+            ended = run([*PYTHON, FIXTURE, "--vmi", json.dumps({"run": code}), "--domain", "<a/>"])
+            self.assertEqual(
+                (ended.returncode, ended.stderr.decode()),
+                (1, f"printed at import, fixture: {message}\n"),
+            )
+        for code, log in (
+            ("class E(Exception):\n    @property\n    def __cause__(self): raise KeyError('s3cr3t')\nraise E('s3cr3t')",
+             "whose exception raises KeyError"),
+            ("class M(type):\n    __module__ = property(lambda cls: 1 / 0)\nclass E(Exception, metaclass=M): pass\nraise E('s3cr3t')",
+             "an exception whose type has no name"),
+            ("sys.excepthook = lambda *_: sys.exit(4)\n1 / 0", "sys.excepthook fails\nSystemExit"),
+        ):  # fmt: skip
+            self.assertNotIn("s3cr3t", str(self.check(code, FAULT, log)))
+
+    @unittest.skipUnless(hasattr(builtins, "ExceptionGroup"), "Python 3.11 has groups")
+    def test_exception_groups(self):
+        refused = {"code": -32000, "message": "no"}
+        for code in (
+            "raise ExceptionGroup('s3cr3t', [ValueError('s3cr3t'), Refused('no')])",
+            "raise ExceptionGroup('s3cr3t', [ExceptionGroup('s3cr3t', [Refused('no')])])",
+            "try: raise ExceptionGroup('s3cr3t', [Refused('no')])\nexcept Exception as e: raise OSError('s3cr3t') from e",
+        ):
+            [line] = self.check(code, refused)
+            self.assertEqual(line["level"], "info")
+            self.assertNotIn("s3cr3t", line["message"])
+        [line] = self.check(
+            "raise ExceptionGroup('s3cr3t', [ValueError('s3cr3t'), KeyError('s3cr3t')])", FAULT
+        )
+        found = [it for it in line["message"].splitlines() if not it.startswith("  ")]
+        self.assertEqual(
+            found[1:], ["ExceptionGroup", "caused by ValueError", "caused by KeyError"]
+        )
+
+    def test_exceptions_outside_of_the_hook(self):
+        for code, log in (
+            ("def f(): raise KeyError('s3cr3t')\nt = threading.Thread(target=f); t.start(); t.join()",
+             "a fault in a thread of the hook's\nKeyError\n  File "),
+            ("class D:\n    def __del__(self): raise KeyError('s3cr3t')\nD()",
+             "an exception in a finalizer or the like\nKeyError\n  File "),
+        ):  # fmt: skip
+            if "thread" in log and not hasattr(threading, "__excepthook__"):
+                continue  # Python 3.9 prints it
+            self.assertNotIn("s3cr3t", str(self.check(code, log=log)))
+
+    def test_a_signal_handler_that_raises_outside_of_a_call(self):
+        for exception, status, log in (
+            ("OSError(32, 's3cr3t')", 1, "fixture: Broken pipe\n"),
+            ("TimeoutError('s3cr3t')", 1, "fixture: TimeoutError was raised outside of a call\n"),
+            ("KeyError('s3cr3t')", 1, "fixture: KeyError was raised outside of a call\n"),
+            ("SystemExit(0)", 0, ""),
+        ):
+            code = f"import signal\ndef late(*_): raise {exception}\nsignal.signal(signal.SIGALRM, late)"
+            with self.subTest(exception), Running(FIXTURE) as worker:
+                self.assertEqual(worker.call({"run": code}), UNCHANGED)
+                worker.process.send_signal(signal.SIGALRM)
+                self.assertEqual(worker.process.wait(LIMIT), status)
+                self.assertEqual(worker.process.stderr.read().decode(), f"printed at import, {log}")
+
+    def test_descriptors_that_are_closed(self):
+        hook = [*PYTHON, FIXTURE]
+        arguments = ["--vmi", '{"run": "print(1)"}', "--domain", "<a/>"]
+        for closed, more, expected in (
+            ("0<&-", arguments, (0, "<a/>", "printed at import, 1\n")),
+            ("2>&-", arguments, (0, "<a/>", "")),
+            ("0<&- 2>&-", arguments, (0, "<a/>", "")),
+            ("1>&-", arguments, (1, "", "fixture: cannot write to stdout: Bad file descriptor\n")),
+            ("0<&-", [], (0, "", "printed at import, ")),  # as at EOF
+            ("0<&- 2>&-", [], (0, "", "")),
+            ("1>&-", [], (1, "", "fixture: cannot write to stdout: Bad file descriptor\n")),
+        ):
+            with self.subTest(closed, worker=not more):
+                environment = {} if more else {"KUBEVIRT_HOOK_PROTOCOL": "1"}
+                ended = run(["sh", "-c", f'exec "$@" {closed}', "sh", *hook, *more], **environment)
+                found = (ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+                self.assertEqual(found, expected)
 
     def test_an_exit_that_nothing_can_stop(self):
         with Running(FIXTURE) as worker:

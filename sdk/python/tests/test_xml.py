@@ -336,7 +336,7 @@ class Sizes(unittest.TestCase):
         for n in range(many):
             element.set(f"k{n}", f"{n}'")
             self.assertEqual(element.get(f"qemu:k{n}"), "1")
-        texts = ["   k0 = '0&apos;'", *(f" k{n}=\"{n}'\"" for n in range(1, many))]
+        texts = ["   k0 = '0&apos;'", *(f' k{n}="{n}\'"' for n in range(1, many))]
         both = "".join(f'{text} qemu:k{n}="1"' for n, text in enumerate(texts))
         start = f'<domain xmlns:qemu="{kubevirt_xml.NAMESPACES["qemu"]}">\n <a'
         self.assertEqual(str(document), f"{start}{both}\n/></domain>")
