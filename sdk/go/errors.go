@@ -95,7 +95,11 @@ func callerError(ctx context.Context, err error) (shown *failure, complete bool)
 		if len(texts) == 0 { // the error has a method As
 			texts = []string{known.Error()}
 		}
-		return &failure{known.code, known.retryable, errors.New(strings.Join(texts, "\n"))}, complete
+		text := strings.Join(texts, "\n")
+		if text == "" {
+			text = "the hook refuses, and gives no reason"
+		}
+		return &failure{known.code, known.retryable, errors.New(text)}, complete
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
 		return errDeadline, false
 	}

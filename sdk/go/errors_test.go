@@ -45,6 +45,7 @@ func TestTheOwnerReadsOnlyWhatIsMeantForThem(t *testing.T) {
 		"wrapped with a missing one":    {list{nil, Refusef("no")}, codeRefused, "no", true},
 		"one by its method As":          {alias{secret}, codeRefused, errTooLarge.Error(), false},
 		"a refusal that wraps a joined": {Refusef("no: %w", errors.Join(secret, Refusef("x"))), codeRefused, "no: secret\nx", true},
+		"one without a text":            {Refusef(""), codeRefused, "the hook refuses, and gives no reason", true},
 		"another error":                 {secret, codeFault, errFault.Error(), false},
 		"two other errors":              {errors.Join(secret, secret), codeFault, errFault.Error(), false},
 	} {

@@ -173,7 +173,10 @@ impl Failure {
         match error.verdict() {
             Verdict::Refused(refused) => Self {
                 code: -32000,
-                message: Cow::Owned(clip(&refused.message, MAX_TEXT_BYTES).to_owned()),
+                message: match clip(&refused.message, MAX_TEXT_BYTES) {
+                    "" => Cow::Borrowed("the hook refuses, and gives no reason"),
+                    message => Cow::Owned(message.to_owned()),
+                },
                 data: refused.retryable.then_some(r#"{"retryable":true}"#),
             },
             Verdict::InvalidParams(InvalidParams(message)) => {

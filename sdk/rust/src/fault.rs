@@ -87,6 +87,9 @@ fn of_anyhow(_: &dyn Any) -> (Option<Verdict>, Option<String>) {
     (None, None)
 }
 
+/// Maximum number of errors that are followed from one to its source. Some have themselves as one.
+const MAX_SOURCES: usize = 64;
+
 /// Returns an error and its sources.
 fn chain<'e>(
     error: &'e (dyn StdError + 'static),
@@ -97,6 +100,7 @@ fn chain<'e>(
         next = error.source();
         Some(error)
     })
+    .take(MAX_SOURCES)
 }
 
 impl Error {

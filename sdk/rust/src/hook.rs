@@ -1,5 +1,6 @@
 //! A hook and how it runs, both in a worker and in argv style.
 
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 
 use serde_json::Value;
@@ -58,19 +59,18 @@ impl Hook<'_> {
     /// Runs the hook. If it fails or panics, the cause goes to the log.
     pub(crate) fn run(&self, call: &Call, subject: Subject) -> std::result::Result<Reply, Failure> {
         let running = Running::enter(call);
-        // Unwind safe: the state of this call is dropped, and state that the hook shares between
-        // calls is behind locks, which a panic poisons.
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.reply(call, subject)));
+        let outcome = guarded(|| self.reply(call, subject)).unwrap_or_else(|| Err(Fault.into()));
+        let outcome = outcome.map_err(|error| {
+            let failure = Failure::of_hook(&error);
+            // The error's methods are the author's as well.
+            if !call.cancellation.is_cancelled() && !error.is::<Fault>() {
+                guarded(|| log_error(call, &error));
+            }
+            guarded(move || drop(error));
+            failure
+        });
         drop(running);
-        // The panic hook has logged the cause.
-        let error = match outcome.map_err(|_| Failure::FAULT)? {
-            Ok(reply) => return Ok(reply),
-            Err(error) => error,
-        };
-        if !call.cancellation.is_cancelled() {
-            log_error(call, &error);
-        }
-        Err(Failure::of_hook(&error))
+        outcome
     }
 
     fn reply(&self, call: &Call, subject: Subject) -> Result<Reply> {
@@ -92,6 +92,33 @@ impl Hook<'_> {
     }
 }
 
+/// Runs code of the hook's author. Returns `None` if it panics, which the panic hook logs.
+fn guarded<T>(run: impl FnOnce() -> T) -> Option<T> {
+    // Unwind safe: the state of this call is dropped, and state that the hook shares between calls
+    // is behind locks, which a panic poisons.
+    let panicked = match panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(value) => return Some(value),
+        Err(panicked) => panicked,
+    };
+    // Its destructor may panic, and so may that of the second panic.
+    if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(panicked))) {
+        std::mem::forget(second);
+    }
+    None
+}
+
+/// A panic, which is in the log already.
+#[derive(Debug)]
+struct Fault;
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a panic")
+    }
+}
+
+impl std::error::Error for Fault {}
+
 /// Logs a fault, or the cause of a refusal, without words, which may quote a document.
 fn log_error(call: &Call, error: &Error) {
     match error.verdict() {
@@ -104,7 +131,9 @@ fn log_error(call: &Call, error: &Error) {
         }
         Verdict::InvalidParams(_) => return,
     }
-    log_words(&call.log, &error.words());
+    if call.log.takes(Level::Debug) {
+        log_words(&call.log, &error.words());
+    }
 }
 
 #[cfg(test)]
@@ -150,6 +179,48 @@ mod tests {
         assert!(logged[0].1.contains("NotFound"), "{logged:?}");
         let alone = Worker::new("test").on_define_domain(|_, _| crate::refuse!("no"));
         assert!(fails(&alone, "<domain/>").1.is_empty());
+    }
+
+    /// An error whose methods panic, or the payload of a panic whose destructor does.
+    #[derive(Debug)]
+    struct Bomb;
+
+    impl fmt::Display for Bomb {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("secret")
+        }
+    }
+
+    impl std::error::Error for Bomb {}
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic::resume_unwind(Box::new(()));
+        }
+    }
+
+    #[test]
+    fn an_error_that_panics_fails_one_call() {
+        let worker = Worker::new("test").on_define_domain(|_, domain| match domain {
+            "error" => Err(Bomb)?,
+            "refused" => Err(Refused::new("no").caused_by(Bomb).into()),
+            _ => panic::panic_any(Bomb),
+        });
+        for (domain, code, levels) in [
+            ("error", -32603, &[Level::Error][..]),
+            ("refused", -32000, &[Level::Info]),
+            ("panic", -32603, &[]),
+        ] {
+            let (failure, logged) = fails(&worker, domain);
+            assert_eq!(failure.code, code);
+            assert_eq!(logged.iter().map(|line| line.0).collect::<Vec<_>>(), levels, "{domain}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_a_message_says_so() {
+        let worker = Worker::new("test").on_define_domain(|_, _| crate::refuse!(""));
+        assert_eq!(fails(&worker, "").0.message, "the hook refuses, and gives no reason");
     }
 
     #[test]

@@ -112,6 +112,11 @@ pub(crate) enum Log {
 }
 
 impl Log {
+    /// Whether lines of a level are logged.
+    pub(crate) fn takes(&self, level: Level) -> bool {
+        matches!(self, Self::Memory(_)) || is_logged(level)
+    }
+
     pub(crate) fn write(&self, level: Level, message: &str) {
         self.write_fields(level, message, &Fields::new());
     }
