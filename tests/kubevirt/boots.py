@@ -22,6 +22,10 @@ EDITS = {
         ("smbios.vm.kubevirt.io/baseBoardManufacturer", "Bell & Öre <3"),
         [("sysinfo/baseBoard/entry[@name='manufacturer']", ["Bell & Öre <3"])],
     ),
+    "asset tag": (
+        ("example.org/asset-tag", "R-4711"),
+        [("sysinfo/chassis/entry[@name='asset']", ["R-4711"])],
+    ),
     "boot disk": (
         ("bootdisk.vm.kubevirt.io/order", "cloudinitdisk,rootdisk"),
         [("devices/disk/boot@order", ["2", "1"])],
@@ -44,6 +48,10 @@ EXAMPLES = [
     ("smbios", "exec", ["examples/shell/onDefineDomain"]),
     ("smbios", "persistent", ["target/debug/examples/smbios"]),
     ("smbios", "persistent", ["target/go/smbios"]),
+    # What `hookctl init` makes: .ci/kubevirt calls it.
+    ("asset tag", "persistent", ["python3", "target/kubevirt/new/in-python/hook.py"]),
+    ("asset tag", "persistent", ["perl", "target/kubevirt/new/in-perl/hook.pl"]),
+    ("asset tag", "exec", ["target/kubevirt/new/in-shell/onDefineDomain"]),
     ("boot disk", "persistent", ["python3", "examples/python/boot_disk.py"]),
     ("boot disk", "persistent", ["target/debug/examples/boot_disk"]),
     ("IOMMU", "persistent", ["python3", "examples/python/iommu.py"]),

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -111,8 +112,25 @@ def sample(selector, value):
     return ["--vm", "on/yes", "--disk", DIGEST, "--vm-annotation", f"other={value}"]
 
 
+def started(kind):
+    """The objects that the README of a new hook leads to."""
+    environment = {**os.environ, "PATH": f"{hookctl().parent}:{os.environ['PATH']}"}
+    with tempfile.TemporaryDirectory() as directory:
+        init = [hookctl(), "init", "new", "--lang", "python", *kind]
+        subprocess.run(init, cwd=directory, check=True, capture_output=True, timeout=DEADLINE)
+        new = Path(directory, "new")
+        commands = (new / "README.md").read_text().split("```")[1]
+        command = commands[commands.index("hookctl generate") :]
+        done = subprocess.run(["sh", "-c", command], cwd=new, env=environment, capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 0, done.stderr.decode()
+    return list(yaml.load_all(done.stdout.decode(), api.Loader))
+
+
 def everything():
-    """All objects that are made of the odd inputs, by a name for people."""
+    """All objects that are made of the odd inputs, and of new hooks, by a name for people."""
+    # That of a cloud-init hook is a part of a VM.
+    for kind in ([], ["--node"]):
+        yield f"a new hook {kind}", started(kind)
     for name, (selector, selected, _) in SELECTORS.items():
         value = next(iter(next(iter(selected.values()), {}).values()), "")
         yield f"plugin, {name}", plugin(selector, *sample(selector, value))
