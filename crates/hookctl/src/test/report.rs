@@ -127,11 +127,9 @@ impl Report {
 
     /// Prints the last line. Returns what the exit status says.
     pub(super) fn finish(&mut self, took: Duration) -> Tested {
-        let lost = self.ended.iter().position(Option::is_none);
-        if let Some(index) = lost {
+        while let Some(index) = self.ended.iter().position(Option::is_none) {
             let why = "internal error (panic) in hookctl: its result is lost".to_owned();
             self.end(Done { index, verdict: Verdict::Broken(why), took: Duration::ZERO });
-            return self.finish(took);
         }
         self.bar.finish_and_clear();
         let counts = &self.counts;

@@ -268,6 +268,14 @@ async fn a_hook_that_reads_one_spelling_only_or_changes_its_result_again_fails()
             ("unchanged", ""),
         ],
     );
+    cases.add(
+        "by hand",
+        &[
+            ("vmi.json", &with("\t<name>vm", "\t<name>other")),
+            ("domain.xml", "<domain type='kvm'>  <name>vm</name></domain>"),
+            ("unchanged", ""),
+        ],
+    );
     let grown = DOMAIN.replace("vm</name", "vmm</name");
     cases.add(
         "again",
@@ -288,7 +296,8 @@ async fn a_hook_that_reads_one_spelling_only_or_changes_its_result_again_fails()
             "  persistent mode: as KubeVirt writes it for a Plugin\n  exec mode: as KubeVirt",
             "hint: a Plugin gets the same domain with other indentation, and no prefix",
             "prefix \"qemu\" is not declared",
-            "3 cases: 3 failed",
+            "  persistent mode: as KubeVirt writes it for a sidecar\n  exec mode: as KubeVirt",
+            "4 cases: 4 failed",
         ],
     );
 }
@@ -319,6 +328,35 @@ async fn variables_and_deadlines_are_a_cases_own() {
         ],
     );
     cases.test(&["--kill-grace", "100ms"]).await.expect(0, &["4 cases: 4 passed"]);
+}
+
+#[tokio::test]
+async fn a_case_with_a_context_is_a_plugins() {
+    let cases = Cases::new();
+    let asks = vmi(&json!({"context": "yes"}));
+    for (name, context, seen) in [
+        ("given", "context = \"MigrationTarget\"", "the context is MigrationTarget"),
+        ("none", "", "the context is "),
+    ] {
+        let error = format!("FAILED_PRECONDITION\n{seen}\n");
+        let files = [("domain.xml", DOMAIN), ("args.toml", context), ("error.txt", &error)];
+        cases.add(name, &[&[("vmi.json", asks.as_str())], &files[..]].concat());
+    }
+    cases.test(&["--mode", "persistent"]).await.expect(0, &["2 cases: 2 passed · 4 calls"]);
+    let error = "FAILED_PRECONDITION\nthe context is Boot\n";
+    std::fs::write(cases.path().join("none/error.txt"), error).unwrap();
+    let tested = cases.test(&["--filter", "none", "--mode", "exec"]).await;
+    tested.expect(1, &["  exec mode: domain.xml as it stands\n", "the context is None"]);
+}
+
+#[tokio::test]
+async fn documents_that_are_too_long_for_arguments_are_for_workers() {
+    let cases = Cases::new();
+    let long = vmi(&json!({"note": "x".repeat(200_000)}));
+    cases.add("long", &[("vmi.json", &long), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    let why = "not run in exec mode: an argument of a program cannot hold the case's documents";
+    cases.test(&[]).await.expect(0, &[why, "1 case: 1 passed · 2 calls"]);
+    cases.test(&["--mode", "exec"]).await.expect(1, &["RESOURCE_EXHAUSTED", "1 failed"]);
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn update_writes_what_the_hook_does_if_it_always_does_that() {
     for failed in ["grows", "crashes"] {
         std::fs::remove_dir_all(cases.path().join(failed)).unwrap();
     }
-    cases.test(&[]).await.expect(0, &["6 cases: 6 passed"]);
+    cases.test(&["--mode", "persistent"]).await.expect(0, &["6 cases: 6 passed"]);
 }
 
 #[tokio::test]
