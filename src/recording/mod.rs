@@ -44,9 +44,9 @@ const BUDGET_PART: usize = 4;
 /// (cloud-init data comes twice), and what is written.
 const COPIES: usize = 3;
 
-/// Time for the last cases to be written when the shim stops. A disk that hangs must not keep the
-/// VM's pod.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for the last cases to be written when the shim stops: a busy disk takes part of a second
+/// for each. One that hangs must not keep the VM's pod.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Size of the thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
