@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
 
 /// A process.
 pub(super) struct Process {
@@ -11,9 +10,8 @@ pub(super) struct Process {
     pub(super) name: String,
     parent: u32,
     group: u32,
-    has_exited: bool,
-    /// CPU time, in hundredths of a second.
-    cpu: u64,
+    /// The letter of its state: `R` runs or waits for a CPU, `Z` has exited.
+    state: char,
 }
 
 /// What the descendants of this process have.
@@ -33,13 +31,11 @@ impl Process {
         let stat = String::from_utf8_lossy(&stat);
         let (pid_and_name, fields) = stat.rsplit_once(") ")?;
         let mut fields = fields.split(' ');
-        let has_exited = fields.next()? == "Z";
+        let state = fields.next()?.chars().next()?;
         let name = pid_and_name.split_once('(')?.1.to_owned();
         let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
-        // The times in user and in kernel mode are fields 14 and 15 of proc(5).
-        let cpu = fields.skip(8).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        Some(Self { pid, name, parent, group, has_exited, cpu })
+        Some(Self { pid, name, parent, group, state })
     }
 
     /// Returns the bytes in RAM that no file holds: stacks and heaps.
@@ -94,15 +90,16 @@ pub(super) fn heap_of_group(group: i32) -> u64 {
     group_members.iter().map(Process::anonymous).sum()
 }
 
-/// Returns the CPU time of the descendants.
-pub(super) fn cpu_time() -> Duration {
-    Duration::from_millis(descendants().iter().map(|process| process.cpu * 10).sum())
+/// Whether a descendant in the process group runs, or waits for nothing but a CPU.
+pub(super) fn computes(group: i32) -> bool {
+    let mut computing = descendants().into_iter().filter(|process| process.state == 'R');
+    computing.any(|process| i32::try_from(process.group) == Ok(group))
 }
 
 /// Returns what the descendants have now.
 pub(super) fn resources() -> Resources {
     let (zombies, running): (Vec<_>, Vec<_>) =
-        descendants().into_iter().partition(|process| process.has_exited);
+        descendants().into_iter().partition(|process| process.state == 'Z');
     let sum = |directory| running.iter().map(|process| process.entries(directory)).sum();
     Resources {
         processes: running.len(),
@@ -121,7 +118,7 @@ mod tests {
         let this = Process::of(std::process::id()).unwrap();
         assert_eq!(this.parent, std::os::unix::process::parent_id());
         assert!(this.anonymous() > 0);
-        assert!(!this.has_exited && this.entries("task") > 0 && this.entries("fd") > 2);
+        assert!(this.state != 'Z' && this.entries("task") > 0 && this.entries("fd") > 2);
         assert!("hookctl".starts_with(&this.name[..7]), "{}", this.name);
     }
 

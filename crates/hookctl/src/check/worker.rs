@@ -395,6 +395,11 @@ impl WorkerUnderTest {
         processes::heap_of_group(self.probe.process.pid())
     }
 
+    /// Whether the worker runs, or waits for nothing but a CPU.
+    pub(super) fn computes(&self) -> bool {
+        processes::computes(self.probe.process.pid())
+    }
+
     /// Returns the bytes that the worker and its process group have in RAM.
     pub(super) fn memory(&self) -> u64 {
         self.probe.process.memory()

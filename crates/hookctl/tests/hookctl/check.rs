@@ -200,7 +200,8 @@ async fn a_failed_handshake_is_one_failure_and_one_line_in_eighty_columns() {
     let table = String::from_utf8(output.stdout).unwrap();
     let table = &table[..table.find(" s: ").unwrap()];
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
-    let stderr = "      stderr: Traceback:\n                File 'hook.py'\n                  x = 1\n";
+    let stderr =
+        "      stderr: Traceback:\n                File 'hook.py'\n                  x = 1\n";
     assert!(table.contains(stderr), "{table}");
     let statuses: Vec<_> = table.lines().filter(|line| !line.starts_with(' ')).collect();
     assert!(statuses[0].starts_with("FAIL  handshake  "), "{table}");

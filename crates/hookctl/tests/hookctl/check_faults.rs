@@ -88,6 +88,7 @@ const MUTANTS: &[&[Fault]] = &[
         "(cat) has its stdin: a child process that inherits stdin reads the shim's messages: give \
          it /dev/null",
     )],
+    &[("call-loop", "call", FAIL, "it is still computing: does a loop never end")],
     &[("call-late", "call", FAIL, "the response came after ")],
     &[("call-held", "call", FAIL, "it responded when more input came: read exactly the length")],
     &[("child-stdin", "child-stdin", FAIL, "a child process that inherits stdin reads the shim's")],
@@ -229,13 +230,13 @@ async fn is_found(faults: &[Fault]) -> Result<(), String> {
     // A fault that makes a wait reach its timeout gets a short one.
     let timeout = match &*names {
         "joined-writes" | "call-child" | "call-held" | "utf-8-input" => "5s",
-        "call-late" => "2s",
+        "call-late" | "call-loop" => "2s",
         _ => "60s",
     };
     let is_late = ["bad-length", "bad-json", "bad-json-two", "sigterm", "end-of-file-never"];
     let grace = match &*names {
         late if is_late.contains(&late) => "3s",
-        "call-held" | "utf-8-input" | "joined-writes" | "call-late" => "2s",
+        "call-held" | "utf-8-input" | "joined-writes" | "call-late" | "call-loop" => "2s",
         _ => "20s",
     };
     let mut args = vec!["--timeout", timeout, "--kill-grace", grace];
