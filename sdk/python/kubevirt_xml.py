@@ -922,8 +922,13 @@ class _Source:
         self._ends: dict[int, int] = {}
         self._opened: list[int] = []
         self._lock = allocate_lock()  # threads may read one document
-        if is_plain and (self._is_shallow("") or (self.is_tidy and self._is_shallow("/>"))):
-            return
+        if is_plain:
+            tags = text.count("<")
+            if tags < 2 * MAX_DEPTH:  # all elements but the innermost have two
+                self.is_tidy = text.count(">") == tags
+                return
+            if self._is_shallow("") or (self.is_tidy and self._is_shallow("/>")):
+                return
         self.end(root)
 
     def uri(self, path: str, prefix: str, kind: str = "path") -> str:
