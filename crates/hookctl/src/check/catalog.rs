@@ -101,7 +101,7 @@ pub(super) const CHECKS: &[Check] = checks! {
         "reads \\u escapes in JSON strings",
         "KubeVirt writes some characters as escapes, < and & among them";
     "nested-json", Must, kinds::nested_json, in "Limits":
-        "reads JSON that is nested 100 deep",
+        "reads JSON nested 100 deep",
         "a VMI may be as deep, and the shim sends it";
     "same-hooks", Must, handshake::same_hooks, in "initialize":
         "declares the same in every process",
@@ -128,7 +128,7 @@ pub(super) const CHECKS: &[Check] = checks! {
         "changes nothing in its own result, also as KubeVirt rewrites it",
         "KubeVirt calls hooks several times for one start, also with their own results";
     "namespaces", Should, namespaces::namespaces, in "Hooks":
-        "does the same whatever the prefix of QEMU's namespace: finds elements by namespace",
+        "does the same for any prefix of QEMU's namespace: finds elements by namespace",
         "sidecars get the element qemu:commandline, Plugins commandline with xmlns, and other hooks \
          have other prefixes";
     "torn-writes", Must, framing::torn_writes, in "Frames":
