@@ -5,7 +5,7 @@ mod call;
 mod client;
 mod help;
 mod process;
-mod programs;
+pub mod programs;
 mod shim;
 mod streams;
 
@@ -19,7 +19,7 @@ pub use call::{Call, Gate, InFlight};
 pub use client::Client;
 pub use help::wordy_options;
 pub use process::{children, descriptors, exists, gone, kill, stat, stat_fields};
-pub use programs::{Language, Mode, Program, go, go_command, perl, python, rust, shell};
+pub use programs::{Language, Mode, Program, go, perl, python, rust, shell};
 pub use shim::{Shim, ShimBuilder};
 pub use streams::{Stream, exit_status};
 

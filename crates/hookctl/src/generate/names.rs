@@ -160,7 +160,7 @@ fn check_label_value(pair: &KeyValue) -> Result<(), String> {
     }
 }
 
-/// Parses `K=V` of a label of an object that is no VM.
+/// Parses `K=V` of a label of an object other than a VM.
 pub(crate) fn parse_label_of_object(text: &str) -> Result<KeyValue, String> {
     let pair = parse_key_value(text)?;
     check_label_value(&pair)?;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::hookctl;
-use crate::support::{PYTHON, file, go_command, path_with, perl, read, skipped};
+use crate::support::programs::go_command;
+use crate::support::{PYTHON, file, path_with, perl, read, skipped};
 
 const LANGUAGES: [&str; 5] = ["python", "rust", "go", "perl", "shell"];
 const KINDS: [&str; 3] = ["", "--cloud-init", "--node"];
