@@ -74,7 +74,12 @@ impl Directory {
         let random = RandomState::new().hash_one(std::process::id());
         let directory = Self { fd, partial: format!("{PARTIAL}{random:016x}") };
         directory.try_write().map_err(|error| explain(&path, error))?;
-        directory.remove_partial().map_err(|error| explain(&path, error))?;
+        // A shim that has begun a case has no lock on that yet, but on the directory. It may hang.
+        if flock(&directory.fd, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let removed = directory.remove_partial();
+            directory.unlock();
+            removed.map_err(|error| explain(&path, error))?;
+        }
         Ok(directory)
     }
 
@@ -326,8 +331,17 @@ mod tests {
             fs::create_dir(dir.path().join(name)).unwrap();
             fs::write(dir.path().join(name).join("vmi.json"), "half").unwrap();
         }
-        let writing = File::open(dir.path().join(".partial-2")).unwrap();
-        flock(&writing, FlockOperation::NonBlockingLockExclusive).unwrap();
+        // Another shim has begun one and has no lock on it yet.
+        let lock = |path: &Path| {
+            let locked = File::open(path).unwrap();
+            flock(&locked, FlockOperation::NonBlockingLockExclusive).unwrap();
+            locked
+        };
+        let begun = lock(dir.path());
+        of(dir.path()).unwrap();
+        assert_eq!(listed(dir.path()), [".other", ".partial-1", ".partial-2", MARK, "case"]);
+        drop(begun);
+        let _writing = lock(&dir.path().join(".partial-2"));
         let cases = of(dir.path()).unwrap();
         assert_eq!(listed(dir.path()), [".other", ".partial-2", MARK, "case"]);
         assert_eq!(cases.held().unwrap(), Held { cases: 2, bytes: 8 });
