@@ -3,16 +3,21 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::conformance::{self, UNKNOWN_VERSION};
 use super::documents::equivalent;
 use super::session::Session;
 use super::silence::SILENCE;
-use super::verdict::Verdict;
+use super::verdict::{NotPassed, Verdict};
+use super::worker::WorkerUnderTest;
+use crate::probe::encode;
+use sidecar_shim::backend::Exit;
 use sidecar_shim::hook::HookName;
 use sidecar_shim::rpc::{Declared, Outcome};
 
-/// Time in which a worker shows that it does not wait for EOF.
-const WATCH_TIME: Duration = Duration::from_millis(300);
+/// Time in which a worker reads a short message before its exit is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) async fn handshake(session: &mut Session) -> Verdict {
     let limit = session.timeouts.start.min(SILENCE);
@@ -78,7 +83,9 @@ pub(super) async fn no_common_version(session: &mut Session) -> Verdict {
         let seen = format!("offered only version {UNKNOWN_VERSION}, it responded with {fault}");
         return Err(worker.fault(seen));
     }
-    if let Some(exit) = worker.exit_within(WATCH_TIME).await? {
+    // A worker that waits for EOF reads what comes before.
+    let more = encode(conformance::send_unknown_notifications);
+    if let Some(exit) = worker.reads_or_exits(&more, session.timeouts.response).await? {
         return Err(worker.fault(format!("it {exit} and did not wait for EOF")));
     }
     worker.stop().await
@@ -137,4 +144,22 @@ pub(super) async fn same_result(session: &mut Session) -> Verdict {
     }
     second.stop().await?;
     session.release(first).await
+}
+
+impl WorkerUnderTest {
+    /// Sends more input, and waits until the worker has read it or has exited.
+    async fn reads_or_exits(
+        &mut self,
+        more: &[u8],
+        limit: Duration,
+    ) -> Result<Option<Exit>, NotPassed> {
+        self.send(more);
+        let until = Instant::now() + limit;
+        while Instant::now() < until && !self.send_piece(&[], POLL_INTERVAL).await {
+            if let Some(exit) = self.exit_within(Duration::ZERO).await? {
+                return Ok(Some(exit));
+            }
+        }
+        Ok(None)
+    }
 }

@@ -48,8 +48,8 @@ pub(super) struct WorkerUnderTest {
     timeouts: Timeouts,
     observations: Rc<RefCell<Observations>>,
     declared: Option<Declared>,
-    /// Programs with the worker's stdin before its first call: one may be a shell. `None` if nothing
-    /// has looked.
+    /// Programs with the worker's stdin before its first call: one may be a shell. `None` if they
+    /// were not looked up.
     readers_before: Option<Vec<String>>,
     last_id: u64,
     /// Methods of the requests without a response.
@@ -277,7 +277,7 @@ impl WorkerUnderTest {
             }
             OutputEvent::Malformed(what) => {
                 let advice = if what.contains("trailing characters") {
-                    ": write each message in a frame of its own"
+                    ": write each message in a separate frame"
                 } else {
                     ""
                 };
