@@ -56,7 +56,11 @@ fn follow(language: &str, kind: &str, programs: &Path, check: &str) {
         (before, after.split_once('\n').unwrap())
     };
     assert!(image.starts_with(" build -t registry.example/new-"), "{image}");
-    let script = format!("{check}\n{build}\n{rest}");
+    let mut script = format!("{check}\n{build}\n{rest}");
+    if std::env::var_os("SIDECAR_SHIM_TEST_CARGO").is_none() {
+        // It takes longer than all the rest, and is that of the SDKs.
+        script = script.replace("hookctl check", "hookctl check --skip memory");
+    }
     let path = format!(
         "{}:{}:{}",
         hookctl().parent().unwrap().display(),
@@ -74,7 +78,7 @@ fn follow(language: &str, kind: &str, programs: &Path, check: &str) {
     let (stdout, stderr) = (text(&done.stdout), text(&done.stderr));
     assert!(done.status.success(), "{language} {kind}: {script}\n{stdout}\n{stderr}");
     if language != "shell" {
-        assert!(stdout.contains(" passed, 0 failed"), "{stdout}");
+        assert!(stdout.contains(" passed, 0 warnings, 0 failed"), "{stdout}");
     }
     let called = match kind {
         "" => "1 added",
