@@ -12,11 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+mod background;
 mod call;
 mod cases;
 mod check;
 mod cli;
 mod detect;
+mod files;
 mod generate;
 mod init;
 mod inputs;
@@ -34,6 +36,7 @@ use std::time::Duration;
 
 use sidecar_shim::commands::serve::Signals;
 use sidecar_shim::error::StartError;
+use sidecar_shim::logging::Log;
 use sidecar_shim::text::escape;
 use sidecar_shim::{backend, logging};
 use tracing::subscriber::{NoSubscriber, set_default};
@@ -54,7 +57,7 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
         backend::renounce_new_privileges()?;
     }
     // Dropped last, so that the last lines are written.
-    let _log = logging::start(config.log_format, config.verbosity);
+    let log = logging::start(config.log_format, config.verbosity);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -63,11 +66,14 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
         backend::reap_orphans()?;
         let mut signals = Signals::new()?;
         let outcome = tokio::select! {
-            outcome = act(&config.action) => Ok(outcome),
+            outcome = act(&config.action, &log) => Ok(outcome),
             (number, _) = signals.next() => Err(number),
         };
-        // What was running was killed when it was dropped. What it left on its stderr is not
-        // logged.
+        // A process that ignores SIGTERM has its grace when its call is dropped, but not when the
+        // user wants to stop. What it left on its stderr is not logged.
+        if outcome.is_err() {
+            backend::kill_processes();
+        }
         let _quiet = outcome.is_err().then(|| set_default(NoSubscriber::new()));
         tokio::select! {
             () = backend::stop_orphans(Duration::ZERO) => {}
@@ -81,7 +87,8 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
                 status_of_error(&config.action)
             }
             Err(signal) => {
-                say("interrupted");
+                // A reader that has stalled must not keep the program.
+                logging::print(b"hookctl: interrupted\n");
                 // As shells report it.
                 ExitCode::from(128 + signal)
             }
@@ -90,9 +97,10 @@ fn run(config: &Config) -> Result<ExitCode, StartError> {
 }
 
 /// Runs the command. Returns the exit status; an error is not reported yet.
-async fn act(action: &Action) -> Result<ExitCode, Box<dyn Error>> {
+async fn act(action: &Action, log: &Log) -> Result<ExitCode, Box<dyn Error>> {
     match action {
-        Action::Call(config) => call::run(config).await?,
+        Action::Call(config) => call::run(config, log).await?,
+        Action::List(config) => call::list(config).await?,
         Action::Check(config) => {
             let passed = check::run(config).await?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });

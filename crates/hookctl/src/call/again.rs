@@ -10,7 +10,8 @@ use sidecar_shim::hook::HookKind;
 use sidecar_shim::service::Api;
 use sidecar_shim::service::client::{Client, ClientError};
 
-use super::{CallConfig, call_once, diff};
+use super::exchange::call_once;
+use super::{CallConfig, diff};
 use crate::inputs::Documents;
 use crate::normalize::normalize;
 use crate::rewrite::{NOT_MODELLED, Receiver};
@@ -57,15 +58,21 @@ impl Again {
 
     /// Returns the difference, if there is one, and how the result was sent.
     pub(super) fn details(&self, color: bool) -> String {
-        let difference = match &self.reply {
-            Ok(reply) if !self.is_unchanged(reply) => {
-                let names = ["sent again", "returned again"];
-                diff::unified(HookKind::Domain, names, [&self.sent, reply], color)
-            }
-            _ => String::new(),
-        };
+        let difference = self.difference(color).unwrap_or_default();
         let how = "its own result was sent as KubeVirt rewrites it, except for";
         format!("{difference}({how} {NOT_MODELLED})\n")
+    }
+
+    /// Returns what the hook changed in its own result.
+    pub(super) fn difference(&self, color: bool) -> Option<String> {
+        let reply = self.reply.as_ref().ok().filter(|reply| !self.is_unchanged(reply))?;
+        let names = ["sent again", "returned again"];
+        Some(diff::unified(HookKind::Domain, names, [&self.sent, reply], color))
+    }
+
+    /// Returns why the call failed, if it did.
+    pub(super) fn error(&self) -> Option<&ClientError> {
+        self.reply.as_ref().err()
     }
 
     fn is_unchanged(&self, reply: &[u8]) -> bool {

@@ -1,35 +1,49 @@
 //! Tries a hook without a cluster: starts the whole shim on a private socket, calls it as
 //! virt-launcher or virt-handler does, and shows what the hook changes, and whether it changes its
 //! own result again. The result goes to a file, or to stdout if that is not a terminal; everything
-//! else goes to stderr.
+//! else goes to stderr. With `--json` the whole report goes to stdout.
+//!
+//! ```text
+//! watch ─▶ once ─┬─▶ shim, exchange ─▶ again
+//! list           └─▶ report ─▶ json, diff
+//! ```
+//!
+//! # Theory of operation
+//! A signal ends the program at any time: the future of a call is dropped, which kills what it has
+//! started. So nothing on this thread may wait for anyone: documents are read, and the report is
+//! made and written, in threads that are abandoned then (`background`).
 
 mod again;
 pub(crate) mod diff;
+mod exchange;
+mod json;
+mod list;
+pub(crate) mod name;
 mod report;
+mod shim;
+mod watch;
 
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::ColorChoice;
 use sidecar_shim::backend::{self, CommandLine, HookSource, Settings};
 use sidecar_shim::error::StartError;
 use sidecar_shim::hook::{HookKind, HookName};
-use sidecar_shim::server::{self, Peers, Server, Shutdown, Socket};
-use sidecar_shim::service::client::{Client, ClientError};
+use sidecar_shim::logging::Log;
+use sidecar_shim::service::client::ClientError;
 use sidecar_shim::service::{Api, ApiVersion};
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use self::again::Again;
+use self::exchange::{Outcome, exchange};
+pub(crate) use self::list::{ListConfig, run as list};
+pub(crate) use self::name::unknown_hook;
+use self::report::View;
+use self::shim::PrivateShim;
 use crate::detect::{Detected, detect};
 use crate::inputs::{Documents, Inputs, Unreadable};
 use crate::rewrite::Receiver;
-use crate::{output, say};
-
-/// Time for connections to close after the last call. The calls themselves have a deadline.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
+use crate::{background, say};
 
 /// What to call, and with what.
 pub(crate) struct CallConfig {
@@ -47,6 +61,10 @@ pub(crate) struct CallConfig {
     /// File for the result; `-` is stdout. Without one, the result goes to stdout if that is not a
     /// terminal.
     pub(crate) output: Option<PathBuf>,
+    /// Whether the report is one JSON object on stdout.
+    pub(crate) json: bool,
+    /// Whether to call again when a file changes.
+    pub(crate) watch: bool,
 }
 
 /// The shim that is called.
@@ -73,8 +91,8 @@ pub(crate) enum HookProgram {
 pub(crate) enum CallFailed {
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("{hook} failed: {source}")]
-    Call { hook: HookName, source: ClientError },
+    #[error(transparent)]
+    Call(Box<FailedCall>),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -92,13 +110,57 @@ pub(crate) enum CallFailed {
     WriteFile { path: PathBuf, source: std::io::Error },
     #[error(
         "this shim does not serve {hook} (it serves {offered}). In exec mode a hook is a program \
-         in $PATH of that name, or the command after `--`; in persistent mode a worker declares it"
+         in $PATH of that name, or the command after `--`; in persistent mode a worker declares \
+         it{advice}"
     )]
-    NotOffered { hook: HookName, offered: String },
+    NotOffered { hook: HookName, offered: String, advice: String },
+    #[error(
+        "there is no file to watch: the running shim has its own hook, and all documents are samples"
+    )]
+    NothingToWatch,
+    #[error("internal error (panic) while the report was made")]
+    Panicked,
 }
 
-/// Calls the hook, and shows the result.
-pub(crate) async fn run(config: &CallConfig) -> Result<(), CallFailed> {
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{hook} failed{number}: {source}{advice}")]
+pub(crate) struct FailedCall {
+    hook: HookName,
+    /// Which of several calls, in words.
+    number: String,
+    source: ClientError,
+    advice: String,
+}
+
+/// Calls the hook, and shows the result; if the user wants that, again whenever a file changes.
+pub(crate) async fn run(config: &CallConfig, log: &Log) -> Result<(), CallFailed> {
+    if config.watch {
+        watch::run(config, log).await
+    } else {
+        once(config, log, &Said::default()).await
+    }
+}
+
+/// Calls the hook, and shows the result or, as JSON, the failure. The error is not reported yet.
+async fn once(config: &CallConfig, log: &Log, said: &Said) -> Result<(), CallFailed> {
+    let called = call(config, said).await;
+    // The report comes last.
+    log.flush();
+    let view = View::new(config);
+    let shown = match called {
+        Ok((documents, outcome)) => {
+            background::run(move || report::show(&view, &documents, &outcome)).await
+        }
+        Err(error) if config.json => {
+            background::run(move || json::write_failure(&view.hook, &error).and(Err(error))).await
+        }
+        Err(error) => return Err(error),
+    };
+    shown.unwrap_or(Err(CallFailed::Panicked))
+}
+
+async fn call(config: &CallConfig, said: &Said) -> Result<(Documents, Outcome), CallFailed> {
     let mut documents = config.inputs.load().await?;
     if config.api() == Api::Plugins && config.inputs.domain.is_none() {
         let sample = documents.domain;
@@ -107,7 +169,7 @@ pub(crate) async fn run(config: &CallConfig) -> Result<(), CallFailed> {
     let outcome = match &config.target {
         Target::Running(socket) => exchange(config, socket, &documents).await?,
         Target::Private { program, settings, call_timeout } => {
-            let source = config.determine(program).await?;
+            let source = config.determine(program, said).await?;
             let backend = backend::Config { source, settings: settings.clone() };
             let shim = PrivateShim::start(&backend, *call_timeout, config.api()).await?;
             let outcome = exchange(config, &shim.socket, &documents).await;
@@ -115,23 +177,43 @@ pub(crate) async fn run(config: &CallConfig) -> Result<(), CallFailed> {
             outcome?
         }
     };
-    show(config, &documents, &outcome)
+    Ok((documents, outcome))
+}
+
+/// The last line about how the hook runs, so that it is printed once, however often it is called.
+#[derive(Default)]
+struct Said(RefCell<String>);
+
+impl Said {
+    fn say(&self, text: String) {
+        if *self.0.borrow() != text {
+            say(&text);
+            self.0.replace(text);
+        }
+    }
 }
 
 impl CallConfig {
     /// Returns what runs the hook. If the user did not say, finds out, and reports it.
-    async fn determine(&self, program: &HookProgram) -> Result<HookSource, CallFailed> {
+    async fn determine(
+        &self,
+        program: &HookProgram,
+        said: &Said,
+    ) -> Result<HookSource, CallFailed> {
         let (command, program_may_run) = match program {
             HookProgram::Known(source) => return Ok(source.clone()),
             HookProgram::Undetermined { command, program_may_run } => (command, *program_may_run),
         };
         match detect(command).await.map_err(CallFailed::CannotRun)? {
             Detected::Worker => {
-                say("the command responds to initialize: it runs as a worker (--mode persistent)");
+                said.say(
+                    "the command responds to initialize: it runs as a worker (--mode persistent)"
+                        .to_owned(),
+                );
                 Ok(HookSource::Persistent(command.clone()))
             }
             Detected::Program(sign) if program_may_run => {
-                say(format_args!(
+                said.say(format!(
                     "the command does not respond to initialize ({sign}): it runs as a program \
                      for each call (--mode exec); if it is a worker, see why with --mode persistent"
                 ));
@@ -151,157 +233,5 @@ impl CallConfig {
             }
             (HookKind::Domain, Some(_)) | (HookKind::Node, _) => Api::Plugins,
         }
-    }
-}
-
-/// Returns the error for a name that no hook has, or that no program may have.
-pub(crate) fn unknown_hook(name: &str) -> StartError {
-    StartError::Usage(format!(
-        "unknown hook {name:?}: hooks are onDefineDomain, preCloudInitIso, node hooks such as \
-         preVMStart, and in exec mode those that --node-hooks names"
-    ))
-}
-
-/// A whole shim behind a socket that no other user can reach. Dropped, it shuts down at once.
-struct PrivateShim {
-    socket: PathBuf,
-    shutdown: Shutdown,
-    serving: JoinHandle<()>,
-    /// Removed, with the socket, when dropped.
-    _directory: tempfile::TempDir,
-}
-
-impl PrivateShim {
-    async fn start(
-        backend: &backend::Config,
-        call_timeout: Option<Duration>,
-        api: Api,
-    ) -> Result<Self, CallFailed> {
-        let directory =
-            tempfile::Builder::new().prefix("hookctl-").tempdir().map_err(CallFailed::Directory)?;
-        let socket = directory.path().join("shim.sock");
-        let shutdown = Shutdown::default();
-        let config = server::Config {
-            slow: None,
-            log_changes: false,
-            peers: Peers::default(),
-            call_timeout,
-            shutdown_grace: SHUTDOWN_GRACE,
-            memory: backend.settings.memory.clone(),
-        };
-        let bind = async || Ok(vec![(Socket::bind(socket.clone(), None)?, api)]);
-        let server = Server::start(backend, config, shutdown.clone(), bind).await?;
-        let serving = tokio::spawn(async move {
-            // Nothing asks for a shutdown before the shim has started.
-            if let Some(server) = server {
-                server.run().await;
-            }
-        });
-        Ok(Self { socket, shutdown, serving, _directory: directory })
-    }
-
-    /// Stops the workers.
-    async fn stop(mut self) {
-        self.shutdown.graceful.cancel();
-        if (&mut self.serving).await.is_err() {
-            // The panic's text may quote a document, so only the log has its place.
-            tracing::error!("internal error (panic) in the private shim");
-        }
-    }
-}
-
-impl Drop for PrivateShim {
-    fn drop(&mut self) {
-        self.shutdown.graceful.cancel();
-        self.shutdown.forced.cancel();
-    }
-}
-
-/// What the calls returned.
-struct Outcome {
-    /// The last call's.
-    result: Bytes,
-    /// Duration of each call, connecting included.
-    times: Vec<Duration>,
-    /// One more call, with the result.
-    again: Option<Again>,
-}
-
-async fn exchange(
-    config: &CallConfig,
-    socket: &Path,
-    documents: &Documents,
-) -> Result<Outcome, CallFailed> {
-    let api = match config.api() {
-        Api::Legacy(_) => Api::Legacy(offered_version(config, socket).await?),
-        Api::Plugins => Api::Plugins,
-    };
-    let mut result = Bytes::new();
-    let mut times = Vec::new();
-    for _ in 0..config.repeat {
-        let started = Instant::now();
-        let client = Client::dial(socket).await?;
-        let reply = call_once(config, &client, api, documents).await;
-        times.push(started.elapsed());
-        result = reply.map_err(|source| CallFailed::Call { hook: config.hook.clone(), source })?;
-    }
-    let again = again::call(config, socket, api, documents, &result).await;
-    Ok(Outcome { result, times, again })
-}
-
-/// Asks a hook sidecar, as virt-launcher does, for the version by which it is to be called.
-async fn offered_version(config: &CallConfig, socket: &Path) -> Result<ApiVersion, CallFailed> {
-    let offer = Client::dial(socket).await?.info().await?;
-    if offer.hook_points.contains(&config.hook.hook_point()) {
-        return Ok(offer.version);
-    }
-    let mut offered = offer.hook_points.join(", ");
-    if offered.is_empty() {
-        "no hooks".clone_into(&mut offered);
-    }
-    Err(CallFailed::NotOffered { hook: config.hook.clone(), offered })
-}
-
-/// Makes one call, and returns the document in its reply. A node hook returns none.
-async fn call_once(
-    config: &CallConfig,
-    client: &Client,
-    api: Api,
-    documents: &Documents,
-) -> Result<Bytes, ClientError> {
-    let (kind, timeout) = (config.hook.kind(), config.timeout);
-    let (vmi, subject) = (documents.vmi.clone(), documents.subject(kind));
-    match (api, kind) {
-        (Api::Legacy(version), HookKind::Domain) => {
-            client.on_define_domain(version, vmi, subject, timeout).await
-        }
-        (Api::Legacy(version), HookKind::CloudInit) => {
-            client.pre_cloud_init_iso(version, vmi, subject, timeout).await
-        }
-        (Api::Plugins, HookKind::Domain) => {
-            let context = config.context.clone().unwrap_or_default();
-            client.mutate_domain(vmi, subject, context, timeout).await
-        }
-        (Api::Plugins, HookKind::CloudInit) | (_, HookKind::Node) => {
-            let (point, node) = (config.hook.hook_point(), documents.node.clone());
-            client.execute_node_hook(point, vmi, node, timeout).await?;
-            Ok(Bytes::new())
-        }
-    }
-}
-
-fn show(config: &CallConfig, documents: &Documents, outcome: &Outcome) -> Result<(), CallFailed> {
-    let color = output::is_colored(config.color, &std::io::stderr());
-    // The report goes first: on a terminal it must not interrupt the result.
-    output::write_stderr(&report::report(config, documents, outcome, color));
-    let result = &outcome.result[..];
-    match &config.output {
-        Some(path) if path.as_os_str() != "-" => std::fs::write(path, result)
-            .map_err(|source| CallFailed::WriteFile { path: path.clone(), source }),
-        None if std::io::stdout().is_terminal() => Ok(()),
-        _ if std::io::stdout().is_terminal() && !result.ends_with(b"\n") => {
-            output::write_stdout(&[result, b"\n"].concat()).map_err(CallFailed::Write)
-        }
-        _ => output::write_stdout(result).map_err(CallFailed::Write),
     }
 }

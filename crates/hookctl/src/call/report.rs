@@ -2,37 +2,85 @@
 //! sums up.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use sidecar_shim::hook::{ChangeKind, Changes, Detail, HookKind, changes};
+use sidecar_shim::hook::{ChangeKind, Changes, Detail, HookKind, HookName, changes};
 
-use super::{CallConfig, Outcome, diff};
-use crate::inputs::Documents;
+use super::{CallConfig, CallFailed, Outcome, diff, json};
+use crate::inputs::{Documents, STDIN};
+use crate::output;
 
 /// Separates the parts of the last line.
 const SEPARATOR: &str = " · ";
 
-/// Returns the report.
-pub(super) fn report(
-    config: &CallConfig,
+/// What to show, and where.
+pub(super) struct View {
+    pub(super) hook: HookName,
+    color: bool,
+    json: bool,
+    output: Option<PathBuf>,
+}
+
+impl View {
+    pub(super) fn new(config: &CallConfig) -> Self {
+        Self {
+            hook: config.hook.clone(),
+            color: output::is_colored(config.color, &std::io::stderr()),
+            json: config.json,
+            output: config.output.clone(),
+        }
+    }
+}
+
+/// Writes the report and the result.
+pub(super) fn show(
+    view: &View,
     documents: &Documents,
     outcome: &Outcome,
-    color: bool,
-) -> String {
-    let kind = config.hook.kind();
+) -> Result<(), CallFailed> {
+    let result = &outcome.result[..];
+    let to_file = view.output.as_ref().filter(|path| path.as_os_str() != STDIN);
+    if view.json {
+        json::write(view, documents, outcome)?;
+    } else {
+        // The report goes first: on a terminal it must not interrupt the result.
+        output::write_stderr(&report(view, documents, outcome));
+    }
+    let is_terminal = std::io::stdout().is_terminal();
+    match to_file {
+        Some(path) => std::fs::write(path, result)
+            .map_err(|source| CallFailed::WriteFile { path: path.clone(), source }),
+        None if view.json || (is_terminal && view.output.is_none()) => Ok(()),
+        None if is_terminal && !result.ends_with(b"\n") => {
+            output::write_stdout(&[result, b"\n"].concat()).map_err(CallFailed::Write)
+        }
+        None => output::write_stdout(result).map_err(CallFailed::Write),
+    }
+}
+
+/// Returns the report.
+fn report(view: &View, documents: &Documents, outcome: &Outcome) -> String {
+    let kind = view.hook.kind();
     let [sent, returned] = [&documents.subject(kind), &outcome.result];
     let changes = changes(kind, sent, returned, Detail::Values);
-    let mut report = changes.as_ref().map_or_else(String::new, |changes| list(changes, color));
+    let mut report = changes.as_ref().map_or_else(String::new, |changes| list(changes, view.color));
     if kind != HookKind::Node && sent != returned {
-        report += &diff::unified(kind, ["sent", "returned"], [sent, returned], color);
+        report += &difference(kind, [sent, returned], view.color);
     }
     if let Some(again) = &outcome.again {
-        report += &again.details(color);
+        report += &again.details(view.color);
     }
-    report += &summary(config, outcome, changes.as_ref(), sent == returned);
+    report += &summary(&view.hook, outcome, changes.as_ref(), sent == returned);
     report.push('\n');
     report
+}
+
+/// Returns what a hook made of its document, as a unified diff.
+pub(super) fn difference(kind: HookKind, documents: [&[u8]; 2], color: bool) -> String {
+    diff::unified(kind, ["sent", "returned"], documents, color)
 }
 
 /// Returns a line for each change.
@@ -56,15 +104,10 @@ fn list(changes: &Changes, color: bool) -> String {
 }
 
 /// Returns the last line.
-fn summary(
-    config: &CallConfig,
-    outcome: &Outcome,
-    changes: Option<&Changes>,
-    is_same: bool,
-) -> String {
-    let what = match (config.hook.kind(), changes) {
+fn summary(hook: &HookName, outcome: &Outcome, changes: Option<&Changes>, is_same: bool) -> String {
+    let what = match (hook.kind(), changes) {
         // It returns no document.
-        (HookKind::Node, _) => format!("{} succeeded", config.hook),
+        (HookKind::Node, _) => format!("{hook} succeeded"),
         (_, _) if is_same => "unchanged".to_owned(),
         (_, Some(changes)) if changes.count() == 0 => "unchanged, except for formatting".to_owned(),
         (_, Some(changes)) => counts(changes),
@@ -85,23 +128,60 @@ fn counts(changes: &Changes) -> String {
 
 /// Returns how long the calls took, each on its own connection.
 fn times(times: &[Duration]) -> String {
-    let mut sorted: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
-    sorted.sort_by(f64::total_cmp);
-    let at = |percent: usize| {
-        let rank = (sorted.len() * percent).div_ceil(100).max(1);
-        sorted.get(rank - 1).copied().unwrap_or_default()
-    };
-    if let [time] = sorted[..] {
-        return format!("{time:.1} ms");
+    let Times { calls, min, p50, p99, max, per_second } = Times::of(times);
+    if calls == 1 {
+        return format!("{max:.1} ms");
     }
-    let seconds = sorted.iter().sum::<f64>() / 1000.0;
-    let calls = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
     format!(
-        "{calls} calls: min {:.3} ms, p50 {:.3} ms, p99 {:.3} ms, max {:.3} ms, {:.0} calls/s",
-        at(0),
-        at(50),
-        at(99),
-        at(100),
-        f64::from(calls) / seconds
+        "{calls} calls: min {min:.3} ms, p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms, \
+         {per_second:.0} calls/s"
     )
+}
+
+/// Times of calls, in milliseconds.
+#[derive(Debug, PartialEq)]
+pub(super) struct Times {
+    pub(super) calls: usize,
+    pub(super) min: f64,
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) max: f64,
+    /// One after the other.
+    pub(super) per_second: f64,
+}
+
+impl Times {
+    pub(super) fn of(times: &[Duration]) -> Self {
+        let mut sorted: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).max(1);
+            sorted.get(rank - 1).copied().unwrap_or_default()
+        };
+        let total: Duration = times.iter().sum();
+        let calls = times.len();
+        let as_number = f64::from(u32::try_from(calls).unwrap_or(u32::MAX));
+        let per_second = as_number / total.as_secs_f64();
+        Self { calls, min: at(0), p50: at(50), p99: at(99), max: at(100), per_second }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_in_order_and_by_the_nearest_rank() {
+        let hundred: Vec<_> = (1..=100).rev().map(Duration::from_millis).collect();
+        let Times { calls, min, p50, p99, max, per_second } = Times::of(&hundred);
+        assert_eq!((calls, min, p50, p99, max), (100, 1.0, 50.0, 99.0, 100.0));
+        assert!((per_second - 100.0 / 5.05).abs() < 1e-9, "{per_second}");
+        let text = times(&hundred);
+        let expected =
+            "100 calls: min 1.000 ms, p50 50.000 ms, p99 99.000 ms, max 100.000 ms, 20 calls/s";
+        assert_eq!(text, expected);
+        assert_eq!(times(&[Duration::from_micros(1_540)]), "1.5 ms");
+        let [short, long] = [1, 9].map(Duration::from_millis);
+        assert_eq!((Times::of(&[long, short]).p50, Times::of(&[long, short]).p99), (1.0, 9.0));
+    }
 }

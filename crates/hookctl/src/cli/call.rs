@@ -13,20 +13,37 @@ use sidecar_shim::error::StartError;
 use sidecar_shim::hook::{HookKind, HookName};
 use sidecar_shim::server::default_memory_budget;
 
+use super::Action;
 use super::inputs::InputArgs;
-use crate::call::{CallConfig, HookProgram, Target, unknown_hook};
+use crate::call::{CallConfig, HookProgram, ListConfig, Target, name, unknown_hook};
+use crate::inputs::STDIN;
 
 /// Help of `--mode`. The shim's default is another one.
 pub(super) const MODE_HELP: &str = "How the hook runs: exec or persistent (default: detected)";
 
 #[derive(Args)]
+#[command(override_usage = "hookctl call [OPTIONS] HOOK [-- COMMAND...]\n       \
+                      hookctl call --list [--socket PATH | -- COMMAND...]")]
 pub(super) struct CallArgs {
     /// onDefineDomain, preCloudInitIso, or a node hook (preVMStart)
-    hook: String,
+    #[arg(required_unless_present = "list")]
+    hook: Option<String>,
 
     /// Socket of a running shim to call instead
     #[arg(long, value_name = "PATH", value_parser = socket_parser())]
     socket: Option<PathBuf>,
+
+    /// Print which hooks can be called
+    #[arg(long, conflicts_with_all = ["hook", "context", "output", "repeat", "watch"])]
+    list: bool,
+
+    /// Call again when the hook's file or a document changes
+    #[arg(long, short = 'w')]
+    watch: bool,
+
+    /// Report as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
 
     // As `help`, so that it has no backticks.
     #[arg(
@@ -36,7 +53,7 @@ pub(super) struct CallArgs {
     )]
     context: Option<String>,
 
-    /// File for the result (default: stdout, if not a terminal)
+    /// File for the result, or - (default: stdout, if not a terminal)
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -78,23 +95,27 @@ pub(super) struct CallArgs {
 
 impl CallArgs {
     /// Returns whether hooks are denied new privileges, what is logged, and the rest.
-    pub(super) fn resolve(mut self) -> Result<(bool, LogOptions, CallConfig), StartError> {
-        let hook = HookName::parse(&self.hook).ok_or_else(|| unknown_hook(&self.hook))?;
+    pub(super) fn resolve(mut self) -> Result<(bool, LogOptions, Action), StartError> {
+        if self.socket.is_some() && !self.words.is_empty() {
+            return Err(usage("give either --socket or a command: a running shim has its own"));
+        }
+        let Some(text) = self.hook.take() else {
+            let target = self.target(None)?;
+            let config = ListConfig { target, json: self.json };
+            return Ok((self.hooks.no_new_privs, self.log, Action::List(Box::new(config))));
+        };
+        let hook = name::parse(&text).ok_or_else(|| unknown_hook(&text))?;
         if self.context.is_some() && hook.kind() != HookKind::Domain {
             return Err(usage("--context goes with onDefineDomain only"));
         }
+        if self.json && self.output.as_ref().is_some_and(|path| path.as_os_str() == STDIN) {
+            return Err(usage(
+                "--json writes the report to stdout, and the result in it: give --output a file",
+            ));
+        }
         self.inputs.check_for(&hook)?;
-        let target = match self.socket.take() {
-            Some(_) if !self.words.is_empty() => {
-                return Err(usage("give either --socket or a command: a running shim has its own"));
-            }
-            Some(socket) => Target::Running(socket),
-            None => Target::Private {
-                program: self.program(&hook)?,
-                settings: self.hooks.settings(Memory::new(default_memory_budget()))?,
-                call_timeout: self.hooks.call_timeout,
-            },
-        };
+        self.inputs.check_stdin(self.watch)?;
+        let target = self.target(Some(&hook))?;
         let config = CallConfig {
             hook,
             inputs: self.inputs.into(),
@@ -104,8 +125,23 @@ impl CallArgs {
             timeout: self.timeout,
             color: self.color,
             output: self.output,
+            json: self.json,
+            watch: self.watch,
         };
-        Ok((self.hooks.no_new_privs, self.log, config))
+        Ok((self.hooks.no_new_privs, self.log, Action::Call(Box::new(config))))
+    }
+
+    /// Returns the shim to call, or to list the hooks of.
+    fn target(&mut self, hook: Option<&HookName>) -> Result<Target, StartError> {
+        if let Some(socket) = self.socket.take() {
+            return Ok(Target::Running(socket));
+        }
+        Ok(Target::Private {
+            // Any program has this hook.
+            program: self.program(hook.unwrap_or(&HookName::ON_DEFINE_DOMAIN))?,
+            settings: self.hooks.settings(Memory::new(default_memory_budget()))?,
+            call_timeout: self.hooks.call_timeout,
+        })
     }
 
     /// Returns what runs the hook.
@@ -120,7 +156,7 @@ impl CallArgs {
             (Some(Mode::Persistent), Some(command)) => HookSource::Persistent(command),
             (Some(Mode::Persistent), None) => HookSource::PersistentInPath(self.hooks.in_path()),
             (Some(Mode::Exec) | None, _) if !program_may_run => {
-                return Err(unknown_hook(&self.hook));
+                return Err(unknown_hook(hook.as_str()));
             }
             (Some(Mode::Exec), Some(command)) => HookSource::ExecOne(hook.clone(), command),
             (Some(Mode::Exec) | None, None) => HookSource::Exec(self.hooks.in_path()),

@@ -65,6 +65,7 @@ impl CheckArgs {
         let command = self.worker.command(self.words)?.ok_or_else(|| {
             usage("no worker: give its command after `--` (hookctl check -- python3 /hooks/h.py)")
         })?;
+        self.inputs.check_stdin(false)?;
         let config = RunConfig {
             command,
             inputs: self.inputs.into(),

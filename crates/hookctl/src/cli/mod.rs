@@ -28,7 +28,7 @@ use self::generate::GenerateArgs;
 use self::init::InitArgs;
 use self::sample::SampleArgs;
 use self::test::TestArgs;
-use crate::call::CallConfig;
+use crate::call::{CallConfig, ListConfig};
 use crate::check::CheckConfig;
 use crate::generate::GenerateConfig;
 use crate::init::InitConfig;
@@ -50,6 +50,8 @@ pub(crate) struct Config {
 /// The command to run.
 pub(crate) enum Action {
     Call(Box<CallConfig>),
+    /// Prints the hooks that can be called.
+    List(Box<ListConfig>),
     Check(Box<CheckConfig>),
     Generate(Box<GenerateConfig>),
     Init(InitConfig),
@@ -146,9 +148,9 @@ impl Command {
     fn resolve(self) -> Result<Config, StartError> {
         let (no_new_privs, log, hooks, action) = match self {
             Self::Call(args) => {
-                let (no_new_privs, log, config) = args.resolve()?;
+                let (no_new_privs, log, action) = args.resolve()?;
                 // What the hook logs is part of its output.
-                (no_new_privs, log, Level::INFO, Action::Call(Box::new(config)))
+                (no_new_privs, log, Level::INFO, action)
             }
             Self::Check(args) => {
                 let (log, config) = args.resolve()?;

@@ -5,23 +5,22 @@
 mod tests;
 mod vmi;
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sidecar_shim::hook::HookKind;
-use tokio::sync::oneshot;
 
 pub(crate) use self::vmi::{Vmi, parse as parse_vmi};
-use crate::say;
+use crate::{background, say};
 
 /// Maximum size of a file. The shim accepts 16 MiB for a document at most; a list of many VMs may
 /// be larger, and a device without an end must not fill the memory.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The name for stdin on the command line.
-const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 
 /// The user's files. Without one, the sample takes its place.
 #[derive(Debug, Clone, Default)]
@@ -82,13 +81,16 @@ impl Inputs {
         })
     }
 
-    /// Reads the files in another thread, which is abandoned when the future is dropped: so
-    /// a signal ends the program although a pipe has no end.
+    /// Reads the files, in a thread that is abandoned when the future is dropped.
     pub(crate) async fn load(&self) -> Result<Documents, Unreadable> {
-        let (sender, receiver) = oneshot::channel();
         let inputs = self.clone();
-        std::thread::spawn(move || drop(sender.send(inputs.read())));
-        receiver.await.unwrap_or(Err(Unreadable::Panicked))
+        let read = background::run(move || inputs.read()).await;
+        read.unwrap_or(Err(Unreadable::Panicked))
+    }
+
+    /// Returns the files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.vmi, &self.domain, &self.cloud_init].into_iter().flatten()
     }
 
     fn read_vmi(&self) -> Result<Bytes, Unreadable> {
@@ -122,6 +124,9 @@ fn read_file(path: &Path) -> Result<Bytes, Unreadable> {
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES + 1;
     let read = if path.as_os_str() == STDIN {
+        if std::io::stdin().is_terminal() {
+            say("reading from the terminal; Ctrl-D ends the document");
+        }
         std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))

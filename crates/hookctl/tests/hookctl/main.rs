@@ -8,6 +8,7 @@
 mod support;
 
 mod call;
+mod call_options;
 mod check;
 mod check_faults;
 mod detect;
@@ -19,6 +20,7 @@ mod migrating_page;
 mod protocol_page;
 mod recorded;
 mod test;
+mod watch;
 
 use std::path::PathBuf;
 
