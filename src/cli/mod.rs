@@ -77,8 +77,6 @@ impl Config {
         let args: Vec<_> = std::env::args_os().collect();
         // clap's own way would give each option of the long help three lines.
         let command = command(args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "-h"));
-        let variables = std::env::vars_os().map(|(name, _)| name);
-        let unknown_variables = variables::unknown(&command, variables);
         let matches = command.try_get_matches_from(&args);
         let cli = matches
             .and_then(|matches| {
@@ -89,8 +87,14 @@ impl Config {
         let config = cli.resolve()?;
         // A reader of the output of a probe, or of another command, expects its lines only.
         let serves = matches!(config.action, Action::Serve(_));
-        Ok(if serves { Self { unknown_variables, ..config } } else { config })
+        Ok(if serves { Self { unknown_variables: unknown_variables(), ..config } } else { config })
     }
+}
+
+/// Returns a warning for each variable that looks like one of the shim's options and is not.
+#[must_use]
+pub fn unknown_variables() -> Vec<String> {
+    variables::unknown(&command(false), std::env::vars_os().map(|(name, _)| name))
 }
 
 /// Reports a command line that cannot be parsed, and returns the exit status.
@@ -126,7 +130,8 @@ pub fn check_one_worker(matches: &ArgMatches) -> Result<(), clap::Error> {
 /// The command line's definition. By rule, every option may stand before or after a command's name,
 /// and reads its environment variable. The help of `health` and of `status` shows only what they
 /// use.
-fn command(wants_short_help: bool) -> clap::Command {
+#[must_use]
+pub fn command(wants_short_help: bool) -> clap::Command {
     let command = Cli::command().mut_args(|arg| {
         let Some(name) = arg.get_long() else { return arg };
         let is_rare = !MOST_USED.contains(&name);

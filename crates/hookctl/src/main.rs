@@ -107,6 +107,8 @@ async fn act(action: &Action, log: &Log) -> Result<ExitCode, Box<dyn Error>> {
         }
         Action::Init(config) => init::run(config)?,
         Action::Sample(sample, for_plugin) => sample::print(*sample, *for_plugin)?,
+        Action::Completions(shell) => output::write_stdout(&cli::man::completions(*shell))?,
+        Action::Man(directory) => cli::man::write(directory)?,
         Action::Generate(config) => generate::run(config).await?,
         Action::Test(config) => return Ok(ExitCode::from(test::run(config).await? as u8)),
     }

@@ -22,8 +22,6 @@ use crate::inputs::STDIN;
 pub(super) const MODE_HELP: &str = "How the hook runs: exec or persistent (default: detected)";
 
 #[derive(Args)]
-#[command(override_usage = "hookctl call [OPTIONS] HOOK [-- COMMAND...]\n       \
-                      hookctl call --list [--socket PATH | -- COMMAND...]")]
 pub(super) struct CallArgs {
     /// onDefineDomain, preCloudInitIso, or a node hook (preVMStart)
     #[arg(required_unless_present = "list")]
@@ -37,7 +35,7 @@ pub(super) struct CallArgs {
     #[arg(long, conflicts_with_all = ["hook", "context", "output", "repeat", "watch"])]
     list: bool,
 
-    /// Call again when the hook's file or a document changes
+    /// Call again when hook or document changes
     #[arg(long, short = 'w')]
     watch: bool,
 

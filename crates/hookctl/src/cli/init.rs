@@ -9,7 +9,6 @@ use crate::generate::names::parse_name;
 use crate::init::{InitConfig, Language};
 
 #[derive(Args)]
-#[command(after_help = "Example: hookctl init asset-tag --lang python")]
 pub(super) struct InitArgs {
     /// Hook's name, a DNS label, and name of the new directory
     #[arg(value_parser = parse_name)]

@@ -6,17 +6,21 @@
 mod call;
 mod check;
 mod generate;
+mod help;
 mod init;
 mod inputs;
+pub(crate) mod man;
 mod sample;
 mod test;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sidecar_shim::cli::{
-    HookOptions, LogOptions, check_one_worker, error_of_variable, with_variable,
+    HookOptions, LogOptions, check_one_worker, error_of_variable, unknown_variables, with_variable,
 };
 use sidecar_shim::error::StartError;
 use sidecar_shim::logging::{Format, Verbosity};
@@ -57,6 +61,9 @@ pub(crate) enum Action {
     Init(InitConfig),
     /// The document, and whether it is for a Plugin.
     Sample(Sample, bool),
+    Completions(clap_complete::Shell),
+    /// Writes the man pages into this directory.
+    Man(PathBuf),
     Test(Box<TestConfig>),
 }
 
@@ -72,10 +79,13 @@ impl Config {
     /// options that contradict each other.
     pub(crate) fn from_environment() -> Result<Self, ExitCode> {
         let args: Vec<_> = std::env::args_os().collect();
-        let matches = command().try_get_matches_from(&args).and_then(|matches| {
-            matches.subcommand().map_or(Ok(()), |(_, of_command)| check_one_worker(of_command))?;
-            Ok(matches)
-        });
+        let matches =
+            command(wants_short_help(&args)).try_get_matches_from(&args).and_then(|matches| {
+                matches
+                    .subcommand()
+                    .map_or(Ok(()), |(_, of_command)| check_one_worker(of_command))?;
+                Ok(matches)
+            });
         let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
             match error_of_variable(&error, &args) {
                 Some(text) => crate::output::write_stderr(&text),
@@ -83,6 +93,9 @@ impl Config {
             }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         })?;
+        if matches!(cli.command, Command::Call(_) | Command::Check(_) | Command::Test(_)) {
+            unknown_variables().into_iter().for_each(crate::say);
+        }
         let usage = cli.command.status_of_usage_error();
         cli.command.resolve().map_err(|error| {
             crate::fail(error);
@@ -93,10 +106,10 @@ impl Config {
 
 /// The command line's definition. The shim's options read the shim's environment variables;
 /// hookctl's own do not.
-fn command() -> clap::Command {
+fn command(wants_short_help: bool) -> clap::Command {
     let shim = LogOptions::augment_args(HookOptions::augment_args(clap::Command::new("shim")));
     let options: BTreeSet<_> = shim.get_arguments().map(|arg| arg.get_id().clone()).collect();
-    Cli::command().mut_subcommands(|command| {
+    let command = Cli::command().mut_subcommands(|command| {
         command.mut_args(|arg| match arg.get_id() {
             id if !options.contains(id) => arg,
             id if id == "mode" => {
@@ -104,7 +117,13 @@ fn command() -> clap::Command {
             }
             _ => with_variable(arg).help_heading(SHIM_OPTIONS),
         })
-    })
+    });
+    help::dress(command, wants_short_help)
+}
+
+/// Whether `-h` is among the arguments of hookctl itself.
+fn wants_short_help(args: &[OsString]) -> bool {
+    args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "-h")
 }
 
 /// Tries and checks KubeVirt hooks without a cluster.
@@ -136,6 +155,18 @@ enum Command {
     Generate(GenerateArgs),
     /// Print a document that hooks are tried with: a VMI, its domain or its cloud-init data
     Sample(SampleArgs),
+    /// Print the completions for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        #[arg(hide_possible_values = true)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages of hookctl and sidecar-shim
+    #[command(hide = true)]
+    Man {
+        /// Directory of the pages
+        directory: PathBuf,
+    },
 }
 
 impl Command {
@@ -173,6 +204,10 @@ impl Command {
                 return Ok(Config::of_files(Action::Sample(sample, for_plugin)));
             }
             Self::Init(args) => return Ok(Config::of_files(Action::Init(args.resolve()))),
+            Self::Completions { shell } => {
+                return Ok(Config::of_files(Action::Completions(shell)));
+            }
+            Self::Man { directory } => return Ok(Config::of_files(Action::Man(directory))),
         };
         let level = log.level();
         // A failed case says what its call met.

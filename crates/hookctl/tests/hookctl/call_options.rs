@@ -256,3 +256,21 @@ async fn the_hooks_of_sockets_and_commands_are_listed() {
     let (status, _, why) = list(&["--socket", "/no/such.sock"], None).await;
     assert!(status == Some(1) && why.contains("cannot connect to /no/such.sock"), "{why}");
 }
+
+#[tokio::test]
+async fn a_variable_that_no_option_reads_is_reported() {
+    for command in
+        [&["call", "preVMStart", "--mode", "exec"][..], &["check"], &["test", "/nowhere"]]
+    {
+        let mut hookctl = tokio::process::Command::new(crate::hookctl());
+        hookctl.args(command).args(["--", "true"]).kill_on_drop(true);
+        hookctl.env("SIDECAR_SHIM_MAX_WORKER", "3").env("SIDECAR_SHIM_SERVICE_HOST", "10.0.0.1");
+        hookctl.env("SIDECAR_SHIM_SOCKET_DIR", "/nowhere");
+        let output = tokio::time::timeout(LIMIT, hookctl.output()).await.unwrap().unwrap();
+        let report = text(&output.stderr);
+        let expected = "hookctl: no option reads the variable SIDECAR_SHIM_MAX_WORKER: did you mean \
+                        SIDECAR_SHIM_MAX_WORKERS?\n";
+        assert!(report.starts_with(expected), "{report}");
+        assert_eq!(report.matches("no option reads").count(), 1, "{report}");
+    }
+}

@@ -15,6 +15,7 @@ mod detect;
 mod exit_status;
 mod generate;
 mod harmless;
+mod help;
 mod init;
 mod migrating_page;
 mod protocol_page;

@@ -27,11 +27,7 @@ use crate::generate::{
 };
 
 #[derive(Args)]
-#[command(
-    disable_help_subcommand = true,
-    after_help = "Example: hookctl generate plugin --name smbios --image registry.example/smbios@sha256:… \\\n  \
-                  --annotation smbios.example/vendor -- python3 smbios.py | kubectl apply -f -"
-)]
+#[command(disable_help_subcommand = true)]
 pub(super) struct GenerateArgs {
     #[command(subcommand)]
     target: TargetArgs,
@@ -131,7 +127,7 @@ fn parse_hook(text: &str) -> Result<HookName, String> {
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 struct OutputArgs {
-    /// New directory for numbered files and a kustomization.yaml (default: stdout)
+    /// New directory for files and kustomization.yaml (default: stdout)
     #[arg(long, short = 'o', value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -156,7 +152,7 @@ struct PluginOptionArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout)]
     timeout: Duration,
 
-    /// Effect of a failed hook on the VM: Fail or Ignore
+    /// Effect of a failed hook: Fail or Ignore
     #[arg(long, value_name = "STRATEGY", default_value = "Fail", hide_possible_values = true)]
     failure_strategy: Strategy,
 }

@@ -29,7 +29,7 @@ pub(super) struct MonitoringArgs {
     #[arg(long, value_name = "NAMESPACE", default_value = "monitoring", value_parser = parse_label)]
     namespace: String,
 
-    /// Label of Prometheus's pods
+    /// Prometheus's pods
     #[arg(
         long,
         value_name = "K=V",
@@ -42,9 +42,10 @@ pub(super) struct MonitoringArgs {
     #[arg(long = "label", value_name = "K=V", value_parser = parse_label_of_object)]
     labels: Vec<KeyValue>,
 
-    /// Address of your copy of docs/runbook.md
+    /// Address of your docs/runbook.md (default: an example)
     #[arg(
         long,
+        hide_default_value = true,
         value_name = "URL",
         default_value = "https://docs.example/sidecar-shim/runbook.md",
         value_parser = parse_address
