@@ -175,8 +175,8 @@ impl Receiver<'_> {
                 return Err(RequestFault::SecondMessage);
             }
             buffer.extend_from_slice(&chunk);
+            waiting.progress(chunk.len());
             drop(chunk);
-            waiting.progress();
             if until > AHEAD_BYTES {
                 self.release();
             }
@@ -222,10 +222,12 @@ impl Receiver<'_> {
             return self.admit(length).await;
         }
         let waiting = self.memory.reclaimable(self.connection_bytes, WaitsFor::Turn);
-        tokio::select! {
-            share = self.admit(length) => share,
-            () = waiting.reclaimed() => Err(RequestFault::TooSlow),
-        }
+        let share = tokio::select! {
+            share = self.admit(length) => share?,
+            () = waiting.reclaimed() => return Err(RequestFault::TooSlow),
+        };
+        waiting.had_its_turn();
+        Ok(share)
     }
 
     /// Returns the next piece that is not empty, and `None` after the last one.

@@ -9,6 +9,11 @@
 //! complete, or its response is not read. Such a connection is [`Reclaimable`]. If another one
 //! needs the bytes, those that have waited longest lose theirs. So a peer that keeps the shim
 //! waiting delays others by [`PATIENCE`] or by [`STALL_TIME`], and not by its own deadline.
+//!
+//! Hundreds of large calls may come at once, when a node boots. They are no reason to refuse the
+//! first of them: a peer that sends steadily does not keep the shim waiting, and who waits for its
+//! turn loses its place only when the line has stopped. It may stop because all of the memory is
+//! held by those in it.
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +36,14 @@ pub const PATIENCE: Duration = Duration::from_millis(100);
 /// Time without any progress after which a connection loses its bytes to a large call. Several
 /// large calls at once are slow for want of the CPU, and have to wait for each other.
 const STALL_TIME: Duration = Duration::from_secs(1);
+
+/// Time after which a line of large calls that does not move makes space for others. In the second
+/// that virt-launcher gives `Info`, one of them still loses its place.
+const LINE_TIME: Duration = Duration::from_millis(500);
+
+/// A peer that sends at least this much in each [`PATIENCE`] does not keep the shim waiting. On one
+/// machine that is slow: 1.3 MB in a second.
+const STEADY_BYTES: usize = 128 * 1024;
 
 /// A share that is at most this part of the budget is small: it may pass larger ones that do not
 /// fit.
@@ -57,6 +70,8 @@ struct State {
     /// Reclaimed bytes that are still held.
     returning: usize,
     last_id: u64,
+    /// When a large call had its turn at last.
+    moved: Option<Instant>,
     /// By arrival.
     waiting: BTreeMap<u64, Waiting>,
     /// By the time since when they have waited for their peer.
@@ -75,6 +90,8 @@ struct Idler {
     since: Instant,
     /// When something came or went at last.
     progress: Instant,
+    /// What has come since.
+    received: usize,
     reclaimed: Option<Arc<Notify>>,
 }
 
@@ -147,7 +164,9 @@ impl Memory {
         let notify = Arc::<Notify>::default();
         let reclaimed = Some(notify.clone());
         let since = Instant::now();
-        state.reclaimable.insert(id, Idler { bytes, kind, since, progress: since, reclaimed });
+        state
+            .reclaimable
+            .insert(id, Idler { bytes, kind, since, progress: since, received: 0, reclaimed });
         Reclaimable { id, notify, memory: self.clone() }
     }
 
@@ -158,21 +177,30 @@ impl Memory {
         state.reclaimable.values().filter(|idler| idler.is_idle()).count()
     }
 
-    /// Reclaims the place of the connection that has waited longest, of all or of the idle ones.
-    /// Returns whether one has waited for long enough.
+    /// Reclaims the place of the connection that has waited longest for its peer, of all or of the
+    /// idle ones. If none has, and the line of those that wait for their turn has stopped, the first
+    /// of them makes space. Returns whether one has waited for long enough.
     #[must_use]
     pub fn reclaim_place(&self, only_idle: bool) -> bool {
         let mut state = self.lock();
-        let State { reclaimable, returning, .. } = &mut *state;
-        let mut waiting = reclaimable.values_mut().filter(|idler| idler.reclaimed.is_some());
-        let longest = waiting.find(|idler| !only_idle || idler.is_idle());
-        longest.is_some_and(|idler| {
-            let is_due = idler.since.elapsed() >= PATIENCE;
-            if is_due {
-                idler.reclaim(returning);
-            }
-            is_due
-        })
+        let State { reclaimable, returning, moved, .. } = &mut *state;
+        let has_stopped = moved.is_none_or(|moved| moved.elapsed() >= LINE_TIME);
+        let is_due = |idler: &Idler, kind: fn(&Idler) -> bool, time| {
+            idler.reclaimed.is_some() && kind(idler) && idler.since.elapsed() >= time
+        };
+        let waits_for_peer: fn(&Idler) -> bool =
+            if only_idle { Idler::is_idle } else { |idler| idler.kind != WaitsFor::Turn };
+        let mut idlers = reclaimable.values_mut();
+        let mut longest = idlers.find(|idler| is_due(idler, waits_for_peer, PATIENCE));
+        if longest.is_none() && !only_idle && has_stopped {
+            let in_line: fn(&Idler) -> bool = |idler| idler.kind == WaitsFor::Turn;
+            longest = reclaimable.values_mut().find(|idler| is_due(idler, in_line, LINE_TIME));
+        }
+        let is_found = longest.is_some();
+        if let Some(idler) = longest {
+            idler.reclaim(returning);
+        }
+        is_found
     }
 
     /// Takes the bytes if they fit and no earlier waiter has to be first.
@@ -356,11 +384,20 @@ pub struct Reclaimable {
 }
 
 impl Reclaimable {
-    /// Something has come.
-    pub fn progress(&self) {
+    /// So many bytes have come.
+    pub fn progress(&self, bytes: usize) {
         if let Some(idler) = self.memory.lock().reclaimable.get_mut(&self.id) {
             idler.progress = Instant::now();
+            idler.received += bytes;
+            if idler.received >= STEADY_BYTES {
+                (idler.since, idler.received) = (idler.progress, 0);
+            }
         }
+    }
+
+    /// It has what it waited for: its turn.
+    pub fn had_its_turn(self) {
+        self.memory.lock().moved = Some(Instant::now());
     }
 
     /// Completes when others need its bytes. Cancel safe.

@@ -110,7 +110,7 @@ async fn a_large_call_waits_until_nothing_has_come_for_a_while() {
     let busy = tokio::spawn(async move {
         for _ in 0..10 {
             sleep(STALL_TIME / 2).await;
-            waiting.progress();
+            waiting.progress(1);
         }
         waiting.reclaimed().await;
         drop(share);
@@ -129,4 +129,41 @@ async fn who_waits_for_its_turn_loses_only_its_place() {
     assert!(timeout(STALL_TIME, memory.take(SMALL)).await.is_err());
     assert!(!memory.reclaim_place(true) && memory.reclaim_place(false));
     let _taken = memory.take(SMALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_moves_keeps_its_places() {
+    let memory = memory();
+    spawn_idler(&memory, 1, WaitsFor::Turn);
+    for _ in 0..10 {
+        memory.reclaimable(1, WaitsFor::Turn).had_its_turn();
+        advance(LINE_TIME - Duration::from_millis(1)).await;
+        assert!(!memory.reclaim_place(false), "the line moves");
+    }
+    advance(Duration::from_millis(1)).await;
+    // Those who keep the shim waiting lose their place before.
+    spawn_idler(&memory, 1, WaitsFor::Peer);
+    advance(PATIENCE).await;
+    assert!(memory.reclaim_place(false));
+    tokio::task::yield_now().await;
+    assert!(memory.reclaim_place(false), "the line has stopped");
+    tokio::task::yield_now().await;
+    assert!(!memory.reclaim_place(false), "nobody is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_steadily_does_not_keep_the_shim_waiting() {
+    let memory = memory();
+    let waiting = memory.reclaimable(1, WaitsFor::Peer);
+    for _ in 0..10 {
+        advance(PATIENCE / 2).await;
+        waiting.progress(STEADY_BYTES / 2);
+        assert!(!memory.reclaim_place(false));
+    }
+    for _ in 0..2 {
+        assert!(!memory.reclaim_place(false));
+        advance(PATIENCE / 2).await;
+        waiting.progress(STEADY_BYTES / 2 - 1);
+    }
+    assert!(memory.reclaim_place(false), "it sends too slowly");
 }

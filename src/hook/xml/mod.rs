@@ -10,7 +10,7 @@
 //! KubeVirt are shorter.)
 //!
 //! There is one scanner, [`scan`]. Once there were two: a quick one for plain documents, and a
-//! thorough one for the rest. Both would have had to follow namespaces. `docs/performance.md` has
+//! thorough one for the rest. Both would have had to follow namespaces. `bench/NOTES.md` has
 //! what that costs.
 //!
 //! What both parsers accept and this module refuses, each for a reason:
