@@ -10,10 +10,9 @@
 //! needs the bytes, those that have waited longest lose theirs. So a peer that keeps the shim
 //! waiting delays others by [`PATIENCE`] or by [`STALL_TIME`], and not by its own deadline.
 //!
-//! Hundreds of large calls may come at once, when a node boots. They are no reason to refuse the
-//! first of them: a peer that sends steadily does not keep the shim waiting, and who waits for its
-//! turn loses its place only when the line has stopped. It may stop because all of the memory is
-//! held by those in it.
+//! Hundreds of large calls may come at once, when a node boots. They wait for each other: a peer
+//! that sends steadily does not keep the shim waiting, and a connection in the line loses its place
+//! only when the line has stopped. The line may stop because those in it hold all of the memory.
 
 #[cfg(test)]
 mod tests;
@@ -178,8 +177,8 @@ impl Memory {
     }
 
     /// Reclaims the place of the connection that has waited longest for its peer, of all or of the
-    /// idle ones. If none has, and the line of those that wait for their turn has stopped, the first
-    /// of them makes space. Returns whether one has waited for long enough.
+    /// idle ones. If none has, and the line of those that wait for their turn has stopped, the
+    /// first of them makes space. Returns whether one has waited for long enough.
     #[must_use]
     pub fn reclaim_place(&self, only_idle: bool) -> bool {
         let mut state = self.lock();
@@ -384,7 +383,7 @@ pub struct Reclaimable {
 }
 
 impl Reclaimable {
-    /// So many bytes have come.
+    /// Counts bytes that have come.
     pub fn progress(&self, bytes: usize) {
         if let Some(idler) = self.memory.lock().reclaimable.get_mut(&self.id) {
             idler.progress = Instant::now();
