@@ -124,9 +124,9 @@ async fn boot(
         Environment::Constrained => Some(constrained::group()?),
     };
     let (exit, calls);
-    if *kind == Kind::Interpreter {
+    if let Kind::Probe(probe) = kind {
         calls = None;
-        exit = Process::start(&parts.interpreter(), group.as_ref())?.exit().await?;
+        exit = Process::start(&parts.probe(*probe), group.as_ref())?.exit().await?;
     } else {
         let mut server = Server::start(parts, kind, group.as_ref())?;
         let called = call(&mut server, kind, documents, group.is_none()).await;
@@ -199,6 +199,7 @@ pub fn tables(boots: &Boots) -> Vec<Table> {
             tables.push(table(name, &rows));
         }
     }
+    tables.extend(crate::phases::table(boots));
     tables
 }
 

@@ -16,7 +16,7 @@ use crate::proc::{self, Memory};
 use crate::server::Server;
 use crate::stats::{Round, Summary, ms};
 
-const MEMORY_BYTES: u64 = 64_000_000;
+pub const MEMORY_BYTES: u64 = 64_000_000;
 
 const MILLICPU: u64 = 200;
 

@@ -67,6 +67,37 @@ pub enum Baseline {
     Runs(Language),
 }
 
+/// What an interpreter runs to show where the time of a boot goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// It starts and exits at once.
+    Bare,
+    /// It imports the SDK, and exits at once.
+    Sdk,
+    /// It imports what every hook needs, and finalizes: the limit for hooks in Python.
+    Json,
+}
+
+impl Probe {
+    pub const ALL: [Self; 3] = [Self::Bare, Self::Sdk, Self::Json];
+
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Bare => "interpreter-bare",
+            Self::Sdk => "interpreter-sdk",
+            Self::Json => "interpreter",
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Bare => "import os; os._exit(0)",
+            Self::Sdk => "import kubevirt_hook, kubevirt_xml, os; os._exit(0)",
+            Self::Json => "import json",
+        }
+    }
+}
+
 /// What serves the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -82,8 +113,8 @@ pub enum Kind {
     Against(Box<Self>),
     /// The program that exec mode starts, started by the client itself, without a server.
     Direct(Language),
-    /// Nothing but the start of the interpreter: the limit for hooks in Python.
-    Interpreter,
+    /// Nothing but the start of the interpreter.
+    Probe(Probe),
     /// A gRPC server written in Python that makes the edit itself.
     PythonServer,
     /// Another shim, started like the Go shim.
@@ -106,7 +137,7 @@ impl Kind {
             Self::Exec(language) => of("exec", language),
             Self::Against(kind) => format!("{AGAINST}{}", kind.id()),
             Self::Direct(language) => of("direct", language),
-            Self::Interpreter => "interpreter".to_owned(),
+            Self::Probe(probe) => probe.id().to_owned(),
             Self::PythonServer => "python-server".to_owned(),
             Self::Peer { name, hook, .. } => of(name, hook),
         }
@@ -129,7 +160,7 @@ impl Kind {
             Self::Exec(language) => format!("exec, {} hook", language.name()),
             Self::Against(kind) => format!("against: {}", kind.label()),
             Self::Direct(language) => format!("{} program run directly", language.name()),
-            Self::Interpreter => "`python3 -c 'import json'`".to_owned(),
+            Self::Probe(probe) => format!("`python3 -c '{}'`", probe.code()),
             Self::PythonServer => "gRPC server in Python".to_owned(),
             Self::Peer { name, hook, .. } => format!("{name}, {} hook", hook.name()),
         }
@@ -231,10 +262,12 @@ impl Parts {
         command
     }
 
-    /// Starts an interpreter, and imports what every hook needs.
-    pub fn interpreter(&self) -> Command {
+    /// Starts an interpreter that runs nothing but this.
+    pub fn probe(&self, probe: Probe) -> Command {
         let mut command = Command::new(&self.python);
-        command.args(["-c", "import json"]);
+        // As the hook is run, whose directory has the SDK.
+        let sdk = self.python_hook.parent().unwrap_or(Path::new("."));
+        command.args(["-c", probe.code()]).env("PYTHONPATH", sdk);
         command
     }
 
@@ -280,7 +313,7 @@ impl Parts {
                 let shim = self.against.clone().context("there is no shim to compare with")?;
                 return Self { shim, ..self.clone() }.launch(kind, directory);
             }
-            Kind::Direct(_) | Kind::Interpreter => bail!("it has no server"),
+            Kind::Direct(_) | Kind::Probe(_) => bail!("it has no server"),
             Kind::PythonServer => {
                 let (python, modules) = self.grpc_python.as_ref().context("there is no grpcio")?;
                 let mut command = Command::new(python);

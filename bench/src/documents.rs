@@ -90,6 +90,17 @@ impl Documents {
     }
 }
 
+/// The sample VMI with this name and exactly this length, as an annotation makes it longer.
+pub fn vmi_of_size(name: &str, bytes: usize) -> Result<Bytes> {
+    let mut vmi: Value = serde_json::from_str(VMI).context("the sample VMI is not JSON")?;
+    vmi["metadata"]["name"] = name.into();
+    vmi["metadata"]["annotations"]["padding"] = "".into();
+    let padding = bytes.checked_sub(vmi.to_string().len());
+    let padding = padding.with_context(|| format!("a VMI is longer than {bytes} bytes"))?;
+    vmi["metadata"]["annotations"]["padding"] = "x".repeat(padding).into();
+    Ok(Bytes::from(vmi.to_string()))
+}
+
 /// A disk, as KubeVirt writes one, whose serial number has `padding` digits more.
 fn disk(number: usize, padding: usize) -> String {
     let mut serial = String::new();
@@ -119,6 +130,17 @@ mod tests {
             assert!(documents.check(&documents.domain, Expected::Edited, true).is_err());
         }
         assert!(Documents::of_size(3_000).is_err());
+    }
+
+    #[test]
+    fn vmis_have_the_size_and_the_name_that_were_asked_for() {
+        for bytes in [8_000, 1_000_000] {
+            let vmi = vmi_of_size("7", bytes).unwrap();
+            assert_eq!(vmi.len(), bytes);
+            let vmi: Value = serde_json::from_slice(&vmi).unwrap();
+            assert_eq!(vmi["metadata"]["name"], "7");
+        }
+        assert!(vmi_of_size("7", 100).is_err());
     }
 
     #[test]

@@ -82,14 +82,14 @@ pub fn run(longer: bool) -> Result<()> {
     Ok(())
 }
 
-fn read_frame(input: &mut impl Read, into: &mut Vec<u8>) -> Result<()> {
+pub fn read_frame(input: &mut impl Read, into: &mut Vec<u8>) -> Result<()> {
     let mut header = [0; 4];
     input.read_exact(&mut header)?;
     into.resize(u32::from_be_bytes(header) as usize, 0);
     input.read_exact(into).context("half a frame")
 }
 
-fn write_frames(output: &mut impl Write, frames: &[&[u8]]) -> Result<()> {
+pub fn write_frames(output: &mut impl Write, frames: &[&[u8]]) -> Result<()> {
     let mut headers = Vec::new();
     for frame in frames {
         headers.push(u32::try_from(frame.len())?.to_be_bytes());

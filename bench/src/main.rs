@@ -8,15 +8,20 @@ mod boot;
 mod cgroup;
 mod constrained;
 mod contestant;
+mod cost;
 mod cpus;
 mod direct;
 mod documents;
 mod echo_worker;
+mod fleet;
 mod load;
 mod log;
 mod markdown;
+mod mass;
 mod measure;
+mod node_worker;
 mod options;
+mod phases;
 mod plot;
 mod proc;
 mod process;
@@ -29,13 +34,14 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::documents::{Documents, Expected};
 use crate::load::Load;
-use crate::options::{Action, Options};
+use crate::markdown::Table;
+use crate::options::{Action, FleetOptions, MassOptions, Options};
 use crate::results::{Results, Sections};
 use crate::stats::Summary;
 
@@ -57,6 +63,7 @@ fn run(options: &Options) -> Result<ExitCode> {
             runtime.block_on(baseline::serve(socket, *tuned, run.clone()))?;
         }
         Some(Action::EchoWorker { longer }) => echo_worker::run(*longer)?,
+        Some(Action::NodeWorker { order, work }) => node_worker::run(order, (*work).into())?,
         Some(Action::Drive { socket, size, calls, clients, connection }) => {
             let load = Load {
                 socket: socket.clone(),
@@ -75,52 +82,96 @@ fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures the section of a subcommand.
+/// Measures the sections of a subcommand. Each is stored and shown as soon as it is there.
 fn measure(options: &Options, runtime: &Runtime) -> Result<ExitCode> {
-    let mut sections = Sections::default();
     let directory = server::directory()?;
     let copies = directory.path();
-    match &options.action {
-        Some(Action::Render { results }) => sections = Sections::read(results)?,
-        Some(Action::Constrained { calls }) => {
-            if let Err(error) = constrained::group() {
-                println!("skipped: no control groups here: {error:#}");
-                return Ok(ExitCode::SUCCESS);
+    let boot = |boots: usize| -> Result<Sections> {
+        let (parts, kinds) = (options.parts(copies)?, options.booted(copies)?);
+        let boots = runtime.block_on(boot::run(&parts, &kinds, boots, options.skipped()))?;
+        Ok(Sections { boot: Some(boots), ..Sections::default() })
+    };
+    let mass = |mass: &MassOptions| -> Result<Sections> {
+        let sizes = mass.vmi_sizes.iter().map(|size| usize::try_from(size.as_u64()));
+        let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+        let mass = runtime.block_on(mass::run(&options.parts(copies)?, &sizes))?;
+        Ok(Sections { mass: Some(mass), ..Sections::default() })
+    };
+    let fleet = |fleet: &FleetOptions| -> Result<Sections> {
+        let FleetOptions { sidecars, idle_timeout } = fleet;
+        let parts = options.parts(copies)?;
+        let fleet = runtime.block_on(fleet::run(&parts, *sidecars, (*idle_timeout).into()))?;
+        Ok(Sections { fleet: Some(fleet), ..Sections::default() })
+    };
+    let calls = || -> Result<Sections> {
+        let calls = runtime.block_on(options.plan(copies)?.run())?;
+        Ok(Sections { calls: Some(calls), ..Sections::default() })
+    };
+    let constrained = |calls: usize| -> Result<Sections> {
+        let rows = runtime.block_on(constrained::run(&options.parts(copies)?, calls))?;
+        Ok(Sections { constrained: Some(rows), ..Sections::default() })
+    };
+    let limits = constrained::group().map(drop);
+    match (&options.action, limits) {
+        (Some(Action::Render { results }), _) => show(options, &Sections::read(results)?)?,
+        (Some(Action::Constrained { .. } | Action::Mass { .. }), Err(error)) => {
+            println!("skipped: no control groups here: {error:#}");
+        }
+        (Some(Action::Constrained { calls }), Ok(())) => show(options, &constrained(*calls)?)?,
+        (Some(Action::Mass { mass: sizes }), Ok(())) => {
+            let sections = mass(sizes)?;
+            show(options, &sections)?;
+            check_mass(&sections)?;
+        }
+        (Some(Action::Boot { boots }), _) => show(options, &boot(*boots)?)?,
+        (Some(Action::Fleet { fleet: sidecars }), _) => show(options, &fleet(sidecars)?)?,
+        (
+            Some(Action::All { boots, calls: in_each_mode, mass: sizes, fleet: sidecars }),
+            limits,
+        ) => {
+            limits.context("all of it needs root and control groups")?;
+            show(options, &boot(*boots)?)?;
+            let mass = mass(sizes)?;
+            show(options, &mass)?;
+            show(options, &fleet(sidecars)?)?;
+            show(options, &constrained(*in_each_mode)?)?;
+            show(options, &calls()?)?;
+            check_mass(&mass)?;
+        }
+        _ => {
+            let sections = calls()?;
+            show(options, &sections)?;
+            if let Some(results) = sections.calls.filter(|_| options.check) {
+                return Ok(check(&results));
             }
-            let rows = runtime.block_on(constrained::run(&options.parts(copies)?, *calls))?;
-            sections.constrained = Some(rows);
         }
-        Some(Action::Boot { boots }) => {
-            let (parts, kinds) = (options.parts(copies)?, options.booted(copies)?);
-            let boots = boot::run(&parts, &kinds, *boots, options.skipped());
-            sections.boot = Some(runtime.block_on(boots)?);
-        }
-        _ => sections.calls = Some(runtime.block_on(options.plan(copies)?.run())?),
     }
-    show(options, &sections)?;
-    match &sections.calls {
-        Some(results) if options.check => Ok(check(results)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Stores what was measured, and shows it.
-fn show(options: &Options, sections: &Sections) -> Result<()> {
-    if let Some(directory) = &options.out {
-        fs::create_dir_all(directory)?;
-        sections.store(&directory.join("performance.json"))?;
-    }
-    let tables = markdown::tables(sections);
-    for table in &tables {
+fn check_mass(sections: &Sections) -> Result<()> {
+    sections.mass.iter().flatten().try_for_each(mass::MassRun::check)
+}
+
+/// Stores what was measured, and shows it. What is computed from several sections takes the others
+/// from the file.
+fn show(options: &Options, measured: &Sections) -> Result<()> {
+    for table in &markdown::tables(measured) {
         println!("{}", table.text);
     }
-    if let Some(page) = &options.page {
-        markdown::update(page, &tables)?;
-    }
-    match (&options.out, &sections.calls) {
-        (Some(directory), Some(results)) => plot::draw(results, &directory.join("performance.svg")),
-        _ => Ok(()),
-    }
+    let Some(directory) = &options.out else {
+        return update(options, &markdown::tables(measured));
+    };
+    fs::create_dir_all(directory)?;
+    let file = directory.join("performance.json");
+    measured.store(&file)?;
+    let all = Sections::read(&file)?;
+    update(options, &markdown::tables(&all))?;
+    plot::draw_all(&all, directory)
+}
+
+fn update(options: &Options, tables: &[Table]) -> Result<()> {
+    options.page.iter().try_for_each(|page| markdown::update(page, tables))
 }
 
 /// Fails on numbers that load on the machine does not explain.

@@ -13,7 +13,7 @@ use crate::measure::ORDINARY_BYTES;
 use crate::results::{Cell, Machine, Results, Sections};
 use crate::stats::Spread;
 use crate::targets::{self, Bound};
-use crate::{boot, constrained};
+use crate::{boot, constrained, cost, fleet, mass};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -66,6 +66,9 @@ pub fn tables(sections: &Sections) -> Vec<Table> {
     }
     tables.extend(sections.constrained.as_deref().map(constrained::table));
     tables.extend(sections.boot.iter().flat_map(boot::tables));
+    tables.extend(sections.mass.as_deref().map(mass::table));
+    tables.extend(sections.fleet.as_deref().map(fleet::table));
+    tables.extend(cost::table(sections));
     tables
 }
 
@@ -279,7 +282,7 @@ pub fn mib(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / MIB)
 }
 
-fn bytes(count: usize) -> String {
+pub fn bytes(count: usize) -> String {
     match count {
         _ if count.is_multiple_of(1_000_000) => format!("{} MB", count / 1_000_000),
         _ if count.is_multiple_of(1_000) => format!("{} kB", count / 1_000),

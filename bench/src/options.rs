@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use crate::contestant::{Baseline, Echo, Kind, Language, Parts};
+use crate::contestant::{Baseline, Echo, Kind, Language, Parts, Probe};
 use crate::cpus::Cpus;
 use crate::load::Connection;
 use crate::measure::Plan;
@@ -62,12 +62,12 @@ pub struct Options {
     /// Only contestants whose name begins so
     #[arg(long, global = true, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
-    /// Directory for performance.json and performance.svg
+    /// Directory for performance.json and the plots
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// A page whose tables are replaced
+    /// A page whose tables are replaced. May be repeated
     #[arg(long, global = true, value_name = "FILE")]
-    pub page: Option<PathBuf>,
+    pub page: Vec<PathBuf>,
     /// Lengths of the domain, such as 8kB
     #[arg(long, value_delimiter = ',', default_value = "4kB,8kB,128kB,1MB,4MB")]
     sizes: Vec<bytesize::ByteSize>,
@@ -97,6 +97,23 @@ pub struct Options {
     pub check: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct MassOptions {
+    /// Lengths of the VMI
+    #[arg(long, value_delimiter = ',', default_value = "8kB,1MB")]
+    pub vmi_sizes: Vec<bytesize::ByteSize>,
+}
+
+#[derive(Debug, Args)]
+pub struct FleetOptions {
+    /// Sidecars of each kind
+    #[arg(long, default_value = "200")]
+    pub sidecars: usize,
+    /// Time after which idle workers exit; all sidecars have to start in it
+    #[arg(long, default_value = "60s")]
+    pub idle_timeout: humantime::Duration,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Measures calls with the limits of a small sidecar: 64 MB and 200m CPU
@@ -111,7 +128,30 @@ pub enum Action {
         #[arg(long, default_value = "15")]
         boots: usize,
     },
-    /// Makes tables, and the plot, from an earlier run
+    /// Measures a mass boot of a node: 500 node hooks within a second in 64 MB, as root
+    Mass {
+        #[command(flatten)]
+        mass: MassOptions,
+    },
+    /// Measures the memory of many sidecars
+    Fleet {
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
+    /// Measures everything: what docs/performance.md and bench/NOTES.md show, in 25 minutes
+    All {
+        /// Boots of each contestant
+        #[arg(long, default_value = "15")]
+        boots: usize,
+        /// Calls in each mode with limits
+        #[arg(long, default_value = "100")]
+        calls: usize,
+        #[command(flatten)]
+        mass: MassOptions,
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
+    /// Makes tables, and the plots, from an earlier run
     Render {
         /// Its performance.json
         results: PathBuf,
@@ -142,6 +182,15 @@ pub enum Action {
         /// The program that makes the answers
         #[arg(long)]
         run: Option<OsString>,
+    },
+    /// Runs as a worker with a node hook
+    #[command(hide = true)]
+    NodeWorker {
+        /// The file to which it appends the names of VMs
+        order: PathBuf,
+        /// Duration of a call
+        #[arg(long)]
+        work: humantime::Duration,
     },
     /// Runs as a worker that returns every domain
     #[command(hide = true)]
@@ -219,7 +268,7 @@ impl Options {
     pub fn booted(&self, copies: &Path) -> Result<Vec<Kind>> {
         let workers = self.there_are([Language::Python, Language::Rust, Language::Go]);
         let programs = [&workers[..], &[Language::Shell]].concat();
-        let mut kinds = vec![Kind::Interpreter];
+        let mut kinds = Probe::ALL.map(Kind::Probe).to_vec();
         kinds.extend(workers.into_iter().map(Kind::Persistent));
         kinds.extend(programs.iter().copied().map(Kind::Exec));
         kinds.push(Kind::PythonServer);

@@ -43,17 +43,22 @@ pub fn cpu(root: u32) -> Result<Duration> {
 
 /// Memory now.
 pub fn memory(root: u32) -> Result<Memory> {
-    read_memory(root, "VmRSS:")
+    read_memory(root, "status", "VmRSS:")
 }
 
 /// The peak of each process that runs now.
 pub fn peak_memory(root: u32) -> Result<Memory> {
-    read_memory(root, "VmHWM:")
+    read_memory(root, "status", "VmHWM:")
 }
 
-fn read_memory(root: u32, field: &str) -> Result<Memory> {
+/// Memory now, in which a page that several processes share counts for each with its part only.
+pub fn shared_memory(root: u32) -> Result<Memory> {
+    read_memory(root, "smaps_rollup", "Pss:")
+}
+
+fn read_memory(root: u32, file: &str, field: &str) -> Result<Memory> {
     let read = |pid| -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let status = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
         Ok(kib(&status, field).with_context(|| format!("it has no {field}"))? * 1024)
     };
     let mut memory = Memory { server: read(root)?, ..Memory::default() };
@@ -168,6 +173,8 @@ mod tests {
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
         assert!(tree(own).unwrap().contains(&child.id()));
         assert!(memory(own).unwrap().worker_count >= 1);
+        let (own_part, all) = (shared_memory(own).unwrap().server, memory(own).unwrap().server);
+        assert!(own_part > 0 && own_part <= all, "{own_part} of {all}");
         let alive = cpu(own).unwrap();
         assert!(alive > before);
         child.kill().unwrap();

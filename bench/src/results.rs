@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::Boots;
 use crate::constrained::ConstrainedRow;
+use crate::fleet::FleetRow;
 use crate::load::Connection;
+use crate::mass::MassRun;
 use crate::proc::Memory;
 use crate::stats::{Spread, Summary, median, ms};
 
@@ -26,6 +28,10 @@ pub struct Sections {
     pub constrained: Option<Vec<ConstrainedRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boots>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mass: Option<Vec<MassRun>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Vec<FleetRow>>,
 }
 
 impl Sections {

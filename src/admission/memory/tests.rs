@@ -148,7 +148,7 @@ async fn a_line_that_moves_keeps_its_places() {
     tokio::task::yield_now().await;
     assert!(memory.reclaim_place(false), "the line has stopped");
     tokio::task::yield_now().await;
-    assert!(!memory.reclaim_place(false), "nobody is left");
+    assert!(!memory.reclaim_place(false), "no connection is left");
 }
 
 #[tokio::test(start_paused = true)]
