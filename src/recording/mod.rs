@@ -4,8 +4,8 @@
 //! # Theory of operation
 //! This is the one place where documents of VMs get onto a disk. [`Recorder::reserve`] takes a call
 //! that has an outcome, before it is replied to. Dropping what it returns, once the reply was sent,
-//! queues the case for a thread, which replaces secrets ([`secrets`]), makes files ([`case`]) and
-//! writes them ([`directory`]). Nothing of that blocks the shim's own thread, and nothing fails a
+//! queues the case for a thread, which replaces secrets (`secrets`), makes files (`case`) and
+//! writes them (`directory`). Nothing of that blocks the shim's own thread, and nothing fails a
 //! call: a case for which there is no memory or no place in the queue is left out, with a line in
 //! the log.
 //!

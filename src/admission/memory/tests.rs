@@ -137,7 +137,7 @@ async fn a_line_that_moves_keeps_its_places() {
     spawn_idler(&memory, 1, WaitsFor::Turn);
     for _ in 0..10 {
         memory.reclaimable(1, WaitsFor::Turn).had_its_turn();
-        advance(LINE_TIME - Duration::from_millis(1)).await;
+        advance(LINE_TIME.saturating_sub(Duration::from_millis(1))).await;
         assert!(!memory.reclaim_place(false), "the line moves");
     }
     advance(Duration::from_millis(1)).await;
