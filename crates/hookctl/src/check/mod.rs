@@ -48,7 +48,7 @@ use self::table::Table;
 use self::verdict::NotPassed;
 use self::worker::Timeouts;
 use crate::inputs::{Inputs, Unreadable};
-use crate::output;
+use crate::{background, output};
 use sidecar_shim::backend::CommandLine;
 use sidecar_shim::hook::BadDocument;
 
@@ -112,7 +112,10 @@ pub(crate) async fn run(config: &CheckConfig) -> Result<bool, CheckFailed> {
 
 impl RunConfig {
     async fn run(&self) -> Result<bool, CheckFailed> {
-        let documents = documents::read(&self.inputs)?;
+        // A file may be a pipe that another program has not written yet.
+        let inputs = self.inputs.clone();
+        let read = background::run(move || documents::read(&inputs)).await;
+        let documents = read.unwrap_or(Err(Unreadable::Panicked.into()))?;
         let timeouts =
             Timeouts { start: self.start_timeout, response: self.timeout, exit: self.kill_grace };
         let checks: Vec<_> = CHECKS.iter().filter(|check| self.includes(check.name)).collect();

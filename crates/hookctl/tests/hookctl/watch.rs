@@ -19,8 +19,12 @@ struct Call {
 
 impl Call {
     fn start(dir: &Path, args: &[&str]) -> Self {
+        Self::of(dir, &[&["call", "onDefineDomain"], args].concat())
+    }
+
+    fn of(dir: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(hookctl());
-        command.args(["call", "onDefineDomain"]).args(args).current_dir(dir);
+        command.args(args).current_dir(dir);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -187,12 +191,15 @@ async fn an_interrupt_ends_what_waits_for_others() {
     call.line("unchanged · ").await;
     call.interrupt().await;
 
-    let args = ["--vmi", "fifo", "--mode", "exec", "--", "./hook"];
-    let mut call = Call::start(dir.path(), &args);
-    // Once it is open, hookctl reads.
-    let opened =
-        tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(fifo));
-    let writer = timeout(LIMIT, opened).await.unwrap().unwrap().unwrap();
-    call.interrupt().await;
-    drop(writer);
+    for command in [&["call", "onDefineDomain"][..], &["check"]] {
+        let args = [command, &["--vmi", "fifo", "--", "./hook"]].concat();
+        let mut call = Call::of(dir.path(), &args);
+        // Once it is open, hookctl reads.
+        let fifo = fifo.clone();
+        let open = move || std::fs::OpenOptions::new().write(true).open(fifo);
+        let opened = tokio::task::spawn_blocking(open);
+        let writer = timeout(LIMIT, opened).await.unwrap().unwrap().unwrap();
+        call.interrupt().await;
+        drop(writer);
+    }
 }
