@@ -175,8 +175,8 @@ type Column = (&'static str, fn(&Boot) -> Option<f64>);
 
 const COLUMNS: [Column; 7] = [
     ("socket", |boot| Some(boot.calls?.socket_ms)),
-    ("1st answer", |boot| Some(boot.calls?.answers_ms[0])),
-    ("3rd answer", |boot| Some(boot.calls?.answers_ms[CALLS - 1])),
+    ("1st result", |boot| Some(boot.calls?.answers_ms[0])),
+    ("3rd result", |boot| Some(boot.calls?.answers_ms[CALLS - 1])),
     ("exit", |boot| Some(boot.exit_ms)),
     ("CPU", |boot| Some(boot.cpu_ms)),
     ("of it the shim", |boot| boot.shim_cpu_ms),
