@@ -23,6 +23,17 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
+/// Bytes that a name may have behind its first one, apart from the colon.
+const ASCII_NAME: [bool; 256] = {
+    let mut name = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        name[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        byte += 1;
+    }
+    name
+};
+
 impl<'s> Scanner<'s> {
     pub(super) fn rest(&self) -> &'s str {
         &self.text[self.at..]
@@ -107,13 +118,19 @@ impl<'s> Scanner<'s> {
     pub(super) fn name(&mut self) -> Result<&'s str, Fault> {
         let (start, mut colon) = (self.at, None);
         loop {
-            let part = self.at;
-            let is_ascii_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-            while self.text.as_bytes().get(self.at).is_some_and(is_ascii_name) {
+            let (part, bytes) = (self.at, self.text.as_bytes());
+            // Most names are ASCII.
+            while bytes.get(self.at).is_some_and(|byte| ASCII_NAME[usize::from(*byte)]) {
                 self.at += 1;
             }
-            self.at += self.rest().find(|c| !continues_name(c)).unwrap_or(self.rest().len());
-            if !self.text[part..self.at].starts_with(starts_name) {
+            if bytes.get(self.at).is_some_and(|byte| !byte.is_ascii()) {
+                self.at += self.rest().find(|c| !continues_name(c)).unwrap_or(self.rest().len());
+            }
+            let starts = match bytes.get(part) {
+                Some(first) if first.is_ascii() => first.is_ascii_alphabetic() || *first == b'_',
+                _ => self.text[part..self.at].starts_with(starts_name),
+            };
+            if !starts {
                 return Err("a name is missing, or begins with a character that it must not have");
             }
             if !self.take(":") {
