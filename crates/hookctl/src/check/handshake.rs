@@ -11,7 +11,6 @@ use super::session::Session;
 use super::silence::SILENCE;
 use super::verdict::{NotPassed, Verdict};
 use super::worker::WorkerUnderTest;
-use crate::probe::encode;
 use sidecar_shim::backend::Exit;
 use sidecar_shim::hook::HookName;
 use sidecar_shim::rpc::{Declared, Outcome};
@@ -83,9 +82,11 @@ pub(super) async fn no_common_version(session: &mut Session) -> Verdict {
         let seen = format!("offered only version {UNKNOWN_VERSION}, it responded with {fault}");
         return Err(worker.fault(seen));
     }
-    // A worker that waits for EOF reads what comes before.
-    let more = encode(conformance::send_unknown_notifications);
-    if let Some(exit) = worker.reads_or_exits(&more, session.timeouts.response).await? {
+    // A worker that waits for EOF reads what comes before. It may respond or not.
+    worker.request("an unknown method", |send_buffer, id| {
+        conformance::send_unknown_request(send_buffer, id, None);
+    });
+    if let Some(exit) = worker.reads_or_exits(session.timeouts.response).await? {
         return Err(worker.fault(format!("it {exit} and did not wait for EOF")));
     }
     worker.stop().await
@@ -147,13 +148,8 @@ pub(super) async fn same_result(session: &mut Session) -> Verdict {
 }
 
 impl WorkerUnderTest {
-    /// Sends more input, and waits until the worker has read it or has exited.
-    async fn reads_or_exits(
-        &mut self,
-        more: &[u8],
-        limit: Duration,
-    ) -> Result<Option<Exit>, NotPassed> {
-        self.send(more);
+    /// Waits until the worker has read what was sent, or has exited.
+    async fn reads_or_exits(&mut self, limit: Duration) -> Result<Option<Exit>, NotPassed> {
         let until = Instant::now() + limit;
         while Instant::now() < until && !self.send_piece(&[], POLL_INTERVAL).await {
             if let Some(exit) = self.exit_within(Duration::ZERO).await? {
