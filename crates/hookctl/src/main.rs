@@ -24,6 +24,7 @@ mod init;
 mod inputs;
 mod normalize;
 mod output;
+mod private_shim;
 mod probe;
 mod rewrite;
 mod sample;

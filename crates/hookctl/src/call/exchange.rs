@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sidecar_shim::hook::HookKind;
 use sidecar_shim::service::client::{Client, ClientError};
 use sidecar_shim::service::{Api, ApiVersion};
 use tokio::time::Instant;
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 use super::again::{self, Again};
 use super::{CallConfig, CallFailed, FailedCall, name};
 use crate::inputs::Documents;
+use crate::private_shim::Request;
 
 /// The status for a hook that is not served.
 const UNIMPLEMENTED: &str = "UNIMPLEMENTED";
@@ -82,23 +82,13 @@ pub(super) async fn call_once(
     api: Api,
     documents: &Documents,
 ) -> Result<Bytes, ClientError> {
-    let (kind, timeout) = (config.hook.kind(), config.timeout);
-    let (vmi, subject) = (documents.vmi.clone(), documents.subject(kind));
-    match (api, kind) {
-        (Api::Legacy(version), HookKind::Domain) => {
-            client.on_define_domain(version, vmi, subject, timeout).await
-        }
-        (Api::Legacy(version), HookKind::CloudInit) => {
-            client.pre_cloud_init_iso(version, vmi, subject, timeout).await
-        }
-        (Api::Plugins, HookKind::Domain) => {
-            let context = config.context.clone().unwrap_or_default();
-            client.mutate_domain(vmi, subject, context, timeout).await
-        }
-        (Api::Plugins, HookKind::CloudInit) | (_, HookKind::Node) => {
-            let (point, node) = (config.hook.hook_point(), documents.node.clone());
-            client.execute_node_hook(point, vmi, node, timeout).await?;
-            Ok(Bytes::new())
-        }
-    }
+    let request = Request {
+        hook: &config.hook,
+        vmi: documents.vmi.clone(),
+        subject: documents.subject(config.hook.kind()),
+        context: config.context.as_deref().unwrap_or_default(),
+        node: &documents.node,
+        timeout: config.timeout,
+    };
+    request.send(client, api).await
 }

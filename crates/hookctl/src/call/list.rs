@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use sidecar_shim::backend::{self, HookSource, Settings};
 use sidecar_shim::hook::{HookKind, HookName};
-use sidecar_shim::service::Api;
 use sidecar_shim::service::client::{Client, ClientError};
 
-use super::{CallFailed, HookProgram, PrivateShim, Target, name};
+use super::{CallFailed, HookProgram, Target, name, start};
 use crate::detect::{Detected, detect};
 use crate::output;
 
@@ -121,8 +120,8 @@ async fn of_program(program: &HookProgram, settings: &Settings) -> Result<Offere
         HookSource::PersistentInPath(_) => "$PATH: workers".to_owned(),
     };
     let backend = backend::Config { source, settings: settings.clone() };
-    let shim = PrivateShim::start(&backend, None, Api::Plugins).await?;
-    let hooks = served(&shim.socket).await;
+    let shim = start(&backend, None).await?;
+    let hooks = served(&shim.plugins).await;
     shim.stop().await;
     Ok(Offered { from, hooks: Some(hooks?.iter().map(Listed::new).collect()) })
 }

@@ -20,7 +20,6 @@ mod json;
 mod list;
 pub(crate) mod name;
 mod report;
-mod shim;
 mod watch;
 
 use std::cell::RefCell;
@@ -39,9 +38,9 @@ use self::exchange::{Outcome, exchange};
 pub(crate) use self::list::{ListConfig, run as list};
 pub(crate) use self::name::unknown_hook;
 use self::report::View;
-use self::shim::PrivateShim;
 use crate::detect::{Detected, detect};
 use crate::inputs::{Documents, Inputs, Unreadable};
+use crate::private_shim::PrivateShim;
 use crate::rewrite::Receiver;
 use crate::{background, say};
 
@@ -133,6 +132,9 @@ pub(crate) struct FailedCall {
     advice: String,
 }
 
+/// Time for connections to close after the last call. The calls themselves have a deadline.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
+
 /// Calls the hook, and shows the result; if the user wants that, again whenever a file changes.
 pub(crate) async fn run(config: &CallConfig, log: &Log) -> Result<(), CallFailed> {
     if config.watch {
@@ -160,6 +162,15 @@ async fn once(config: &CallConfig, log: &Log, said: &Said) -> Result<(), CallFai
     shown.unwrap_or(Err(CallFailed::Panicked))
 }
 
+/// Starts a shim for the calls.
+async fn start(
+    backend: &backend::Config,
+    call_timeout: Option<Duration>,
+) -> Result<PrivateShim, CallFailed> {
+    let directory = PrivateShim::directory().map_err(CallFailed::Directory)?;
+    Ok(PrivateShim::start(backend, call_timeout, SHUTDOWN_GRACE, directory).await?)
+}
+
 async fn call(config: &CallConfig, said: &Said) -> Result<(Documents, Outcome), CallFailed> {
     let mut documents = config.inputs.load().await?;
     if config.api() == Api::Plugins && config.inputs.domain.is_none() {
@@ -171,8 +182,8 @@ async fn call(config: &CallConfig, said: &Said) -> Result<(Documents, Outcome), 
         Target::Private { program, settings, call_timeout } => {
             let source = config.determine(program, said).await?;
             let backend = backend::Config { source, settings: settings.clone() };
-            let shim = PrivateShim::start(&backend, *call_timeout, config.api()).await?;
-            let outcome = exchange(config, &shim.socket, &documents).await;
+            let shim = start(&backend, *call_timeout).await?;
+            let outcome = exchange(config, shim.socket(config.api()), &documents).await;
             shim.stop().await;
             outcome?
         }

@@ -6,20 +6,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sidecar_shim::backend::{self, CommandLine, HookSource, Settings};
-use sidecar_shim::hook::{HookKind, HookName};
-use sidecar_shim::server::{self, Peers, Server, Shutdown, Socket};
+use sidecar_shim::hook::HookName;
+use sidecar_shim::service::Api;
 use sidecar_shim::service::client::{Client, ClientError};
-use sidecar_shim::service::{Api, ApiVersion};
 use tokio::sync::{OnceCell, Semaphore};
-use tokio::task::JoinHandle;
 
 use crate::cases::Case;
+use crate::private_shim::{PrivateShim, Request};
 
 /// Why KubeVirt calls a Plugin for the first time in a boot.
 const BOOT: &str = "Boot";
@@ -43,77 +41,11 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A whole shim behind sockets that no other user can reach. Dropped, it shuts down at once.
-struct PrivateShim {
-    legacy: PathBuf,
-    plugins: PathBuf,
+/// A shim that runs cases.
+struct CaseShim {
+    shim: PrivateShim,
     /// Calls that it may have at a time. Closed when the shim is replaced.
     places: Semaphore,
-    shutdown: Shutdown,
-    serving: Mutex<Option<JoinHandle<()>>>,
-    /// Removed, with the sockets, when dropped.
-    _directory: tempfile::TempDir,
-}
-
-impl PrivateShim {
-    async fn start(
-        backend: &backend::Config,
-        calls: usize,
-        directory: tempfile::TempDir,
-    ) -> Result<Self, String> {
-        let [legacy, plugins] =
-            ["shim.sock", "plugin.sock"].map(|name| directory.path().join(name));
-        let shutdown = Shutdown::default();
-        let config = server::Config {
-            slow: None,
-            log_changes: false,
-            peers: Peers::default(),
-            call_timeout: None,
-            shutdown_grace: Duration::ZERO,
-            memory: backend.settings.memory.clone(),
-        };
-        let bind = async || {
-            Ok(vec![
-                (Socket::bind(legacy.clone(), None)?, Api::Legacy(ApiVersion::V1Alpha3)),
-                (Socket::bind(plugins.clone(), None)?, Api::Plugins),
-            ])
-        };
-        let server = Server::start(backend, config, shutdown.clone(), bind).await;
-        let server = server.map_err(|error| error.to_string())?;
-        let serving = tokio::spawn(async move {
-            // Nothing asks for a shutdown before the shim has started.
-            if let Some(server) = server {
-                server.run().await;
-            }
-        });
-        Ok(Self {
-            legacy,
-            plugins,
-            places: Semaphore::new(calls),
-            shutdown,
-            serving: Mutex::new(Some(serving)),
-            _directory: directory,
-        })
-    }
-
-    /// Stops the worker.
-    async fn stop(&self) {
-        self.shutdown.graceful.cancel();
-        let serving = lock(&self.serving).take();
-        if let Some(serving) = serving
-            && serving.await.is_err()
-        {
-            // The panic's text may quote a document, so only the log has its place.
-            tracing::error!("internal error (panic) in the private shim");
-        }
-    }
-}
-
-impl Drop for PrivateShim {
-    fn drop(&mut self) {
-        self.shutdown.graceful.cancel();
-        self.shutdown.forced.cancel();
-    }
 }
 
 /// Variables of a case.
@@ -127,7 +59,7 @@ struct Key {
 }
 
 /// A shim, or why it does not start.
-type Started = Result<PrivateShim, String>;
+type Started = Result<CaseShim, String>;
 
 /// All shims.
 pub(super) struct Shims {
@@ -173,20 +105,18 @@ impl Shims {
             let shim = shim.as_ref().map_err(Clone::clone)?;
             // An error means that the shim has been retired meanwhile.
             let Ok(_place) = shim.places.acquire().await else { continue };
-            let reply = call(shim, case, api, subject.clone()).await;
+            let reply = call(&shim.shim, case, api, subject.clone()).await;
             if mode == Mode::Persistent && reply.as_ref().is_err_and(has_lost_worker) {
                 shim.places.close();
                 lock(&self.running).remove(&key);
-                shim.stop().await;
+                shim.shim.stop().await;
             }
             return Ok(reply);
         }
     }
 
     async fn start(&self, case: &Case, mode: Mode) -> Started {
-        let directory = tempfile::Builder::new()
-            .prefix("hookctl-")
-            .tempdir()
+        let directory = PrivateShim::directory()
             .map_err(|error| format!("cannot create a directory for sockets: {error}"))?;
         let mut command = with_variables(&self.command, &case.variables);
         let hook = case.hook.clone();
@@ -200,7 +130,11 @@ impl Shims {
             Mode::Exec => (HookSource::ExecOne(hook, command), self.jobs),
         };
         let settings = Settings { max_workers: calls, ..self.settings.clone() };
-        PrivateShim::start(&backend::Config { source, settings }, calls, directory).await
+        let backend = backend::Config { source, settings };
+        // No call is left when a shim stops.
+        let shim = PrivateShim::start(&backend, None, Duration::ZERO, directory).await;
+        let shim = shim.map_err(|error| error.to_string())?;
+        Ok(CaseShim { shim, places: Semaphore::new(calls) })
     }
 
     /// Counts a case that is done. With the last one of its environment, the shims stop.
@@ -220,7 +154,7 @@ impl Shims {
         };
         for (_, cell) in stopping {
             if let Some(Ok(shim)) = cell.get() {
-                shim.stop().await;
+                shim.shim.stop().await;
             }
         }
     }
@@ -228,28 +162,16 @@ impl Shims {
 
 /// Makes one call.
 async fn call(shim: &PrivateShim, case: &Case, api: Api, subject: Bytes) -> Reply {
-    let (vmi, deadline) = (case.vmi.clone(), case.deadline);
-    match (api, case.hook.kind()) {
-        (Api::Legacy(version), HookKind::Domain) => {
-            let client = Client::dial(&shim.legacy).await?;
-            client.on_define_domain(version, vmi, subject, deadline).await
-        }
-        (Api::Legacy(version), _) => {
-            let client = Client::dial(&shim.legacy).await?;
-            client.pre_cloud_init_iso(version, vmi, subject, deadline).await
-        }
-        (Api::Plugins, HookKind::Domain) => {
-            let context = case.context.clone().unwrap_or_else(|| BOOT.to_owned());
-            let client = Client::dial(&shim.plugins).await?;
-            client.mutate_domain(vmi, subject, context, deadline).await
-        }
-        (Api::Plugins, _) => {
-            let client = Client::dial(&shim.plugins).await?;
-            let point = case.hook.hook_point();
-            client.execute_node_hook(point, vmi, case.node.clone(), deadline).await?;
-            Ok(Bytes::new())
-        }
-    }
+    let client = Client::dial(shim.socket(api)).await?;
+    let request = Request {
+        hook: &case.hook,
+        vmi: case.vmi.clone(),
+        subject,
+        context: case.context.as_deref().unwrap_or(BOOT),
+        node: &case.node,
+        timeout: case.deadline,
+    };
+    request.send(&client, api).await
 }
 
 /// Whether the worker may be gone, or busy with a call that is over. Another one must not be
