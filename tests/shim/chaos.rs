@@ -1,7 +1,7 @@
 //! Many calls while workers fail in many ways: each call gets its own answer or a documented error,
 //! and neither processes nor descriptors are left over.
 //!
-//! CI makes 10,000 calls: `SIDECAR_SHIM_CHAOS_CALLS=10000 cargo test --test shim chaos`.
+//! CI makes 10,000 calls: `SHIM_CHAOS_CALLS=10000 cargo test --test shim chaos`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const CALLS_PER_KILL: u64 = 100;
 const DEFAULT_CALLS: u64 = 300;
 
 fn calls() -> u64 {
-    std::env::var("SIDECAR_SHIM_CHAOS_CALLS").map_or(DEFAULT_CALLS, |calls| calls.parse().unwrap())
+    std::env::var("SHIM_CHAOS_CALLS").map_or(DEFAULT_CALLS, |calls| calls.parse().unwrap())
 }
 
 /// The fault of a call: one call in twenty has one.

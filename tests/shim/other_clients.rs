@@ -6,7 +6,7 @@ use crate::support::{ECHO, Shim, file, skipped};
 
 /// The Python that may have grpcio.
 fn python() -> String {
-    std::env::var("SIDECAR_SHIM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+    std::env::var("SHIM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
 /// Whether grpcio is installed. Where the environment names a Python, it must be.
@@ -16,8 +16,8 @@ fn has_grpcio() -> bool {
         return true;
     }
     assert!(
-        std::env::var_os("SIDECAR_SHIM_TEST_PYTHON").is_none(),
-        "SIDECAR_SHIM_TEST_PYTHON names a Python without grpcio"
+        std::env::var_os("SHIM_TEST_PYTHON").is_none(),
+        "SHIM_TEST_PYTHON names a Python without grpcio"
     );
     skipped("the tests with grpcio", "python3 has no module grpc");
     false

@@ -86,7 +86,7 @@ pub fn shell(_name: &str) -> Program {
 
 /// The Go command, if it can build the examples.
 pub fn go_command() -> Option<String> {
-    let named = std::env::var("SIDECAR_SHIM_TEST_GO");
+    let named = std::env::var("SHIM_TEST_GO");
     let command = named.clone().unwrap_or_else(|_| "go".to_owned());
     let version = Command::new(&command).args(["env", "GOVERSION"]).output();
     let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -95,7 +95,7 @@ pub fn go_command() -> Option<String> {
     if version.is_ok_and(|version| minor(&version).is_some_and(|minor: u32| minor >= 22)) {
         return Some(command);
     }
-    assert!(named.is_err(), "SIDECAR_SHIM_TEST_GO does not name Go 1.22 or later");
+    assert!(named.is_err(), "SHIM_TEST_GO does not name Go 1.22 or later");
     skipped("the examples in Go", "there is no Go 1.22 or later");
     None
 }

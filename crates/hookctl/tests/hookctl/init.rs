@@ -57,7 +57,7 @@ fn follow(language: &str, kind: &str, programs: &Path, check: &str) {
     };
     assert!(image.starts_with(" build -t registry.example/new-"), "{image}");
     let mut script = format!("{check}\n{build}\n{rest}");
-    if std::env::var_os("SIDECAR_SHIM_TEST_CARGO").is_none() {
+    if std::env::var_os("SHIM_TEST_CARGO").is_none() {
         // It takes longer than all the rest, and is that of the SDKs.
         script = script.replace("hookctl check", "hookctl check --skip memory");
     }
@@ -151,8 +151,8 @@ fn a_hook_in_go_works_at_once() {
 /// It takes a minute, and crates that may not be on this machine.
 #[test]
 fn a_hook_in_rust_works_at_once() {
-    let Ok(cargo) = std::env::var("SIDECAR_SHIM_TEST_CARGO") else {
-        skipped("a new hook in Rust", "SIDECAR_SHIM_TEST_CARGO does not name cargo; .ci/init does");
+    let Ok(cargo) = std::env::var("SHIM_TEST_CARGO") else {
+        skipped("a new hook in Rust", "SHIM_TEST_CARGO does not name cargo; .ci/init does");
         return;
     };
     let check = "cargo fmt --check; cargo clippy --all-targets -- -D warnings";

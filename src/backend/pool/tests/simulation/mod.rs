@@ -15,8 +15,8 @@
 //! The clock is paused, tasks run in one thread, and nothing in them depends on anything but the
 //! seed: so the same seed gives the same history, as one of the tests shows.
 //!
-//! `SIDECAR_SHIM_SIM_SEED` names the first seed, and makes the test print one history.
-//! `SIDECAR_SHIM_SIM_HISTORIES` sets the number of histories.
+//! `SHIM_SIM_SEED` names the first seed, and makes the test print one history.
+//! `SHIM_SIM_HISTORIES` sets the number of histories.
 
 #![expect(clippy::print_stdout, reason = "cargo shows it if the test fails")]
 
@@ -201,8 +201,8 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn each_call_gets_its_own_answer_in_time_whatever_workers_and_callers_do() {
-    let seed = number("SIDECAR_SHIM_SIM_SEED");
-    let histories = number("SIDECAR_SHIM_SIM_HISTORIES");
+    let seed = number("SHIM_SIM_SEED");
+    let histories = number("SHIM_SIM_HISTORIES");
     if let (Some(seed), None) = (seed, histories) {
         run(seed, true);
         return;
@@ -238,9 +238,7 @@ fn run_all(seeds: Range<u64>) -> BTreeMap<&'static str, u64> {
                         }
                         Err(panic) => {
                             next.store(seeds.end, Relaxed);
-                            println!(
-                                "to replay it: SIDECAR_SHIM_SIM_SEED={seed} cargo test simulation"
-                            );
+                            println!("to replay it: SHIM_SIM_SEED={seed} cargo test simulation");
                             resume_unwind(panic);
                         }
                     }
