@@ -194,12 +194,19 @@ impl Documents<'_> {
 
 /// Returns `error.txt`: the status, and lines that the message must have.
 fn error(failure: &Failure, secrets: &Secrets, with_secrets: bool) -> Vec<u8> {
+    let refusal = failure.refusal.as_deref().unwrap_or_default();
+    // Secrets are searched for in all of it: of a part, their ends may be missing.
+    let lines = if with_secrets {
+        refusal.lines().map(str::trim).map(str::to_owned).collect()
+    } else {
+        secrets.message(refusal)
+    };
+    let message = lines.join("\n");
     let mut text = format!("{}\n", failure.status);
-    let refusal = clip(failure.refusal.as_deref().unwrap_or_default(), MAX_MESSAGE_BYTES);
-    for line in refusal.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let line = if with_secrets { Some(line.to_owned()) } else { secrets.line(line) };
+    for line in clip(&message, MAX_MESSAGE_BYTES).lines().filter(|line| !line.is_empty()) {
         // As the status has it.
-        text.extend(line.map(|line| format!("{}\n", escape(&line))));
+        text.push_str(escape(line.trim_end()).as_ref());
+        text.push('\n');
     }
     text.into_bytes()
 }
@@ -333,6 +340,13 @@ mod tests {
             format!("FAILED_PRECONDITION\n{}\n", "é".repeat(300))
         );
         assert_eq!(file(&node_case("", failed("INTERNAL", None)), "error.txt"), "INTERNAL\n");
+        // A secret across the place of the cut.
+        let vmi = bytes(r#"{"metadata": {"annotations": {"token": "TRUNC-0123456789"}}}"#);
+        let call = HookCall::node_hook(HookName::parse("preVMStart").unwrap(), &vmi, String::new());
+        let long = format!("{} TRUNC-0123456789", "x".repeat(585));
+        let refused = case(call.unwrap(), failed("FAILED_PRECONDITION", Some(&long)));
+        let line = format!("{} REPLACED", "x".repeat(585));
+        assert_eq!(file(&refused, "error.txt"), format!("FAILED_PRECONDITION\n{line}\n"));
     }
 
     #[test]

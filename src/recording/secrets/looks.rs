@@ -99,6 +99,11 @@ pub(super) fn looks_secret(value: &str) -> bool {
         || has_login(value)
 }
 
+/// Whether a line is the first one of a secret that has several.
+pub(super) fn begins_secret(line: &str) -> bool {
+    line.contains("-----BEGIN ") || USER_DATA.iter().any(|beginning| line.starts_with(beginning))
+}
+
 /// Whether a word for a secret is followed by one.
 fn has_assignment(value: &str) -> bool {
     let value = value.to_ascii_lowercase();

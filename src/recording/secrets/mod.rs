@@ -4,8 +4,8 @@
 //! A value is secret for one of three reasons: its place (`userData`, `passwd`, an annotation with
 //! `token` in its name), what it looks like (a private key, user data, `password=…`), or because it
 //! contains a value that is secret elsewhere in the case. So a secret that a hook copies into a
-//! domain, or quotes in a message, is replaced there as well. That takes two passes: one over all
-//! documents that collects the secrets, and one that replaces them.
+//! domain, or quotes in a message, is replaced there as well (`traces`). That takes two passes: one
+//! over all documents that collects the secrets, and one that replaces them.
 //!
 //! Everything else stays as it was, byte for byte. Each value has one placeholder wherever it
 //! appears, so a hook that copies a value makes the same document of the placeholder. A hook that
@@ -15,18 +15,18 @@
 
 mod json;
 mod looks;
+mod message;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod xml;
 
 use self::looks::looks_secret;
+use self::traces::Traces;
 
 /// Maximum number of different secrets in a case. KubeVirt's largest VMs have a dozen; each is
 /// searched for in every value.
 const MAX_SECRETS: usize = 256;
-
-/// Shorter values are replaced in their own place alone: elsewhere, `a` or `vm` is chance.
-const MIN_TRACED_BYTES: usize = 6;
 
 /// Stands for a value without a form that hooks rely on.
 const PLACEHOLDER: &str = "REPLACED";
@@ -51,8 +51,12 @@ pub(super) struct TooMany;
 /// The secrets of one case.
 #[derive(Default)]
 pub(super) struct Secrets {
-    /// Values and their placeholders, once collected the longest first.
+    /// Values and their placeholders.
     known: Vec<(String, String)>,
+    /// Their copies.
+    traces: Traces,
+    /// How often the domain that the hook was called with has a line of a secret.
+    lines_sent: usize,
     of_hook: bool,
     too_many: bool,
 }
@@ -74,8 +78,11 @@ impl Secrets {
             }
             None
         });
-        self.known.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
-        if self.too_many { Err(TooMany) } else { Ok(()) }
+        self.traces.sort();
+        if matches!(format, Format::Xml) {
+            self.lines_sent = self.lines_in(document);
+        }
+        if self.too_many || self.traces.are_too_many() { Err(TooMany) } else { Ok(()) }
     }
 
     /// Collects what is secret in a document that the hook returned.
@@ -84,10 +91,23 @@ impl Secrets {
         format: Format,
         document: &str,
     ) -> Result<(), TooMany> {
-        let before = self.known.len();
+        let (known, lines_sent) = (self.known.len(), self.lines_sent);
         self.collect(format, document)?;
-        self.of_hook = self.known.len() > before;
+        // A placeholder does not have the lines of its secret.
+        self.of_hook = self.known.len() > known || self.lines_sent > lines_sent;
         Ok(())
+    }
+
+    /// Counts the copies of lines of secrets in a domain.
+    fn lines_in(&self, document: &str) -> usize {
+        let mut lines = 0;
+        walk(Format::Xml, document, &mut |place, value| {
+            if !(is_secret(place, value) && self.known.iter().any(|(known, _)| known == value)) {
+                self.traces.replace(value, &mut lines);
+            }
+            None
+        });
+        lines
     }
 
     /// Whether the hook has returned a secret that it was not called with. It would make another
@@ -108,23 +128,15 @@ impl Secrets {
     }
 
     /// Returns a text without the secrets that it contains. `None` if there are none.
-    pub(super) fn without(&self, text: &str) -> Option<String> {
-        let mut out = None;
-        for (secret, placeholder) in &self.known {
-            let now = out.as_deref().unwrap_or(text);
-            if secret.len() >= MIN_TRACED_BYTES
-                && memchr::memmem::find(now.as_bytes(), secret.as_bytes()).is_some()
-            {
-                out = Some(now.replace(secret, placeholder));
-            }
-        }
-        out
+    fn without(&self, text: &str) -> Option<String> {
+        self.traces.replace(text, &mut 0)
     }
 
-    /// Returns a line of a hook's message, unless it looks secret itself.
-    pub(super) fn line(&self, line: &str) -> Option<String> {
-        let line = self.without(line).unwrap_or_else(|| line.to_owned());
-        (!looks_secret(&line)).then_some(line)
+    /// Returns the lines of a hook's message that are not secret.
+    pub(super) fn message(&self, message: &str) -> Vec<String> {
+        let replaced = self.without(message);
+        let message = replaced.as_deref().unwrap_or(message);
+        message::lines(&self.traces.without_beginning_at_end(message))
     }
 
     fn add(&mut self, place: &Place<'_>, value: &str) {
@@ -135,7 +147,9 @@ impl Secrets {
             self.too_many = true;
             return;
         }
-        self.known.push((value.to_owned(), placeholder(place, value)));
+        let placeholder = placeholder(place, value);
+        self.traces.add(value, &placeholder);
+        self.known.push((value.to_owned(), placeholder));
     }
 }
 

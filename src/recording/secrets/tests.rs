@@ -200,9 +200,7 @@ fn a_secret_is_replaced_wherever_a_hook_copies_it() {
         secrets.replace(Format::Xml, &returned),
         "<domain><a b='&quot;REPLACED'/><!--REPLACED--><title>123 REPLACED a</title></domain>"
     );
-    assert_eq!(secrets.line(&format!("no {SECRET}!")).unwrap(), "no REPLACED!");
-    assert_eq!(secrets.line("token=other"), None);
-    assert_eq!(secrets.line("no GPU"), Some("no GPU".to_owned()));
+    assert_eq!(secrets.message(&format!("no {SECRET}!\ntoken=other\n")), ["no REPLACED!"]);
     // An escape spells it otherwise.
     let escaped = returned.replace("s3cr", "s3&#x63;r").replace("<!--s3&#x63;r", "<!--s3cr");
     assert!(!secrets.replace(Format::Xml, &escaped).contains("3t-value"));
@@ -210,6 +208,76 @@ fn a_secret_is_replaced_wherever_a_hook_copies_it() {
     secrets.collect_of_hook(Format::Xml, own).unwrap();
     assert!(secrets.hook_made_one());
     assert_eq!(secrets.replace(Format::Xml, own), "<domain><graphics passwd='REPLACED'/></domain>");
+}
+
+#[test]
+fn each_line_of_a_secret_and_each_spelling_of_it_is_replaced() {
+    let user_data =
+        "#cloud-config\nchpasswd:\n  list: |\n    root:\"HUNTER\"-<é>\nlong: long-é\nruncmd:\n";
+    let vmi = serde_json::json!({"userData": user_data, "token": " s3cr3t-value\n"}).to_string();
+    let secrets = || {
+        let mut secrets = Secrets::default();
+        secrets.collect(Format::Json, &vmi).unwrap();
+        secrets
+    };
+    let quoted = serde_json::Value::from(user_data).to_string();
+    let twice = serde_json::Value::from(&*quoted).to_string();
+    for copy in [
+        user_data.to_owned(),
+        user_data.trim().to_owned(),
+        user_data.replace('\n', "\r\n"),
+        user_data.replace('\n', " / "),
+        quoted.replace('<', "\\u003c").replace('>', "\\u003e"),
+        quoted.replace('é', "\\u00e9"),
+        format!("'{}'", user_data.replace('\n', "\\n")),
+        quoted,
+        twice,
+    ] {
+        let message = secrets().message(&format!("this VM's user data is bad: {copy}")).join("\n");
+        assert!(!message.contains("HUNTER") && !message.contains("long-"), "{copy} is {message}");
+        let shown = secrets().without(&copy).unwrap();
+        assert!(!shown.contains("HUNTER") && !shown.contains("long-"), "{copy} is {shown}");
+    }
+    let message = secrets().message(&format!("this VM's user data is bad: {user_data}"));
+    assert_eq!(message[0], "this VM's user data is bad: #cloud-config");
+    // What was trimmed is what the hook makes of the placeholder, too.
+    let sent = "<domain/>";
+    for (text, is_made) in
+        [("s3cr3t-value", false), ("root:&quot;HUNTER&quot;-&lt;é&gt;", true), ("runcmd:", false)]
+    {
+        let mut secrets = secrets();
+        secrets.collect(Format::Xml, sent).unwrap();
+        let returned = format!("<domain><description>{text}</description></domain>");
+        secrets.collect_of_hook(Format::Xml, &returned).unwrap();
+        assert_eq!(secrets.hook_made_one(), is_made, "{text}");
+        let shown = secrets.replace(Format::Xml, &returned);
+        assert_eq!(shown.contains(text), text == "runcmd:", "{shown}");
+    }
+    // What was sent already is passed on.
+    let mut secrets = secrets();
+    let sent = "<domain><title>long: long-é</title></domain>";
+    secrets.collect(Format::Xml, sent).unwrap();
+    secrets.collect_of_hook(Format::Xml, sent).unwrap();
+    assert!(!secrets.hook_made_one());
+}
+
+#[test]
+fn the_lines_of_a_message_that_hold_a_secret_are_left_out() {
+    let lines = |text: &str| Secrets::default().message(text);
+    assert_eq!(lines("no GPU\n\n token=a \n ask the admin\n"), ["no GPU", "ask the admin"]);
+    for text in [
+        "its password:\nhunter22",
+        "it is\n-----BEGIN RSA PRIVATE KEY-----\nhunter22",
+        "it is\n#cloud-config\nhunter22",
+        "it is\ntoken = [\nhunter22\n]",
+    ] {
+        assert!(!lines(text).concat().contains("hunter22"), "{text}");
+    }
+    // A status that was cut has the beginning of a secret at its end.
+    let mut secrets = Secrets::default();
+    secrets.collect(Format::Json, r#"{"token":"s3cr3t-value-of-it"}"#).unwrap();
+    assert_eq!(secrets.message("no s3cr3t-val"), ["no REPLACED"]);
+    assert_eq!(secrets.message("no s3cr3"), ["no s3cr3"]);
 }
 
 #[test]
