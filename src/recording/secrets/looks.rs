@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 /// Parts of names whose values are secret, without case and punctuation.
-pub(super) const SECRET_NAMES: [&str; 23] = [
+pub(super) const SECRET_NAMES: [&str; 19] = [
     // Of volumes, of annotations, and of `CloudInitData`.
     "userdata",
     "networkdata",
@@ -25,31 +25,16 @@ pub(super) const SECRET_NAMES: [&str; 23] = [
     "secret",
     "token",
     "credential",
-    "privatekey",
-    "publickey",
-    "apikey",
-    "sshkey",
-    "authorizedkey",
     "cookie",
-];
-
-/// Names with such a part whose values are names or times.
-const HARMLESS_NAMES: [&str; 3] = ["secretname", "imagepullsecret", "passwdvalidto"];
-
-/// Words before a secret in a text: `password=…`, `"token": "…"`, `--token …`.
-const SECRET_WORDS: [&str; 11] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "credential",
-    "private_key",
-    "private-key",
-    "api_key",
-    "apikey",
     "authorization",
 ];
+
+/// Names of secrets that are too short to be searched for in longer words.
+pub(super) const SECRET_WORDS: [&str; 4] = ["pass", "pwd", "psk", "auth"];
+
+/// Ends of names with such a part whose values are names or times.
+const HARMLESS_ENDS: [&str; 6] =
+    ["secretname", "secretref", "secretkeyref", "imagepullsecret", "passwdvalidto", "topologykey"];
 
 /// The beginnings of user data, as cloud-init and Ignition tell its kinds apart.
 const USER_DATA: [&str; 9] = [
@@ -64,18 +49,23 @@ const USER_DATA: [&str; 9] = [
     "MIME-Version:",
 ];
 
-/// Texts that are in keys, and in a Windows answer file.
-const MARKS: [&str; 9] = [
-    "PRIVATE KEY-----",
-    "ssh-rsa ",
-    "ssh-ed25519 ",
-    "ssh-dss ",
+/// Texts that are in keys, and in a Windows answer file, in lower case.
+const MARKS: [&str; 11] = [
+    "-----begin ",
+    "private key-----",
+    "age-secret-key-",
+    "ssh-rsa",
+    "ssh-ed25519",
+    "ssh-dss",
     "ecdsa-sha2-",
     "sk-ssh-",
     "sk-ecdsa-",
-    "-----BEGIN CERTIFICATE",
+    "bearer ",
     "urn:schemas-microsoft-com:unattend",
 ];
+
+/// What may stand between a name in a text and the sign that gives it a value.
+const QUOTES: [char; 4] = ['"', '\'', '\\', ' '];
 
 /// Returns a name without case and punctuation.
 pub(super) fn plain(name: &str) -> String {
@@ -84,19 +74,52 @@ pub(super) fn plain(name: &str) -> String {
     folded.map(|c| if c == '\u{17f}' { 's' } else { c }).filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// Whether the values of this name are secret. The name is a plain one.
+/// Whether the values of this name are secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
-    SECRET_NAMES.iter().any(|part| name.contains(part)) && !HARMLESS_NAMES.contains(&name)
+    let plain = plain(name);
+    (SECRET_NAMES.iter().any(|part| plain.contains(part)) || has_secret_word(name, &plain))
+        && !is_harmless_name(name)
+}
+
+/// Whether a name with a secret's is that of a reference: what is below it is not secret.
+pub(super) fn is_harmless_name(name: &str) -> bool {
+    let plain = plain(name);
+    let plain = plain.strip_suffix('s').unwrap_or(&plain);
+    HARMLESS_ENDS.iter().any(|end| plain.ends_with(end))
+}
+
+/// Whether a name has a secret's as one of its words, which punctuation or case separates. A key is
+/// secret if a word says what it is for: `access-key`, `luksKeys`.
+fn has_secret_word(name: &str, plain: &str) -> bool {
+    let singular = plain.strip_suffix('s').unwrap_or(plain);
+    if singular.strip_suffix("key").is_some_and(|before| !before.is_empty()) {
+        return true;
+    }
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for c in name.chars() {
+        if !c.is_alphanumeric() || (was_lower && c.is_uppercase()) {
+            words.push(String::new());
+        }
+        was_lower = c.is_lowercase();
+        if let Some(word) = words.last_mut().filter(|_| c.is_alphanumeric()) {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.iter().any(|word| SECRET_WORDS.contains(&&**word))
 }
 
 /// Whether a value is secret wherever it stands.
 pub(super) fn looks_secret(value: &str) -> bool {
-    let begins = value.trim_start();
+    // Windows's editors write the mark of an encoding first.
+    let begins = value.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let folded = value.to_lowercase();
     USER_DATA.iter().any(|beginning| begins.starts_with(beginning))
         || (begins.starts_with('{') && value.contains("\"ignition\""))
-        || MARKS.iter().any(|mark| memmem::find(value.as_bytes(), mark.as_bytes()).is_some())
+        || MARKS.iter().any(|mark| memmem::find(folded.as_bytes(), mark.as_bytes()).is_some())
         || has_assignment(value)
         || has_login(value)
+        || (begins.starts_with(['{', '[']) && super::json::has_secret(begins))
 }
 
 /// Whether a line is the first one of a secret that has several.
@@ -104,17 +127,28 @@ pub(super) fn begins_secret(line: &str) -> bool {
     line.contains("-----BEGIN ") || USER_DATA.iter().any(|beginning| line.starts_with(beginning))
 }
 
-/// Whether a word for a secret is followed by one.
+/// Whether an argument is an option whose value follows, and is secret: `--db-password`.
+pub(super) fn is_secret_option(argument: &str) -> bool {
+    argument.starts_with('-') && !argument.contains('=') && is_secret_name(argument)
+}
+
+/// Whether a name of a secret is followed by one: `AWS_SECRET_ACCESS_KEY=…`, `"tokens": […`,
+/// `--password …`.
 fn has_assignment(value: &str) -> bool {
-    let value = value.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| {
-        memmem::find_iter(value.as_bytes(), word.as_bytes()).any(|at| {
-            let is_option = value[..at].ends_with('-');
-            let rest = value[at + word.len()..].trim_start_matches([' ', '"', '\'', '\\']);
-            let is_apart = value[at + word.len()..].starts_with([' ', '"', '\'', '\\']);
-            rest.starts_with([':', '=']) || (is_option && is_apart && !rest.is_empty())
-        })
-    })
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut rest = value;
+    while let Some(start) = rest.find(is_part) {
+        let at = &rest[start..];
+        let (name, after) = at.split_at(at.find(|c| !is_part(c)).unwrap_or(at.len()));
+        rest = after;
+        let value = after.trim_start_matches(|c: char| c.is_whitespace() || QUOTES.contains(&c));
+        let is_assigned = value.starts_with([':', '=']);
+        let is_option = name.starts_with('-') && !value.is_empty() && value.len() < after.len();
+        if (is_assigned || is_option) && is_secret_name(name) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether there is a URL with a password: `https://user:password@host`.

@@ -59,6 +59,39 @@ fn every_place_of_a_vmi_that_can_hold_a_secret_is_replaced() {
         r#"{"spec":{"domain":{"firmware":{"kernelBoot":{"kernelArgs":"§"}}}}}"#,
         r#"{"spec":{"domain":{"launchSecurity":{"sev":{"session":"§","dhCert":"§"}}}}}"#,
         r#"{"spec":{"domain":{"devices":{"interfaces":[{"dhcpOptions":{"privateOptions":[{"option":224,"value":"§"}]}}]}}}}"#,
+        r#"{"a":{"kapp.k14s.io/original":"{\"spec\":{\"a\":[{\"userData\":\"§\"}]}}"}}"#,
+        r#"{"a":" [\"{\\\"userData\\\": \\\"§\\\"}\"]"}"#,
+        r#"{"a":"AWS_SECRET_ACCESS_KEY=§"}"#,
+        r#"{"a":"secret_key: §"}"#,
+        r#"{"a":"password1=§"}"#,
+        r#"{"a":"export token_value=§"}"#,
+        r#"{"a":"password\t:§"}"#,
+        r#"{"a":"password\n: §"}"#,
+        r#"{"a":"PASSWORDS:\n- §"}"#,
+        r#"{"a":"tokens: [§]"}"#,
+        r#"{"a":"{'userData': '§'}"}"#,
+        r#"{"a":"mysqladmin --mysql-Password § ping"}"#,
+        r#"{"a":"mysqladmin --db-password=§"}"#,
+        r#"{"httpHeaders":[{"name":"Authorization","value":"Basic §"}]}"#,
+        r#"{"httpHeaders":[{"value":["§"], "name":"X-Auth-Token"}]}"#,
+        r#"{"env":[{"name":"a","value":"b"},{"name":"DB_PASSWORD","value":"§"}]}"#,
+        r#"{"exec":{"command":["mysqladmin","--password","§"]}}"#,
+        r#"{"exec":{"command":["mysqladmin","--admin-PASSWORD", "§"]}}"#,
+        r#"{"secret":{"value":"§"}}"#,
+        r#"{"credentials":{"user":"§","more":[{"value":"§"}]}}"#,
+        r#"{"secretRef":{"a":1},"token":{"name":"§"}}"#,
+        r#"{"example.com/encryption-key":"§"}"#,
+        r#"{"accessKey":"§"}"#,
+        r#"{"luks_keys":"§"}"#,
+        r#"{"licenseKey":"§"}"#,
+        r#"{"example.com/wifi-psk":"§"}"#,
+        r#"{"example.com/auth":"§"}"#,
+        r#"{"rootPwd":"§"}"#,
+        r#"{"example.com/pass":"§"}"#,
+        r#"{"a":"\ufeff#cloud-config\n§"}"#,
+        r#"{"a":"ssh-rsa\t§"}"#,
+        r#"{"a":"-----BEGIN PGP MESSAGE-----\n§"}"#,
+        r#"{"a":"bearer §"}"#,
         r#"{"unknown":{"password":"§"}}"#,
         r#"{"unknown":{"passwords":["§",["§"]]}}"#,
     ] {
@@ -107,6 +140,14 @@ fn every_place_of_a_domain_that_can_hold_a_secret_is_replaced() {
         "<commandline><env name='VAULT_TOKEN' value='§'/></commandline>",
         "<commandline><env value='§' name = 'DB_PASSWORD'/></commandline>",
         "<metadata><a:auth xmlns:a='u' a:apiKey='§'><a:password>§</a:password></a:auth></metadata>",
+        "<q:commandline xmlns:q='u'><q:arg value='-append'/><q:arg value='a=§'/></q:commandline>",
+        "<commandline><arg value='-smbios'/><arg value='type=11,value=§'/></commandline>",
+        "<commandline><arg value='SECRET,data=§'/></commandline>",
+        "<commandline><arg value='--admin-token'/>\n<arg value='§'/></commandline>",
+        "<metadata><k:password xmlns:k='u'><k:value k:a='§'>§<b>§</b></k:value></k:password></metadata>",
+        "<metadata><k:e xmlns:k='u' name='password'>§</k:e></metadata>",
+        "<metadata><e key='db-token'><value a='§'>§</value></e></metadata>",
+        "<description>{\"a\": [{\"name\": \"psk\", \"value\": \"§\"}]}</description>",
         "<password>a<!-- b -->§<![CDATA[§]]></password>",
         "<description>password: §</description>",
         "<description><![CDATA[password: §]]></description>",
@@ -140,6 +181,11 @@ fn everything_else_stays_byte_for_byte() {
         r#"{"spec":{"volumes":[{"cloudInitNoCloud":{"secretRef":{"name":"my-secret"},"userData":""}}]}}"#,
         r#"{"spec":{"volumes":[{"containerDisk":{"image":"a","imagePullSecret":"pull"}},{"secret":{"secretName":"s"}}]}}"#,
         r#"{"metadata":{"annotations":{"has-password":"true","a":"no token is used"}}}"#,
+        r#"{"a":"{\"secretName\": \"b\", \"args\": [\"--version\", \"v1alpha3\"]}"}"#,
+        r#"{"interfaces":[{"name":"a","passt":{},"binding":{"name":"passt"}}],"gpu":"passthrough"}"#,
+        r#"{"topologyKey":"a","tolerations":[{"key":"b","value":"c"}],"author":"me","key":"a"}"#,
+        r#"{"volumes":[{"name":"my-secret","persistentVolumeClaim":{"claimName":"a"}}]}"#,
+        r#"{"volumes":[{"cloudInitNoCloud":{"networkDataSecretRef":{"name":"a"}}}]}"#,
         "{}",
         r#"{"a":"\ud800"}"#,
     ] {
@@ -269,7 +315,7 @@ fn the_lines_of_a_message_that_hold_a_secret_are_left_out() {
         "its password:\nhunter22",
         "it is\n-----BEGIN RSA PRIVATE KEY-----\nhunter22",
         "it is\n#cloud-config\nhunter22",
-        "it is\ntoken = [\nhunter22\n]",
+        "it is\ntokens = [\nhunter22\n]",
     ] {
         assert!(!lines(text).concat().contains("hunter22"), "{text}");
     }
@@ -288,6 +334,9 @@ fn the_page_lists_each_name_of_a_secret() {
     let list = looks::plain(list);
     for name in looks::SECRET_NAMES {
         assert!(list.contains(name), "docs/cases.md does not list {name}");
+    }
+    for word in looks::SECRET_WORDS {
+        assert!(page.contains(&format!("`{word}`")), "docs/cases.md does not list {word}");
     }
 }
 

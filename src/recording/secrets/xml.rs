@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 
 use super::Place;
-use super::looks::{is_secret_name, plain};
+use super::looks::{is_secret_name, is_secret_option, plain};
 use crate::hook::resolved;
 
 /// Attributes that are secret by their name in addition to those of JSON's: the query of a URL, in
@@ -23,7 +23,16 @@ const OF_SECRET: [&str; 2] = ["uuid", "usage"];
 const SECRET_TEXTS: [&str; 2] = ["initarg", "initenv"];
 
 /// Parts of QEMU's arguments that carry a value for the guest.
-const ARGUMENTS: [&str; 3] = ["secret", "passw", "string="];
+const ARGUMENTS: [&str; 4] = ["secret", "passw", "string=", "type=11,"];
+
+/// The option of QEMU before the command line of a kernel.
+const APPEND: [&str; 2] = ["-append", "--append"];
+
+/// Attributes that give a name to the value beside them.
+const NAMES: [&str; 3] = ["name", "key", "id"];
+
+/// The element in which others than libvirt keep what they want.
+const METADATA: &str = "metadata";
 
 /// An element that is open.
 struct Element {
@@ -32,6 +41,8 @@ struct Element {
     is_secret: bool,
     /// Whether a piece of its text was replaced.
     has_text: bool,
+    /// The last argument in it is an option whose value is secret.
+    is_behind_option: bool,
 }
 
 type Visit<'a> = &'a mut dyn FnMut(&Place<'_>, &str) -> Option<String>;
@@ -83,6 +94,8 @@ struct Attribute<'a> {
     /// Its plain name without its prefix. `None` for the declaration of a namespace, whose value
     /// hooks do not read.
     key: Option<String>,
+    /// Whether its name is that of a secret.
+    is_secret: bool,
     quote: char,
     raw: &'a str,
     value: Cow<'a, str>,
@@ -97,18 +110,24 @@ fn start_tag<'a>(
 ) -> &'a str {
     let end = tag.find(|c: char| c.is_ascii_whitespace() || c == '>' || c == '/');
     let (start, mut rest) = tag.split_at(end.unwrap_or(tag.len()));
-    let name = local(start.trim_start_matches('<'));
+    let start_name = start.trim_start_matches('<');
+    let name = plain(local(start_name));
     let mut attributes = Vec::new();
     while let Some((attribute, after)) = attribute(rest) {
         attributes.push(attribute);
         rest = after;
     }
     out.push_str(start);
-    for Attribute { before, key, quote, raw, value } in &attributes {
+    let is_secret = has_secret_text(&name, local(start_name), &attributes, open);
+    for attribute in &attributes {
+        let Attribute { before, key, quote, raw, value, .. } = attribute;
         out.push_str(before);
         out.push(*quote);
         let replaced = key.as_ref().and_then(|key| {
-            let is_secret = is_secret_attribute(&name, key, value, &attributes);
+            let is_below = is_secret && open.iter().any(|it| it.name == METADATA);
+            let is_secret = (is_below && !NAMES.contains(&&**key))
+                || is_secret_attribute(&name, attribute, &attributes)
+                || (name == "arg" && open.last().is_some_and(|it| it.is_behind_option));
             visit(&Place { name: key, is_key: false, is_secret }, value)
         });
         match replaced {
@@ -119,11 +138,15 @@ fn start_tag<'a>(
     }
     let (end, after) = rest.split_at(rest.find('>').map_or(rest.len(), |at| at + 1));
     out.push_str(end);
+    if let Some(argument) = value_of(&attributes, "value").filter(|_| name == "arg")
+        && let Some(around) = open.last_mut()
+    {
+        around.is_behind_option = APPEND.contains(&argument) || is_secret_option(argument);
+    }
     if !end.ends_with("/>") {
-        let is_secret = has_secret_text(&name, open);
         let is_firmware = name == "sysinfo" && value_of(&attributes, "type") == Some("fwcfg");
         let name = if is_firmware { "fwcfg".to_owned() } else { name };
-        open.push(Element { name, is_secret, has_text: false });
+        open.push(Element { name, is_secret, has_text: false, is_behind_option: false });
     }
     after
 }
@@ -139,8 +162,9 @@ fn attribute(tag: &str) -> Option<(Attribute<'_>, &str)> {
     let (raw, after) = inside.split_once(quote)?;
     let name = before.split('=').next().unwrap_or_default().trim();
     let is_namespace = name == "xmlns" || name.starts_with("xmlns:");
-    let key = (!is_namespace).then(|| local(name));
-    Some((Attribute { before, key, quote, raw, value: resolved(raw) }, after))
+    let key = (!is_namespace).then(|| plain(local(name)));
+    let is_secret = is_secret_name(local(name));
+    Some((Attribute { before, key, is_secret, quote, raw, value: resolved(raw) }, after))
 }
 
 /// Returns the value of an attribute.
@@ -149,19 +173,35 @@ fn value_of<'a>(attributes: &'a [Attribute<'_>], name: &str) -> Option<&'a str> 
     found.map(|it| &*it.value)
 }
 
-fn is_secret_attribute(element: &str, key: &str, value: &str, all: &[Attribute<'_>]) -> bool {
-    let is_of_secret_variable =
-        || value_of(all, "name").is_some_and(|variable| is_secret_name(&plain(variable)));
-    is_secret_name(key)
-        || SECRET_ATTRIBUTES.contains(&key)
-        || (element == "secret" && OF_SECRET.contains(&key))
-        || (element == "arg" && ARGUMENTS.iter().any(|part| value.contains(part)))
-        || (key == "value" && is_of_secret_variable())
+/// Whether an element has the name of a secret in an attribute: a variable of the environment.
+fn is_named(all: &[Attribute<'_>]) -> bool {
+    NAMES.iter().any(|name| value_of(all, name).is_some_and(is_secret_name))
 }
 
-fn has_secret_text(element: &str, around: &[Element]) -> bool {
+fn is_secret_attribute(element: &str, it: &Attribute<'_>, all: &[Attribute<'_>]) -> bool {
+    let key = it.key.as_deref().unwrap_or_default();
+    let is_argument = || {
+        let value = it.value.to_lowercase();
+        ARGUMENTS.iter().any(|part| value.contains(part))
+    };
+    it.is_secret
+        || SECRET_ATTRIBUTES.contains(&key)
+        || (element == "secret" && OF_SECRET.contains(&key))
+        || (element == "arg" && is_argument())
+        || (key == "value" && is_named(all))
+}
+
+/// Whether an element's text is secret: all below a secret name is.
+fn has_secret_text(
+    element: &str,
+    name: &str,
+    attributes: &[Attribute<'_>],
+    around: &[Element],
+) -> bool {
     let is_below = |name: &str| around.iter().any(|it| it.name == name);
-    is_secret_name(element)
+    around.last().is_some_and(|it| it.is_secret)
+        || is_secret_name(name)
+        || is_named(attributes)
         || SECRET_TEXTS.contains(&element)
         || (element == "entry" && (is_below("oemstrings") || is_below("fwcfg")))
 }
@@ -210,9 +250,9 @@ fn split<'a>(text: &'a str, end: &str) -> (&'a str, &'a str) {
     }
 }
 
-/// Returns a plain name without its prefix.
-fn local(name: &str) -> String {
-    plain(name.rsplit(':').next().unwrap_or_default())
+/// Returns a name without its prefix.
+fn local(name: &str) -> &str {
+    name.rsplit(':').next().unwrap_or_default()
 }
 
 /// Escapes a text for an attribute or an element.
