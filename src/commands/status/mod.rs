@@ -90,7 +90,7 @@ async fn ask(config: &StatusConfig) -> Result<GetResponse, NoStatus> {
     let name = socket.display().to_string();
     // The call's own deadline is later, so that one clock covers both steps.
     let later = config.timeout * 2;
-    let asking = async { Client::dial(&socket).await?.status(later).await };
+    let asking = async { Client::dial(&socket).await?.status(true, later).await };
     match timeout(config.timeout, asking).await {
         Ok(Err(ClientError::OtherApi { .. })) => Err(NoStatus::NotServed(name)),
         Ok(answer) => Ok(answer?),

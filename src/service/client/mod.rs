@@ -233,10 +233,14 @@ impl Client {
         })
     }
 
-    /// Asks a shim what it is doing, and for the digests of what it runs.
-    pub async fn status(&self, timeout: Duration) -> Result<GetResponse, ClientError> {
+    /// Asks a shim what it is doing, and maybe for the digests of what it runs, which take longer.
+    pub async fn status(
+        &self,
+        with_files: bool,
+        timeout: Duration,
+    ) -> Result<GetResponse, ClientError> {
         let path = PathAndQuery::from_static("/sidecar_shim.status.v1.Status/Get");
-        self.unary(path, GetRequest { with_files: true }, timeout).await
+        self.unary(path, GetRequest { with_files }, timeout).await
     }
 
     async fn unary<R: Message + Default>(

@@ -96,7 +96,7 @@ async fn of_socket(socket: &Path) -> Result<Offered, CallFailed> {
 
 /// Returns the hooks that a shim serves.
 async fn served(socket: &Path) -> Result<Vec<HookName>, ClientError> {
-    let status = Client::dial(socket).await?.status(TIMEOUT).await?;
+    let status = Client::dial(socket).await?.status(true, TIMEOUT).await?;
     let names = status.hooks.into_iter().map(|hook| hook.name).filter(|name| name != OTHER);
     Ok(names.filter_map(|name| HookName::parse(&name)).collect())
 }
