@@ -17,6 +17,10 @@ use crate::call::diff;
 pub(super) const HINT_UPDATE: &str =
     "if a difference is meant, `hookctl test --update` writes what the hook returns";
 
+/// What is said of a [`Fault::WorkerDied`].
+pub(super) const WORKER_DIED: &str = "the worker died in this call, and another one replied: with \
+     --log-level warning the log says how";
+
 /// Maximum number of lines of one diff: some screens. Two domains that have nothing in common would
 /// fill more.
 const MAX_DIFF_LINES: usize = 100;
@@ -43,6 +47,7 @@ pub(super) fn describe(faults: &[(Way, Fault)]) -> String {
         }
         let what = match fault {
             Fault::Text(what) => format!("{}\n", escape(what).trim_end()),
+            Fault::WorkerDied => format!("{WORKER_DIED}\n"),
             Fault::Differs { what, difference } => {
                 format!("the result {what}\n{}", show(difference))
             }
@@ -50,7 +55,9 @@ pub(super) fn describe(faults: &[(Way, Fault)]) -> String {
         for line in what.lines() {
             let _ = writeln!(text, "{INDENT}{line}");
         }
-        if let Some(hint) = hint(faults, &ways) {
+        if *fault != Fault::WorkerDied
+            && let Some(hint) = hint(faults, &ways)
+        {
             let _ = writeln!(text, "{INDENT}{hint}");
         }
     }
@@ -62,6 +69,7 @@ pub(super) fn headline(faults: &[(Way, Fault)]) -> String {
     let Some((way, fault)) = faults.first() else { return String::new() };
     let what = match fault {
         Fault::Text(what) => what.lines().next().unwrap_or_default().to_owned(),
+        Fault::WorkerDied => WORKER_DIED.to_owned(),
         Fault::Differs { what, .. } => format!("the result {what}"),
     };
     format!("{way}: {what}")

@@ -11,7 +11,7 @@ use sidecar_shim::service::{Api, ApiVersion};
 
 use super::libvirt::Libvirt;
 use super::says::{self, Difference};
-use super::shims::{Mode, Reply, Shims};
+use super::shims::{Answer, Mode, Reply, Shims};
 use crate::cases::{Case, Expected};
 use crate::rewrite::{QEMU, Receiver};
 
@@ -74,6 +74,8 @@ impl fmt::Display for Way {
 pub(super) enum Fault {
     /// In words.
     Text(String),
+    /// A worker died in the call, and another one answered.
+    WorkerDied,
     /// It is not the document that was expected.
     Differs { what: String, difference: Difference },
 }
@@ -119,7 +121,7 @@ impl Runner {
     }
 
     /// Makes the first call of a case, for what is to be expected of it.
-    pub(super) async fn first(&self, case: &Case) -> Result<Reply, String> {
+    pub(super) async fn first(&self, case: &Case) -> Result<Answer, String> {
         self.shims.call(case, self.modes[0], api(case), case.subject.clone()).await
     }
 
@@ -147,7 +149,8 @@ impl Runner {
                 continue;
             }
             outcome.calls += 1;
-            let reply = self.shims.call(case, way.mode, api, sent.clone()).await?;
+            let answer = self.shims.call(case, way.mode, api, sent.clone()).await?;
+            let Answer { reply, is_of_second_worker } = answer;
             if way.mode == Mode::Exec
                 && self.is_worker
                 && let Err(error) = &reply
@@ -156,6 +159,9 @@ impl Runner {
                 outcome.calls -= 1;
                 outcome.no_exec = Some(why);
                 return Ok(());
+            }
+            if is_of_second_worker {
+                outcome.faults.push((way, Fault::WorkerDied));
             }
             let fault = judge(case, expected, way, &reply);
             let has_failed = fault.is_some();
@@ -189,7 +195,11 @@ impl Runner {
         let Some(sent) = receiver.rewrite_document(result) else {
             return Ok(Some(Fault::Text(UNREADABLE.to_owned())));
         };
-        let reply = match self.shims.call(case, way.mode, api, sent.clone()).await? {
+        let answer = self.shims.call(case, way.mode, api, sent.clone()).await?;
+        if answer.is_of_second_worker {
+            return Ok(Some(Fault::WorkerDied));
+        }
+        let reply = match answer.reply {
             Ok(reply) => receiver.rewrite_document(&reply).unwrap_or(reply),
             Err(error) => return Ok(Some(Fault::Text(format!("the hook fails: {error}")))),
         };

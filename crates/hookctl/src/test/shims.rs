@@ -3,9 +3,14 @@
 //! deadline. In exec mode each hook has a shim.
 //!
 //! A shim is started for the first case that needs it, and stopped after the last one.
+//!
+//! If a worker dies in a call, the shim lets another one answer, and KubeVirt's caller does not
+//! notice. Here it is a fault of the hook, so the shim is asked after each answer whether it has
+//! lost a worker.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +27,18 @@ use crate::private_shim::{PrivateShim, Request};
 /// Why KubeVirt calls a Plugin for the first time in a boot.
 const BOOT: &str = "Boot";
 
+/// Timeout for a shim in this process to say what it is doing.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What a call returned: a document, which is empty for a node hook.
 pub(super) type Reply = Result<Bytes, ClientError>;
+
+/// What a call returned, and how.
+pub(super) struct Answer {
+    pub(super) reply: Reply,
+    /// Whether a worker died in the call, and another one gave the reply.
+    pub(super) is_of_second_worker: bool,
+}
 
 /// How a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +61,8 @@ struct CaseShim {
     shim: PrivateShim,
     /// Calls that it may have at a time. Closed when the shim is replaced.
     places: Semaphore,
+    /// Workers that have died in a call.
+    deaths: AtomicU64,
 }
 
 /// Variables of a case.
@@ -94,7 +111,7 @@ impl Shims {
         mode: Mode,
         api: Api,
         subject: Bytes,
-    ) -> Result<Reply, String> {
+    ) -> Result<Answer, String> {
         loop {
             let key = Key {
                 variables: case.variables.clone(),
@@ -106,12 +123,17 @@ impl Shims {
             // An error means that the shim has been retired meanwhile.
             let Ok(_place) = shim.places.acquire().await else { continue };
             let reply = call(&shim.shim, case, api, subject.clone()).await;
-            if mode == Mode::Persistent && reply.as_ref().is_err_and(has_lost_worker) {
-                shim.places.close();
-                lock(&self.running).remove(&key);
-                shim.shim.stop().await;
+            let mut answer = Answer { reply, is_of_second_worker: false };
+            if mode == Mode::Persistent {
+                if answer.reply.as_ref().is_err_and(has_lost_worker) {
+                    shim.places.close();
+                    lock(&self.running).remove(&key);
+                    shim.shim.stop().await;
+                } else {
+                    answer.is_of_second_worker = shim.has_lost_worker(api).await?;
+                }
             }
-            return Ok(reply);
+            return Ok(answer);
         }
     }
 
@@ -134,7 +156,7 @@ impl Shims {
         // No call is left when a shim stops.
         let shim = PrivateShim::start(&backend, None, Duration::ZERO, directory).await;
         let shim = shim.map_err(|error| error.to_string())?;
-        Ok(CaseShim { shim, places: Semaphore::new(calls) })
+        Ok(CaseShim { shim, places: Semaphore::new(calls), deaths: AtomicU64::new(0) })
     }
 
     /// Counts a case that is done. With the last one of its environment, the shims stop.
@@ -157,6 +179,23 @@ impl Shims {
                 shim.shim.stop().await;
             }
         }
+    }
+}
+
+impl CaseShim {
+    /// Whether a worker has died in a call since this was asked last. With one worker at a time,
+    /// the shim has counted its death before another one can answer.
+    async fn has_lost_worker(&self, api: Api) -> Result<bool, String> {
+        let status = async {
+            let client = Client::dial(self.shim.socket(api)).await?;
+            client.status(false, STATUS_TIMEOUT).await
+        };
+        let status = status
+            .await
+            .map_err(|error: ClientError| format!("cannot ask whether the worker died: {error}"))?;
+        let deaths =
+            status.pools.iter().filter_map(|pool| pool.exits).map(|exits| exits.call).sum();
+        Ok(self.deaths.swap(deaths, Ordering::Relaxed) < deaths)
     }
 }
 

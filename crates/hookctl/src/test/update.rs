@@ -9,6 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use sidecar_shim::hook::HookKind;
 
+use super::details::WORKER_DIED;
 use super::run::{Outcome, Runner, Spelling, Way};
 use super::{Fault, Verdict, says};
 use crate::cases::{Case, ERROR, Expected, FILES};
@@ -23,7 +24,9 @@ const NEW_FILE: u32 = 0o666;
 pub(super) async fn update(runner: &Runner, case: &Case) -> Verdict {
     if let Some(expected) = &case.expected {
         let outcome = runner.run(case, expected).await;
-        if outcome.faults.is_empty() {
+        // What a hook does whose worker dies is not to be expected from now on.
+        let has_died = outcome.faults.iter().any(|(_, fault)| *fault == Fault::WorkerDied);
+        if outcome.faults.is_empty() || has_died {
             return Verdict::Ran(outcome);
         }
     }
@@ -46,7 +49,11 @@ pub(super) async fn update(runner: &Runner, case: &Case) -> Verdict {
 /// Calls the hook once. Returns what is to be expected from now on, and the contents of its file.
 async fn first(runner: &Runner, case: &Case) -> Result<(Expected, Bytes), String> {
     let kind = case.hook.kind();
-    let document = match runner.first(case).await? {
+    let answer = runner.first(case).await?;
+    if answer.is_of_second_worker {
+        return Err(WORKER_DIED.to_owned());
+    }
+    let document = match answer.reply {
         Ok(document) => document,
         Err(error) => {
             let (status, message) = match error.status() {

@@ -392,6 +392,30 @@ async fn a_crash_is_the_cases_failure_and_the_next_case_runs() {
 }
 
 #[tokio::test]
+async fn a_worker_that_dies_fails_the_case_though_another_one_answers() {
+    let cases = Cases::new();
+    for (name, refuse, file, contents) in [
+        ("changes nothing", "", "unchanged", ""),
+        ("refuses", "no", "error.txt", "FAILED_PRECONDITION\n"),
+    ] {
+        let flag = cases.path().join(format!(".{name}"));
+        let mut asks = json!({"die once": flag});
+        if !refuse.is_empty() {
+            asks["refuse"] = refuse.into();
+        }
+        let files = [("vmi.json", &*vmi(&asks)), ("domain.xml", DOMAIN), (file, contents)];
+        cases.add(name, &files);
+    }
+    let new = json!({"die once": cases.path().join(".new")});
+    cases.add("new", &[("vmi.json", &vmi(&new)), ("domain.xml", DOMAIN)]);
+    let tested = cases.test(&["--mode", "persistent", "--jobs", "1", "--update"]).await;
+    let fault = "the worker died in this call, and another one replied";
+    tested.expect(1, &["3 cases: 3 failed"]);
+    assert_eq!(tested.stdout.matches(fault).count(), 3, "{}", tested.stdout);
+    assert_eq!(cases.path().join("new").read_dir().unwrap().count(), 2, "nothing is written");
+}
+
+#[tokio::test]
 async fn a_signal_ends_it_at_once_and_no_hook_is_left() {
     for mode in ["persistent", "exec"] {
         let cases = Cases::new();
