@@ -5,11 +5,14 @@
 //! hook's command is started once, with the environment of the first case, to find out whether it
 //! is a worker. `--jobs` cases run at a time, each in every [way](run::Way), one after the other.
 //! Cases with the same environment share the [shims](shims::Shims), so they run one after the
-//! other; the report has them in the order of their names.
+//! other; the report has them in the order of their names. A worker may exit with status 2 in exec
+//! mode because it is not a program: such a case is decided at the end, when it is known whether the
+//! worker has run as a program.
 //!
 //! Everything that runs belongs to one future: dropped, as by Ctrl-C, it kills what it has started.
 
 mod details;
+mod exec;
 mod junit;
 mod libvirt;
 mod report;
@@ -27,6 +30,7 @@ use sidecar_shim::backend::{CommandLine, Settings};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::exec::Programs;
 use self::libvirt::Libvirt;
 use self::report::Report;
 use self::run::{Fault, Outcome, Runner, Shared};
@@ -79,6 +83,15 @@ struct Done {
     index: usize,
     verdict: Verdict,
     took: Duration,
+}
+
+impl Done {
+    fn outcome(&self) -> Option<&Outcome> {
+        match &self.verdict {
+            Verdict::Ran(outcome) | Verdict::Written(_, outcome) => Some(outcome),
+            Verdict::Broken(_) => None,
+        }
+    }
 }
 
 enum Verdict {
@@ -160,7 +173,14 @@ async fn runner(
     let shims = Shims::new(config.command.clone(), config.settings.clone(), config.jobs, all);
     let libvirt =
         if config.libvirt { Some(Libvirt::find().await.map_err(CannotTest)?) } else { None };
-    Ok(Runner { shims, modes, is_worker, libvirt })
+    // Only a refusal can be mistaken for a program that cannot start.
+    let refuses = cases.iter().any(|(_, case)| run::is_refusal(case.expected.as_ref()));
+    let alone = if refuses && modes.contains(&Mode::Exec) {
+        exec::failure_without_call(&command).await
+    } else {
+        None
+    };
+    Ok(Runner { shims, modes, is_worker, programs: Programs::default(), alone, libvirt })
 }
 
 /// Runs the cases, some at a time.
@@ -177,9 +197,15 @@ async fn run_all(
     for (index, case) in waiting.by_ref().take(config.jobs) {
         tasks.spawn(run_one(runner.clone(), config.update, index, case, done.clone()));
     }
+    // Those of which only the end shows whether the worker is a program.
+    let mut in_doubt = Vec::new();
+    let mut end = |case: Done| {
+        let is_in_doubt = case.outcome().is_some_and(|outcome| outcome.in_doubt.is_some());
+        if is_in_doubt { in_doubt.push(case) } else { report.end(case) }
+    };
     while !tasks.is_empty() {
         tokio::select! {
-            Some(case) = finished.recv() => report.end(case),
+            Some(case) = finished.recv() => end(case),
             Some(_) = tasks.join_next() => {
                 if let Some((index, case)) = waiting.next() {
                     tasks.spawn(run_one(runner.clone(), config.update, index, case, done.clone()));
@@ -189,6 +215,12 @@ async fn run_all(
     }
     drop(done);
     while let Some(case) = finished.recv().await {
+        end(case);
+    }
+    for mut case in in_doubt {
+        if let Verdict::Ran(outcome) | Verdict::Written(_, outcome) = &mut case.verdict {
+            outcome.settle(&runner.programs);
+        }
         report.end(case);
     }
 }

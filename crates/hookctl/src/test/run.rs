@@ -9,6 +9,7 @@ use sidecar_shim::hook::HookKind;
 use sidecar_shim::service::client::ClientError;
 use sidecar_shim::service::{Api, ApiVersion};
 
+use super::exec::{self, InDoubt, Programs};
 use super::libvirt::Libvirt;
 use super::says::{self, Difference};
 use super::shims::{Answer, Mode, Reply, Shims};
@@ -18,8 +19,8 @@ use crate::rewrite::{QEMU, Receiver};
 /// The status with which a program of exec mode fails: it can only exit.
 const PROGRAM_FAILED: &str = "INTERNAL";
 
-/// Statuses that a worker has instead.
-const HOOK_FAILED: [&str; 3] = ["FAILED_PRECONDITION", "INVALID_ARGUMENT", PROGRAM_FAILED];
+/// Statuses of a worker that refuses.
+const REFUSALS: [&str; 2] = ["FAILED_PRECONDITION", "INVALID_ARGUMENT"];
 
 /// A domain that KubeVirt cannot rewrite.
 const UNREADABLE: &str = "KubeVirt cannot read the hook's result";
@@ -89,6 +90,28 @@ pub(super) struct Outcome {
     pub(super) faults: Vec<(Way, Fault)>,
     /// Why exec mode was left out.
     pub(super) no_exec: Option<String>,
+    /// The call for which it was left out, until all cases are done: if the worker has run as a
+    /// program in another call, it is one.
+    pub(super) in_doubt: Option<InDoubt>,
+}
+
+impl Outcome {
+    /// A worker's last call may have failed because the worker is not a program.
+    fn doubt(&mut self, case: &Case, fault: Option<(Way, Fault)>) {
+        self.calls -= 1;
+        self.in_doubt = Some(InDoubt { variables: case.variables.clone(), fault });
+    }
+
+    /// Decides what is in doubt, when all cases are done.
+    pub(super) fn settle(&mut self, programs: &Programs) {
+        let Some(InDoubt { variables, fault }) = self.in_doubt.take() else { return };
+        if programs.is_program(&variables) {
+            self.calls += 1;
+            self.faults.extend(fault);
+        } else {
+            self.no_exec = Some("started as a program, it exits with status 2".to_owned());
+        }
+    }
 }
 
 /// Runs cases.
@@ -98,6 +121,10 @@ pub(super) struct Runner {
     pub(super) modes: Vec<Mode>,
     /// Whether the command is a worker, which need not be able to run in exec mode.
     pub(super) is_worker: bool,
+    /// The environments in which it has run in exec mode.
+    pub(super) programs: Programs,
+    /// What the program writes if it fails without a call.
+    pub(super) alone: Option<String>,
     /// Judges the domains that hooks return.
     pub(super) libvirt: Option<Libvirt>,
 }
@@ -151,19 +178,21 @@ impl Runner {
             outcome.calls += 1;
             let answer = self.shims.call(case, way.mode, api, sent.clone()).await?;
             let Answer { reply, is_of_second_worker } = answer;
-            if way.mode == Mode::Exec
-                && self.is_worker
-                && let Err(error) = &reply
-                && let Some(why) = why_no_program(error)
-            {
-                outcome.calls -= 1;
-                outcome.no_exec = Some(why);
-                return Ok(());
+            if way.mode == Mode::Exec && self.is_worker {
+                match &reply {
+                    Ok(_) => self.programs.has_run(&case.variables),
+                    Err(error) if exec::is_usage_error(error) => {
+                        let fault = self.judge(case, expected, way, &reply);
+                        outcome.doubt(case, fault.map(|fault| (way, fault)));
+                        return Ok(());
+                    }
+                    Err(_) => {}
+                }
             }
             if is_of_second_worker {
                 outcome.faults.push((way, Fault::WorkerDied));
             }
-            let fault = judge(case, expected, way, &reply);
+            let fault = self.judge(case, expected, way, &reply);
             let has_failed = fault.is_some();
             outcome.faults.extend(fault.map(|fault| (way, fault)));
             if let (Ok(result), false) = (&reply, has_failed)
@@ -181,6 +210,32 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Compares a reply with what is expected.
+    fn judge(&self, case: &Case, expected: &Expected, way: Way, reply: &Reply) -> Option<Fault> {
+        let file = expected.file(way.kind);
+        let (document, what) = match (expected, reply) {
+            (Expected::Error { status, texts }, Err(error)) => {
+                let alone = self.alone.as_deref();
+                return judge_error(status, texts, way.mode, error, alone).map(Fault::Text);
+            }
+            (Expected::Error { status, .. }, Ok(_)) => {
+                let what =
+                    format!("the hook succeeds, and {file} expects that it fails with {status}");
+                return Some(Fault::Text(what));
+            }
+            (_, Err(error)) => return Some(Fault::Text(format!("the hook fails: {error}"))),
+            (Expected::Document(document), Ok(_)) => (document, format!("differs from {file}")),
+            (Expected::Unchanged, Ok(_)) => {
+                (&case.subject, format!("differs from what was sent, and the case has {file}"))
+            }
+        };
+        let returned = reply.as_ref().ok()?;
+        match (way.spelling.write(document), way.spelling.write(returned)) {
+            (Some(document), Some(returned)) => difference(way.kind, &what, &document, &returned),
+            _ => Some(Fault::Text(UNREADABLE.to_owned())),
+        }
     }
 
     /// Calls the hook with its result as KubeVirt rewrites it. What KubeVirt drops does not count.
@@ -214,30 +269,6 @@ fn fits_into_arguments(case: &Case) -> bool {
     case.vmi.len() < limit && case.subject.len() < limit
 }
 
-/// Compares a reply with what is expected.
-fn judge(case: &Case, expected: &Expected, way: Way, reply: &Reply) -> Option<Fault> {
-    let file = expected.file(way.kind);
-    let (document, what) = match (expected, reply) {
-        (Expected::Error { status, texts }, Err(error)) => {
-            return judge_error(status, texts, way.mode, error).map(Fault::Text);
-        }
-        (Expected::Error { status, .. }, Ok(_)) => {
-            let what = format!("the hook succeeds, and {file} expects that it fails with {status}");
-            return Some(Fault::Text(what));
-        }
-        (_, Err(error)) => return Some(Fault::Text(format!("the hook fails: {error}"))),
-        (Expected::Document(document), Ok(_)) => (document, format!("differs from {file}")),
-        (Expected::Unchanged, Ok(_)) => {
-            (&case.subject, format!("differs from what was sent, and the case has {file}"))
-        }
-    };
-    let returned = reply.as_ref().ok()?;
-    match (way.spelling.write(document), way.spelling.write(returned)) {
-        (Some(document), Some(returned)) => difference(way.kind, &what, &document, &returned),
-        _ => Some(Fault::Text(UNREADABLE.to_owned())),
-    }
-}
-
 fn difference(kind: HookKind, what: &str, expected: &[u8], returned: &[u8]) -> Option<Fault> {
     match says::compare(kind, expected, returned) {
         Ok(None) => None,
@@ -258,25 +289,32 @@ fn is_spelt_alike(case: &Case, sent: &Bytes) -> bool {
     is_without || *sent == text
 }
 
-/// Compares a failure with the one that is expected.
-fn judge_error(status: &str, texts: &[String], mode: Mode, error: &ClientError) -> Option<String> {
+/// Whether a program of exec mode can only exit where a worker fails so.
+pub(super) fn is_refusal(expected: Option<&Expected>) -> bool {
+    matches!(expected, Some(Expected::Error { status, .. }) if REFUSALS.contains(status))
+}
+
+/// Compares a failure with the one that is expected. `alone` is what the program writes if it fails
+/// without a call.
+fn judge_error(
+    status: &str,
+    texts: &[String],
+    mode: Mode,
+    error: &ClientError,
+    alone: Option<&str>,
+) -> Option<String> {
     let Some((found, message)) = error.status() else {
         return Some(format!("the call fails: {error}"));
     };
-    let is_alike = mode == Mode::Exec && found == PROGRAM_FAILED && HOOK_FAILED.contains(&status);
+    let is_alike = mode == Mode::Exec && found == PROGRAM_FAILED && REFUSALS.contains(&status);
+    if is_alike && let Some(why) = exec::why_not_refused(error, alone) {
+        return Some(format!("fails, and does not refuse with {status}: {why}: {error}"));
+    }
     if found != status && !is_alike {
         return Some(format!("fails with another status than {status}: {error}"));
     }
     let missing = texts.iter().find(|text| !message.contains(text.as_str()))?;
     Some(format!("the message does not contain {missing:?}: {error}"))
-}
-
-/// Says why a worker's program does not run in exec mode. One that only speaks the protocol exits
-/// with status 2.
-fn why_no_program(error: &ClientError) -> Option<String> {
-    let (status, message) = error.status()?;
-    let is_usage = status == PROGRAM_FAILED && message.contains("exited with status 2");
-    is_usage.then(|| "started as a program, it exits with status 2".to_owned())
 }
 
 /// Returns the spellings of a case's document, and the API for each.

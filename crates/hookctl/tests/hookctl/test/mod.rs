@@ -392,6 +392,56 @@ async fn a_crash_is_the_cases_failure_and_the_next_case_runs() {
 }
 
 #[tokio::test]
+async fn a_broken_program_does_not_refuse() {
+    let cases = Cases::new();
+    let files = [("domain.xml", DOMAIN), ("error.txt", "FAILED_PRECONDITION\n")];
+    cases.add("a", &[&[("vmi.json", &*vmi(&json!({})))], &files[..]].concat());
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text, why) in [
+        ("signal", "kill -SEGV $$", "was killed by SIGSEGV"),
+        ("child", "sh -c 'kill -SEGV $$'", "a signal has killed a program"),
+        ("invalid", "echo not-xml", "can only refuse by an exit status"),
+        ("empty", "exit 0", "can only refuse by an exit status"),
+        ("missing", "no-such-command", "says that a program cannot be started"),
+        ("file", "exec python3 nonexist.py", "fails in the same way without a call"),
+        ("import", "exec python3 -c 'import nothing_of_this_name'", "without a call"),
+    ] {
+        let program = script(directory.path(), name, &format!("#!/bin/sh\n{text}\n"));
+        let program = program.to_str().unwrap();
+        for options in [&["--mode", "exec"][..], &[]] {
+            let tested = cases.test_hook(options, &[program]).await;
+            tested.expect(1, &[why, "fails, and does not refuse with FAILED_PRECONDITION: "]);
+        }
+    }
+    for text in ["exit 1", "exit 2", "[ $# = 0 ] || echo not this VM >&2; exit 1"] {
+        let program = script(directory.path(), "refuses", &format!("#!/bin/sh\n{text}\n"));
+        let tested = cases.test_hook(&[], &[program.to_str().unwrap()]).await;
+        tested.expect(0, &["1 passed · 2 calls"]);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_runs_as_a_program_does_so_in_all_calls() {
+    let cases = Cases::new();
+    for (name, asks) in [("a", json!({"usage": "yes"})), ("b", json!({}))] {
+        cases.add(name, &[("vmi.json", &vmi(&asks)), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    }
+    let tested = cases.test(&[]).await;
+    tested.expect(
+        1,
+        &[
+            "  exec mode: domain.xml as it stands\n    the hook fails: INTERNAL: ",
+            "exited with status 2",
+            "2 cases: 1 passed, 1 failed · 7 calls",
+        ],
+    );
+    assert!(!tested.stdout.contains("not run in exec mode"), "{}", tested.stdout);
+    // Nothing shows that it is one.
+    let tested = cases.test(&["--filter", "a"]).await;
+    tested.expect(0, &["not run in exec mode: started as a program, it exits with status 2"]);
+}
+
+#[tokio::test]
 async fn a_worker_that_dies_fails_the_case_though_another_one_answers() {
     let cases = Cases::new();
     for (name, refuse, file, contents) in [
