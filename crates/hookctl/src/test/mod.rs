@@ -6,8 +6,8 @@
 //! is a worker. `--jobs` cases run at a time, each in every [way](run::Way), one after the other.
 //! Cases with the same environment share the [shims](shims::Shims), so they run one after the
 //! other; the report has them in the order of their names. A worker may exit with status 2 in exec
-//! mode because it is not a program: such a case is decided at the end, when it is known whether the
-//! worker has run as a program.
+//! mode because it is not a program: such a case is decided at the end, when it is known whether
+//! the worker has run as a program.
 //!
 //! Everything that runs belongs to one future: dropped, as by Ctrl-C, it kills what it has started.
 
