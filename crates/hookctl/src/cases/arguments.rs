@@ -14,6 +14,14 @@ pub(super) const FILE: &str = "args.toml";
 const RESERVED: [&str; 3] =
     ["KUBEVIRT_HOOK_PROTOCOL", "KUBEVIRT_HOOK_CONTEXT", "SIDECAR_SHIM_STDERR_LEVELS"];
 
+/// Why KubeVirt calls a Plugin's domain hook.
+const CONTEXTS: [&str; 3] = ["Boot", "MigrationSource", "MigrationTarget"];
+
+/// Maximum number of letters in which a misspelt context differs from the one that is meant, for
+/// one of up to [`SHORT`] letters, and for a longer one. `Reboot` is not a misspelt `Boot`.
+const MISSPELT: [usize; 2] = [1, 2];
+const SHORT: usize = 5;
+
 /// The values of the file.
 #[derive(Default)]
 pub(super) struct Arguments {
@@ -50,6 +58,11 @@ impl Arguments {
                 wrong(format!("hook = {name:?} cannot be a hook, such as \"preVMStart\""))
             })
         });
+        if let Some(context) = file.context.as_deref().filter(|context| is_misspelt(context)) {
+            let [others @ .., last] = CONTEXTS;
+            let others = others.join(", ");
+            return Err(wrong(format!("context = {context:?} must be {others} or {last}")));
+        }
         let deadline = file.deadline.map(|time| {
             parse_time(&time).map_err(|why| {
                 wrong(format!(
@@ -73,6 +86,16 @@ impl Arguments {
             variables: file.env,
         })
     }
+}
+
+/// Whether a context resembles a known one. Later versions of KubeVirt may send others.
+fn is_misspelt(context: &str) -> bool {
+    let lower = context.to_lowercase();
+    !CONTEXTS.contains(&context)
+        && CONTEXTS.iter().any(|known| {
+            let limit = MISSPELT[usize::from(known.len() > SHORT)];
+            strsim::damerau_levenshtein(&known.to_lowercase(), &lower) <= limit
+        })
 }
 
 /// Returns the hook for KubeVirt's name of it.

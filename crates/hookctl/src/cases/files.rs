@@ -70,15 +70,22 @@ pub(super) struct Entry {
     pub(super) is_directory: bool,
 }
 
-/// Lists a directory in the order of names, without files that are allowed anywhere: dotfiles and
-/// READMEs.
+/// Whether a name is for something else than cases, which is not looked at.
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+}
+
+/// Lists a directory in the order of names, without what is allowed anywhere: READMEs that are
+/// files, and all whose names begin with a dot.
 pub(super) fn list(directory: &Path) -> Result<Vec<Entry>, String> {
     let cannot = |error: io::Error| format!("cannot read the directory: {error}");
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || name.starts_with("README") {
+        // A case may be about the file README of a guest.
+        let is_readme = name.starts_with("README") && !entry.path().is_dir();
+        if is_hidden(&name) || is_readme {
             continue;
         }
         if entries.len() == MAX_ENTRIES {

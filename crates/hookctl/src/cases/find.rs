@@ -24,6 +24,11 @@ pub(crate) fn find(
     let shown = directory.display();
     let cannot = |error| format!("cannot read the cases in {shown}: {error}");
     let root = Root::of(directory).map_err(cannot)?;
+    if directory.is_file() {
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        return Err(format!("{shown} is a file: give its directory, {}", parent.display()));
+    }
     let mut search =
         Search { top: directory, root, filter, found: Vec::new(), bytes: 0, others: 0 };
     search.directory(directory, 0)?;
@@ -37,6 +42,40 @@ pub(crate) fn find(
             filter.unwrap_or_default()
         )),
     }
+}
+
+/// Refuses a report whose file belongs to a case, or would be an error among the cases in this
+/// directory.
+pub(crate) fn check_report(report: &Path, directory: &Path) -> Result<(), String> {
+    // What cannot be found cannot be written.
+    let Some(report) = real_path(report) else { return Ok(()) };
+    let Some(parent) = report.parent() else { return Ok(()) };
+    let elsewhere = "name a file in another directory";
+    if read::VMI.iter().any(|vmi| parent.join(vmi).exists()) {
+        return Err(format!(
+            "cannot write the report of --junit: it would be in the case {}: {elsewhere}",
+            parent.display()
+        ));
+    }
+    let Ok(directory) = directory.canonicalize() else { return Ok(()) };
+    let Ok(below) = report.strip_prefix(&directory) else { return Ok(()) };
+    if below.iter().any(|name| files::is_hidden(&name.to_string_lossy())) {
+        return Ok(());
+    }
+    Err(format!(
+        "cannot write the report of --junit: it would be among the cases in {}, and be an error \
+         there: {elsewhere}",
+        directory.display()
+    ))
+}
+
+/// Returns the path of a file that need not exist, without symbolic links.
+fn real_path(path: &Path) -> Option<PathBuf> {
+    let directory = || {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new(".")).canonicalize().ok()
+    };
+    path.canonicalize().ok().or_else(|| Some(directory()?.join(path.file_name()?)))
 }
 
 struct Search<'a> {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use sidecar_shim::hook::HookName;
 
 pub(crate) use self::expected::{ERROR, Expected, FILES};
-pub(crate) use self::find::find;
+pub(crate) use self::find::{check_report, find};
 
 /// A call, and what is expected of it.
 #[derive(Debug, Clone)]

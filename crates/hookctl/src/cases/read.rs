@@ -13,7 +13,7 @@ use super::files::{Entry, MAX_DOCUMENT_BYTES, MAX_TEXT_BYTES, Root};
 use crate::inputs::parse_vmi;
 
 /// Names of the VMI.
-const VMI: [&str; 2] = ["vmi.json", "vmi.yaml"];
+pub(super) const VMI: [&str; 2] = ["vmi.json", "vmi.yaml"];
 const DOMAIN: &str = "domain.xml";
 const CLOUD_INIT: &str = "cloud-init.json";
 
@@ -189,7 +189,7 @@ impl Files<'_> {
                 if text.trim_ascii().is_empty() {
                     return Ok(Some(Expected::Unchanged));
                 }
-                Err(format!("{UNCHANGED} is an empty file, and has text in it"))
+                Err(format!("{UNCHANGED} must be empty, and has text in it"))
             }
             ERROR => Expected::parse_error(&self.root.read_text(path, MAX_TEXT_BYTES)?).map(Some),
             file if Expected::document_file(kind) == Some(file) => {

@@ -104,6 +104,9 @@ enum Verdict {
 /// Runs the cases, and reports each.
 pub(crate) async fn run(config: &TestConfig) -> Result<Tested, CannotTest> {
     let started = Instant::now();
+    if let Some(report) = &config.junit {
+        cases::check_report(report, &config.cases).map_err(CannotTest)?;
+    }
     let found = cases::find(&config.cases, config.filter.as_deref()).map_err(CannotTest)?;
     let names: Vec<_> = found.iter().map(|case| name_of(case).to_owned()).collect();
     let mut report = Report::new(names, output::is_colored(config.color, &std::io::stdout()));

@@ -37,7 +37,7 @@ async fn broken_cases_are_named_with_their_fault() {
             "has expected.json, but this hook returns expected.xml",
         ),
         ("expected", &[("expected.xml", "<domain")], "expected.xml: domain"),
-        ("text", &[("unchanged", "yes")], "unchanged is an empty file, and has text in it"),
+        ("text", &[("unchanged", "yes")], "unchanged must be empty, and has text in it"),
         ("status", &[("error.txt", "NO")], "error.txt, line 1: \"NO\" must be the gRPC status"),
         ("ok", &[("error.txt", "OK")], "error.txt, line 1: \"OK\" must be"),
         ("key", &[("args.toml", "\nhooks = \"a\"")], "args.toml, line 2: unknown field `hooks`"),
@@ -49,6 +49,11 @@ async fn broken_cases_are_named_with_their_fault() {
         ),
         ("node", &[("args.toml", "node = \"n\"")], "args.toml: node goes with node hooks only"),
         ("time", &[("args.toml", "deadline = \"5\"")], "deadline = \"5\" cannot be read as a time"),
+        (
+            "context",
+            &[("args.toml", "context = \"boot\"")],
+            "args.toml: context = \"boot\" must be Boot, MigrationSource or MigrationTarget",
+        ),
         (
             "env",
             &[("args.toml", "[env]\n\"A=B\" = \"\"")],
@@ -86,6 +91,62 @@ async fn broken_cases_are_named_with_their_fault() {
 }
 
 #[tokio::test]
+async fn a_directory_whose_name_begins_with_readme_is_a_case() {
+    let cases = Cases::new();
+    let files =
+        [("vmi.json", &*vmi(&json!({}))), ("domain.xml", DOMAIN), ("error.txt", "INTERNAL\n")];
+    cases.add("README-of-guest", &files);
+    cases.add(".hidden", &files);
+    cases.test(&["--mode", "exec"]).await.expect(1, &["FAILED ", "README-of-guest", "1 case: 1"]);
+}
+
+#[tokio::test]
+async fn a_context_of_a_later_kubevirt_is_accepted() {
+    let cases = Cases::new();
+    let vmi = vmi(&json!({"context": "yes"}));
+    for (name, context) in [("a", "MigrationAbort"), ("b", "Reboot")] {
+        let text = format!("context = \"{context}\"");
+        let error = format!("FAILED_PRECONDITION\nthe context is {context}");
+        cases.add(
+            name,
+            &[
+                ("vmi.json", &vmi),
+                ("domain.xml", DOMAIN),
+                ("args.toml", &text),
+                ("error.txt", &error),
+            ],
+        );
+    }
+    cases.test(&["--mode", "persistent"]).await.expect(0, &["2 cases: 2 passed"]);
+}
+
+#[tokio::test]
+async fn a_report_overwrites_no_file_of_a_case() {
+    let cases = Cases::new();
+    let good = vmi(&json!({}));
+    let case = cases.add("a", &[("vmi.json", &good), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    cases.add("b", &[("vmi.json", &good), ("domain.xml", DOMAIN), ("unchanged", "")]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("report.xml");
+    symlink(case.join("unchanged"), &link).unwrap();
+    for report in [case.join("vmi.json"), case.join("report.xml"), link] {
+        let path = report.to_str().unwrap();
+        // Nor one that does not run.
+        let tested = cases.test(&["--filter", "b", "--mode", "exec", "--junit", path]).await;
+        assert_eq!(tested.status, Some(2), "{}", tested.stdout);
+        let why = "--junit: it would be in the case ";
+        assert!(tested.stderr.contains(why), "{path}: {}", tested.stderr);
+    }
+    assert_eq!(cases.read("a/vmi.json"), good);
+    assert_eq!(case.read_dir().unwrap().count(), 3);
+    let among = cases.path().join("report.xml");
+    let tested = cases.test(&["--mode", "exec", "--junit", among.to_str().unwrap()]).await;
+    assert_eq!(tested.status, Some(2), "{}", tested.stdout);
+    assert!(tested.stderr.contains("--junit: it would be among the cases"), "{}", tested.stderr);
+    assert!(!among.exists());
+}
+
+#[tokio::test]
 async fn a_case_beside_others_may_use_their_files() {
     let cases = Cases::new();
     cases.add(
@@ -115,6 +176,14 @@ async fn without_a_case_or_a_hook_the_exit_status_is_2() {
     let other = cases.test(&["--filter", "nothing"]).await;
     assert!(other.stderr.contains("none of the 1 cases in "), "{}", other.stderr);
     assert_eq!(other.status, Some(2));
+    let file = cases.add("c", &[("vmi.json", "{}")]).join("vmi.json");
+    let mut command = Command::new(hookctl());
+    command.arg("test").arg(file).args(["--", "true"]);
+    let tested = run(command).await;
+    assert_eq!(tested.status, Some(2), "{}", tested.stdout);
+    let path = cases.path().display();
+    let why = format!("{path}/c/vmi.json is a file: give its directory, {path}/c");
+    assert!(tested.stderr.contains(&why), "{}", tested.stderr);
     for args in [&["test"][..], &["test", "/nowhere", "--", "true"]] {
         let mut command = Command::new(hookctl());
         command.args(args);
