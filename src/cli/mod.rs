@@ -168,7 +168,8 @@ fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    // KubeVirt appends its arguments to the image's: as in the Go shim, the last one wins.
+    // KubeVirt appends its arguments to those of the image's entry point: as in the Go shim, the
+    // last one wins.
     args_override_self = true,
     after_help = AFTER_HELP,
     override_usage = "sidecar-shim --version v1alpha3 [OPTIONS] [-- WORKER [ARG]...]\n       \
@@ -201,7 +202,8 @@ const AFTER_SHORT_HELP: &str = "Other options, environment variables, examples: 
 
 const AFTER_HELP: &str = "\
 Options are also read from SIDECAR_SHIM_<OPTION>, as SIDECAR_SHIM_MAX_WORKERS=8; flags: true or
-false. Times: 500ms, 2s, 5m; sizes: 64MiB, 1GiB. Log: JSON of level info. Hooks: `hookctl call`.
+false. The last value of an option is used, because KubeVirt appends arguments to the image's.
+Times: 500ms, 2s, 5m; sizes: 64MiB, 1GiB. Log: JSON of level info. Hooks: `hookctl call`.
 Exit status: 0 stopped, or healthy; 1 failed to start (stderr and the --termination-log have the
 reason), or not healthy; 2 the command line cannot be parsed
 

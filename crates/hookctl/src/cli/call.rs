@@ -113,6 +113,7 @@ impl CallArgs {
         }
         self.inputs.check_for(&hook)?;
         self.inputs.check_stdin(self.watch)?;
+        self.inputs.check_keys()?;
         let target = self.target(Some(&hook))?;
         let config = CallConfig {
             hook,

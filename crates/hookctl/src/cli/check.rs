@@ -66,6 +66,7 @@ impl CheckArgs {
             usage("no worker: give its command after `--` (hookctl check -- python3 /hooks/h.py)")
         })?;
         self.inputs.check_stdin(false)?;
+        self.inputs.check_keys()?;
         let config = RunConfig {
             command,
             inputs: self.inputs.into(),

@@ -296,6 +296,40 @@ mod tests {
         }
     }
 
+    /// A second value would silently replace the first: a manifest for other VMs than asked for.
+    #[test]
+    fn every_option_with_one_value_refuses_a_second_one() {
+        const VALUES: [&str; 12] =
+            ["a", "a=b", "a/b", "1", "1s", "1MiB", "exec", "json", "info", "python", "tap", "Fail"];
+        let mut seen = 0;
+        each(command(false), &mut |described, name| {
+            let path: Vec<_> = name.split(' ').collect();
+            let parse = |given: &[String]| {
+                let words = path.iter().map(ToString::to_string).chain(given.iter().cloned());
+                command(false).try_get_matches_from(words).err().map(|error| error.to_string())
+            };
+            for arg in described.get_arguments() {
+                let (Some(option), clap::ArgAction::Set) = (arg.get_long(), arg.get_action())
+                else {
+                    continue;
+                };
+                let default = arg.get_default_values().iter().filter_map(|value| value.to_str());
+                let given = VALUES.into_iter().chain(default).map(|it| format!("--{option}={it}"));
+                let is_taken = |given: &String| {
+                    let error = parse(std::slice::from_ref(given)).unwrap_or_default();
+                    !error.contains("invalid value")
+                };
+                let given = given.into_iter().find(is_taken);
+                let given = given.unwrap_or_else(|| panic!("{name} --{option}: no value fits"));
+                let error = parse(&[given.clone(), given]).unwrap_or_default();
+                let is_refused = error.contains("cannot be used multiple times");
+                assert!(is_refused, "{name} --{option}: {error}");
+                seen += 1;
+            }
+        });
+        assert!(seen > 100, "{seen}");
+    }
+
     #[test]
     fn every_page_is_a_commands_and_its_options_are_there() {
         let mut names = Vec::new();

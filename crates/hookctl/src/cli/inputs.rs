@@ -51,6 +51,18 @@ impl InputArgs {
         }
     }
 
+    /// Rejects a key with two values: the second one would silently win.
+    pub(super) fn check_keys(&self) -> Result<(), StartError> {
+        for (flag, pairs) in [("--annotation", &self.annotation), ("--label", &self.label)] {
+            for (index, (key, _)) in pairs.iter().enumerate() {
+                if pairs[..index].iter().any(|(other, _)| other == key) {
+                    return Err(usage(format!("{flag} {key} is given twice")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Rejects a document that this hook does not receive.
     pub(super) fn check_for(&self, hook: &HookName) -> Result<(), StartError> {
         let domain = ("--domain", &self.domain, HookName::ON_DEFINE_DOMAIN);

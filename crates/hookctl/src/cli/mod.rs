@@ -132,7 +132,6 @@ fn wants_short_help(args: &[OsString]) -> bool {
     name = "hookctl",
     version,
     disable_help_subcommand = true,
-    args_override_self = true,
     after_help = "Exit status: 0 the hook succeeded, or no check failed; 1 it did not, or one did, or \
                   the result\ncannot be written; 2 the command line cannot be parsed"
 )]

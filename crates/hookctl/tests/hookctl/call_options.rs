@@ -53,6 +53,13 @@ async fn annotations_and_labels_are_set_in_the_sample_and_in_a_file() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains("must be KEY=VALUE"), "{}", text(&output.stderr));
     }
+    for flag in ["--annotation", "--label"] {
+        let args = ["onDefineDomain", flag, "k=1", flag, "k=2", "--", "cat"];
+        let output = call(&args, |_| {}).await;
+        assert_eq!(output.status.code(), Some(1));
+        let complaint = text(&output.stderr);
+        assert!(complaint.contains(&format!("{flag} k is given twice")), "{complaint}");
+    }
 }
 
 #[tokio::test]
