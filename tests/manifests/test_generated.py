@@ -126,7 +126,7 @@ def test_a_part_of_a_vm_has_nothing_but_annotations():
 
 
 @pytest.mark.parametrize(
-    "script", ["#!/bin/sh", "#!/bin/sh\r\nx\r\n", "#!x\n\n\n", "#!x\n \n\t\n", "#!x\n\x07\u2028", "#!x\n---\n...\n# ä\n"]
+    "script", ["#!/bin/sh", "#!/bin/sh\nx\r\n", "#!x\n\n\n", "#!x\n \n\t\n", "#!x\n\x07\u2028", "#!x\n---\n...\n# ä\n"]
 )
 def test_a_script_arrives_as_it_is(directory, script):
     path = directory / "hook"

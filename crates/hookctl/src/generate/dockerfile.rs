@@ -1,6 +1,8 @@
 //! A `Dockerfile` for the image of a hook, from the shim's image and the hook's files.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use sidecar_shim::hook::{HookKind, HookName};
 
 use super::hooks::only;
 use super::quote::json_string;
+use super::sidecar::{MAX_FIRST_LINE_BYTES, check_first_line};
 
 /// Where the files of workers are in the image, and where the shim looks for programs.
 const WORKERS: &str = "/hooks/";
@@ -113,12 +116,18 @@ fn of_program(config: &DockerfileConfig, hooks: &[HookName]) -> Result<Image, St
     };
     check_file_name(name)?;
     let path = &config.words[0];
-    let metadata = std::fs::metadata(path).map_err(|error| format!("program {path}: {error}"))?;
+    let failed = |why: String| format!("program {path}: {why}");
+    let metadata = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
     if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
         return Err(format!(
             "program {path} is not executable, and would not be in the image either: chmod +x {path}"
         ));
     }
+    let mut start = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FIRST_LINE_BYTES as u64 + 1).read_to_end(&mut start))
+        .map_err(|error| failed(error.to_string()))?;
+    check_first_line(&start).map_err(failed)?;
     Ok(Image {
         files: vec![(name.to_owned(), format!("{PROGRAMS}{hook}"))],
         options: vec!["--mode".to_owned(), "exec".to_owned()],

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use sidecar_shim::hook::{HookKind, HookName};
+use sidecar_shim::text::escape_line;
 
 use super::hooks::only;
 use super::machine::{self, Interface, Machine, Metadata};
@@ -16,6 +17,9 @@ use super::quote::{is_printable, json_string, scalar};
 
 /// Maximum size of a script: Kubernetes stores 1 MiB in a `ConfigMap`, with its metadata.
 const MAX_SCRIPT_BYTES: u64 = 1000 * 1024;
+
+/// Maximum length of a script's first line: Linux reads no more of it.
+pub(super) const MAX_FIRST_LINE_BYTES: usize = 255;
 
 /// What to generate.
 pub(crate) struct SidecarConfig {
@@ -151,7 +155,22 @@ fn read(path: &Path) -> Result<String, String> {
              program build an image (hookctl generate dockerfile)",
         ));
     }
+    check_first_line(&bytes).map_err(|why| failed(&why))?;
     String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8"))
+}
+
+/// Checks that Linux can read the first line of a script, of which `start` has the beginning.
+pub(super) fn check_first_line(start: &[u8]) -> Result<(), String> {
+    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let Some(line) = line.strip_suffix(b"\r").filter(|line| line.starts_with(b"#!")) else {
+        return Ok(());
+    };
+    let line = String::from_utf8_lossy(line.get(..MAX_FIRST_LINE_BYTES).unwrap_or(line));
+    Err(format!(
+        "the first line, `{}`, ends in a carriage return, which Linux takes for a part of the \
+         interpreter's name: give the file Unix's line ends (dos2unix, or in Git eol=lf)",
+        escape_line(&line)
+    ))
 }
 
 /// Returns a text as a literal block after `key:`, or in quotes if a block would change it.

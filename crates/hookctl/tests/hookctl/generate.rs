@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use crate::hookctl;
-use crate::support::{file, read};
+use crate::support::{file, read, script};
 
 /// The README's commands: the arguments, and the file that the output goes to.
 fn commands() -> Vec<(Vec<String>, String)> {
@@ -55,6 +55,26 @@ fn an_image_with_a_digest_causes_no_warning() {
         run(&[&args[..], &[&image]].concat().into_iter().map(Into::into).collect::<Vec<_>>());
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// Windows' line ends: Linux takes the carriage return for a part of the interpreter's name.
+#[test]
+fn a_script_that_linux_cannot_start_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let script = script(scratch.path(), "onDefineDomain", "#!/bin/sh\r\ncat\r\n");
+    let script = script.to_str().unwrap();
+    let image = format!("registry.example/shim@sha256:{}", "0".repeat(64));
+    for args in [
+        &["configmap", "--name", "a", "--vm", "a/b", "--image", &image, "--script", script][..],
+        &["dockerfile", "--exec", "--hook", "onDefineDomain", "--base", &image, "--", script],
+    ] {
+        let args = ["generate"].iter().chain(args.iter()).map(ToString::to_string);
+        let output = run(&args.collect::<Vec<_>>());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let why = "the first line, `#!/bin/sh`, ends in a carriage return";
+        assert!(stderr.contains(script) && stderr.contains(why), "{stderr}");
+    }
 }
 
 /// The files of `examples/monitoring`, by the command in its README.
