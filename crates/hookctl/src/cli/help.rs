@@ -181,7 +181,11 @@ const PAGES: &[Page] = &[
     },
     Page {
         command: "hookctl generate dockerfile",
-        examples: &["hookctl generate dockerfile --base python:3.13-alpine -- python3 hook.py"],
+        examples: &[
+            "hookctl generate dockerfile --base registry.example/sidecar-shim:1 -- python3 hook.py",
+            "hookctl generate dockerfile --base registry.example/sidecar-shim:1 \\\n      \
+             --exec --hook onDefineDomain -- ./onDefineDomain",
+        ],
         ..PLAIN
     },
     Page {

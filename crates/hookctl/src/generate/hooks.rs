@@ -20,6 +20,8 @@ pub(crate) struct HookSource {
     pub(crate) worker: Option<CommandLine>,
     /// The hooks that the user names: of a worker, those to use.
     pub(crate) named: Vec<HookName>,
+    /// How to name a program that is started for each call.
+    pub(crate) of_program: &'static str,
 }
 
 impl HookSource {
@@ -28,7 +30,7 @@ impl HookSource {
         let Some(command) = &self.worker else {
             return Ok(self.named.clone());
         };
-        let declared = ask(command).await?;
+        let declared = ask(command, self.of_program).await?;
         if let Some(missing) = self.named.iter().find(|hook| !declared.contains(hook)) {
             return Err(format!("the worker does not have {missing}: {}", list(&declared)));
         }
@@ -38,7 +40,7 @@ impl HookSource {
 
 /// Starts the worker as the shim does, and returns the hooks that it declares. When this returns,
 /// none of its processes is left.
-async fn ask(command: &CommandLine) -> Result<Vec<HookName>, String> {
+async fn ask(command: &CommandLine, of_program: &str) -> Result<Vec<HookName>, String> {
     let mut probe = Probe::start(command, true)?;
     probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1, least_hook_level())));
     let reply = timeout(REPLY_TIMEOUT, declared(&mut probe)).await;
@@ -54,8 +56,7 @@ async fn ask(command: &CommandLine) -> Result<Vec<HookName>, String> {
     let declared = reply.map_err(|reason| {
         format!(
             "the worker {command} does not say which hooks it has: {reason}; `hookctl check` says \
-             more. For a program that is started for each call, leave the command out and give \
-             --hook NAME"
+             more. For a program that is started for each call: {of_program}"
         )
     })?;
     Ok(declared.hooks)

@@ -77,6 +77,32 @@ fn a_script_that_linux_cannot_start_is_refused() {
     }
 }
 
+/// A program that is taken for a worker: what the error says to do works.
+#[test]
+fn a_program_that_is_no_worker_gets_an_image_as_the_error_says() {
+    let scratch = tempfile::tempdir().unwrap();
+    script(scratch.path(), "onDefineDomain", "#!/bin/sh\nexit 3\n");
+    let dockerfile = |words: &str| {
+        let words = format!("generate dockerfile --base registry.example/shim:1 {words}");
+        let mut command = Command::new(hookctl());
+        let output = command.args(words.split(' ')).current_dir(scratch.path()).output().unwrap();
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+        (output.status.success(), stdout, stderr)
+    };
+    for words in ["-- ./onDefineDomain", "--hook onDefineDomain"] {
+        let (success, _, complaint) = dockerfile(words);
+        assert!(!success, "{complaint}");
+        let (_, advice) = complaint.split_once("is started for each call: ").unwrap();
+        let advice = advice.trim_end().replace("NAME", "onDefineDomain");
+        let (success, stdout, stderr) =
+            dockerfile(&advice.replace("./program", "./onDefineDomain"));
+        assert!(success, "{advice}: {stderr}");
+        assert!(stdout.contains("COPY onDefineDomain /usr/bin/onDefineDomain\n"), "{stdout}");
+        assert!(!stdout.contains("Python"), "{stdout}");
+    }
+}
+
 /// The files of `examples/monitoring`, by the command in its README.
 #[test]
 fn the_monitoring_is_what_its_command_prints() {

@@ -69,7 +69,11 @@ impl GenerateArgs {
             TargetArgs::NetworkBinding(args) => args.resolve()?,
             TargetArgs::Monitoring(args) => return Ok((None, args.resolve()?)),
         };
-        let (log, source) = hooks.resolve()?;
+        let of_program = match target {
+            Target::Dockerfile(_) => targets::PROGRAM_OF_IMAGE,
+            _ => "--hook NAME, without a command",
+        };
+        let (log, source) = hooks.resolve(of_program)?;
         Ok((Some(log), GenerateConfig { source: Some(source), target, output }))
     }
 }
@@ -94,15 +98,15 @@ struct HookArgs {
 }
 
 impl HookArgs {
-    fn resolve(self) -> Result<(LogOptions, HookSource), StartError> {
+    fn resolve(self, of_program: &'static str) -> Result<(LogOptions, HookSource), StartError> {
         let worker = CommandLine::from_words(self.words);
         if worker.is_none() && self.named.is_empty() {
-            return Err(usage(
+            return Err(usage(format!(
                 "no hook: give the worker after `--` (… -- python3 hook.py), or for a program that \
-                 is started for each call --hook NAME",
-            ));
+                 is started for each call: {of_program}"
+            )));
         }
-        Ok((self.log, HookSource { worker, named: self.named }))
+        Ok((self.log, HookSource { worker, named: self.named, of_program }))
     }
 }
 

@@ -23,6 +23,9 @@ use crate::generate::{
 const MAX_WORKERS: i64 = 1024;
 const MAX_WORKER_MIB: u32 = 1 << 20;
 
+/// How the target dockerfile takes a program.
+pub(super) const PROGRAM_OF_IMAGE: &str = "--exec --hook NAME -- ./program";
+
 #[derive(Args)]
 pub(super) struct PluginArgs {
     #[command(flatten)]
@@ -230,9 +233,10 @@ pub(super) struct DockerfileArgs {
 impl DockerfileArgs {
     pub(super) fn resolve(mut self) -> Result<Resolved, StartError> {
         if self.hooks.words.is_empty() {
-            return Err(usage(
-                "no file for the image: give the worker, or with --exec the program, after `--`",
-            ));
+            return Err(usage(format!(
+                "no file for the image: give the worker after `--` (… -- python3 hook.py), or for a \
+                 program that is started for each call: {PROGRAM_OF_IMAGE}"
+            )));
         }
         let words = self.hooks.words.iter().map(|word| word.to_str().map(str::to_owned));
         let words = words.collect::<Option<Vec<_>>>();
