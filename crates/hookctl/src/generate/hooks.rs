@@ -7,6 +7,7 @@ use sidecar_shim::hook::{HookKind, HookName};
 use sidecar_shim::logging::least_hook_level;
 use sidecar_shim::rpc::{self, Declared, Incoming};
 use tokio::time::timeout;
+use tracing::subscriber::{NoSubscriber, set_default};
 
 use super::KubeVirt;
 use crate::probe::{EXIT_TIMEOUT, Probe, encode};
@@ -22,6 +23,8 @@ pub(crate) struct HookSource {
     pub(crate) named: Vec<HookName>,
     /// How to name a program that is started for each call.
     pub(crate) of_program: &'static str,
+    /// Whether the user wants to see what the worker logs.
+    pub(crate) is_logged: bool,
 }
 
 impl HookSource {
@@ -30,36 +33,42 @@ impl HookSource {
         let Some(command) = &self.worker else {
             return Ok(self.named.clone());
         };
-        let declared = ask(command, self.of_program).await?;
+        let declared = self.ask(command).await?;
         if let Some(missing) = self.named.iter().find(|hook| !declared.contains(hook)) {
             return Err(format!("the worker does not have {missing}: {}", list(&declared)));
         }
         if self.named.is_empty() { Ok(declared) } else { Ok(self.named.clone()) }
     }
-}
 
-/// Starts the worker as the shim does, and returns the hooks that it declares. When this returns,
-/// none of its processes is left.
-async fn ask(command: &CommandLine, of_program: &str) -> Result<Vec<HookName>, String> {
-    let mut probe = Probe::start(command, true)?;
-    probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1, least_hook_level())));
-    let reply = timeout(REPLY_TIMEOUT, declared(&mut probe)).await;
-    let reply = reply.unwrap_or_else(|_| {
-        let (limit, unfinished) = (REPLY_TIMEOUT.as_secs(), probe.unfinished());
-        Err(format!("it did not respond to initialize within {limit} s{unfinished}"))
-    });
-    probe.close_stdin();
-    let _ = timeout(EXIT_TIMEOUT, probe.exit()).await;
-    probe.process.stop(EXIT_TIMEOUT).await;
-    probe.process.read_stderr_to_end().await;
-    stop_orphans(Duration::ZERO).await;
-    let declared = reply.map_err(|reason| {
-        format!(
-            "the worker {command} does not say which hooks it has: {reason}; `hookctl check` says \
-             more. For a program that is started for each call: {of_program}"
-        )
-    })?;
-    Ok(declared.hooks)
+    /// Starts the worker as the shim does, and returns the hooks that it declares. When this
+    /// returns, none of its processes is left.
+    async fn ask(&self, command: &CommandLine) -> Result<Vec<HookName>, String> {
+        // The error has the last lines. The one thread has nothing else to log meanwhile.
+        let _quiet = (!self.is_logged).then(|| set_default(NoSubscriber::new()));
+        let mut probe = Probe::start(command, true)?;
+        probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1, least_hook_level())));
+        let reply = timeout(REPLY_TIMEOUT, declared(&mut probe)).await;
+        let reply = reply.unwrap_or_else(|_| {
+            let (limit, unfinished) = (REPLY_TIMEOUT.as_secs(), probe.unfinished());
+            Err(format!("it did not respond to initialize within {limit} s{unfinished}"))
+        });
+        probe.close_stdin();
+        let _ = timeout(EXIT_TIMEOUT, probe.exit()).await;
+        probe.process.stop(EXIT_TIMEOUT).await;
+        probe.process.read_stderr_to_end().await;
+        stop_orphans(Duration::ZERO).await;
+        let declared = reply.map_err(|reason| {
+            let lines = probe.process.last_lines(None).into_lines();
+            let title = if lines.is_empty() { "" } else { "\nits stderr:\n  " };
+            let lines = lines.join("\n  ");
+            format!(
+                "the worker {command} does not say which hooks it has: {reason}; `hookctl check` \
+                 says more. For a program that is started for each call: {}{title}{lines}",
+                self.of_program
+            )
+        })?;
+        Ok(declared.hooks)
+    }
 }
 
 async fn declared(probe: &mut Probe) -> Result<Declared, String> {

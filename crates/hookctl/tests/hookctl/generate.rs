@@ -94,13 +94,32 @@ fn a_program_that_is_no_worker_gets_an_image_as_the_error_says() {
         let (success, _, complaint) = dockerfile(words);
         assert!(!success, "{complaint}");
         let (_, advice) = complaint.split_once("is started for each call: ").unwrap();
-        let advice = advice.trim_end().replace("NAME", "onDefineDomain");
+        let advice = advice.lines().next().unwrap().replace("NAME", "onDefineDomain");
         let (success, stdout, stderr) =
             dockerfile(&advice.replace("./program", "./onDefineDomain"));
         assert!(success, "{advice}: {stderr}");
         assert!(stdout.contains("COPY onDefineDomain /usr/bin/onDefineDomain\n"), "{stdout}");
         assert!(!stdout.contains("Python"), "{stdout}");
     }
+}
+
+/// What it wrote to stderr stands below the error, and not among it with times and levels.
+#[test]
+fn a_worker_that_does_not_start_is_quoted() {
+    let fails = "echo no module named hooks >&2; exit 1";
+    let args = ["generate", "node", "--name", "a", "--image", "a", "--all", "--"];
+    let worker = ["sh", "-c", fails];
+    let quoted = |more: &[&str]| {
+        let args = args[..2].iter().chain(more).chain(&args[2..]).chain(&worker);
+        let output = run(&args.map(ToString::to_string).collect::<Vec<_>>());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let stderr = quoted(&[]);
+    assert!(stderr.starts_with("hookctl: the worker sh -c "), "{stderr}");
+    assert!(stderr.ends_with("\nits stderr:\n  no module named hooks\n"), "{stderr}");
+    assert_eq!(stderr.matches("it exited with status 1").count(), 1, "{stderr}");
+    let logged = quoted(&["--log-level", "debug"]);
+    assert!(logged.contains(" info    no module named hooks"), "{logged}");
 }
 
 /// The files of `examples/monitoring`, by the command in its README.

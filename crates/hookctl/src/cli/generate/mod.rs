@@ -106,7 +106,8 @@ impl HookArgs {
                  is started for each call: {of_program}"
             )));
         }
-        Ok((self.log, HookSource { worker, named: self.named, of_program }))
+        let is_logged = self.log.level().is_some();
+        Ok((self.log, HookSource { worker, named: self.named, of_program, is_logged }))
     }
 }
 
