@@ -56,8 +56,11 @@ impl Again {
         }
     }
 
-    /// Returns the difference, if there is one, and how the result was sent.
+    /// Returns the difference, and how the result was sent. Empty if the hook left it alone.
     pub(super) fn details(&self, color: bool) -> String {
+        if self.reply.as_ref().is_ok_and(|reply| self.is_unchanged(reply)) {
+            return String::new();
+        }
         let difference = self.difference(color).unwrap_or_default();
         let how = "its own result was sent as KubeVirt rewrites it, except for";
         format!("{difference}({how} {NOT_MODELLED})\n")

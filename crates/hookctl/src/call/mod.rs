@@ -121,6 +121,17 @@ pub(crate) enum CallFailed {
     Panicked,
 }
 
+impl CallFailed {
+    /// Adds to a call's error that the command may be a worker that does not start.
+    fn of_guess(mut self) -> Self {
+        if let Self::Call(failed) = &mut self {
+            failed.advice +=
+                "\nif the command is a worker, see with --mode persistent why it does not start";
+        }
+        self
+    }
+}
+
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{hook} failed{number}: {source}{advice}")]
@@ -181,11 +192,16 @@ async fn call(config: &CallConfig, said: &Said) -> Result<(Documents, Outcome), 
         Target::Running(socket) => exchange(config, socket, &documents).await?,
         Target::Private { program, settings, call_timeout } => {
             let source = config.determine(program, said).await?;
+            // A worker that responds is one.
+            let is_guess = matches!(
+                (program, &source),
+                (HookProgram::Undetermined { .. }, HookSource::ExecOne(..))
+            );
             let backend = backend::Config { source, settings: settings.clone() };
             let shim = start(&backend, *call_timeout).await?;
             let outcome = exchange(config, shim.socket(config.api()), &documents).await;
             shim.stop().await;
-            outcome?
+            outcome.map_err(|error| if is_guess { error.of_guess() } else { error })?
         }
     };
     Ok((documents, outcome))
@@ -225,8 +241,8 @@ impl CallConfig {
             }
             Detected::Program(sign) if program_may_run => {
                 said.say(format!(
-                    "the command does not respond to initialize ({sign}): it runs as a program \
-                     for each call (--mode exec); if it is a worker, see why with --mode persistent"
+                    "the command is not a worker ({sign}): it runs as a program for each call \
+                     (--mode exec)"
                 ));
                 Ok(HookSource::ExecOne(self.hook.clone(), command.clone()))
             }

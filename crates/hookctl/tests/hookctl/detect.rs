@@ -90,7 +90,7 @@ async fn what_is_no_worker_runs_as_a_program() {
             assert!(success, "{name}: {all}");
             assert_eq!(lines.len(), 1, "{name}: {all}");
             assert!(lines[0].contains(&format!("({sign}")), "{name}: {all}");
-            assert!(lines[0].contains("(--mode exec); if it is a worker, see why with --mode"));
+            assert!(lines[0].ends_with("it runs as a program for each call (--mode exec)"));
             // Nothing of the first start's stderr is shown.
             let (said, summary) = all.trim_end().split_once('\n').unwrap();
             assert_eq!(said, format!("hookctl: {}", lines[0]), "{name}");
@@ -150,7 +150,8 @@ async fn a_worker_that_fails_shows_why_with_its_mode() {
     let (success, lines, all) = run(&["onDefineDomain", "--", hook]).await;
     assert!(!success && lines.len() == 2, "{all}");
     assert!(lines[0].contains("(it exited with status 1)"), "{all}");
-    assert!(lines[0].ends_with("if it is a worker, see why with --mode persistent"), "{all}");
+    let hint = "\nif the command is a worker, see with --mode persistent why it does not start\n";
+    assert!(all.ends_with(hint), "{all}");
     let (success, _, all) = run(&["onDefineDomain", "--mode", "persistent", "--", hook]).await;
     assert!(!success && all.contains("no module named hooks"), "{all}");
 }
