@@ -7,7 +7,8 @@
 //! The directory has a mark, an empty file that is the shim's. When kubelet mounts a volume into a
 //! pod with an `fsGroup`, as all of KubeVirt's have one, it lets the group write to every directory
 //! in it. The shim takes that back from a directory that has its mark, and refuses others: they may
-//! be meant for a group.
+//! be meant for a group. A directory without the mark that others may only read is taken from them
+//! if it is empty: of one that is not, programs may depend on it.
 //!
 //! A case is written under a name that begins with a dot, which `hookctl test` passes over, and
 //! then renamed. While a shim writes it, it holds a lock on it. What a killed shim has left behind
@@ -37,6 +38,7 @@ const MAX_NAMES: u32 = 99;
 
 /// Permissions: the documents of a VM are for their reader alone.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
+const OF_OTHERS: Mode = Mode::RWXG.union(Mode::RWXO);
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// A file of a case: its name and what is in it.
@@ -247,8 +249,23 @@ fn claim(path: &Path, fd: &OwnedFd) -> Result<(), String> {
     if mode.contains(Mode::WOTH) || (mode.contains(Mode::WGRP) && !is_marked) {
         return Err(format!("other users may write to it: {advice}"));
     }
+    if mode.intersects(OF_OTHERS) {
+        if !is_marked && !names(fd).map_err(failed)?.is_empty() {
+            return Err(format!(
+                "other users may read it, and it has files that may be meant for them: {advice}, \
+                 or take their permission away (chmod 700)"
+            ));
+        }
+        fchmod(fd, DIRECTORY_MODE).map_err(failed)?;
+        tracing::info!(
+            directory = %path.display(),
+            "other users had permissions for the directory of --record, and have none now: its \
+             mode was {:04o} and is 0700",
+            found.st_mode & 0o7777
+        );
+    }
     if is_marked {
-        return fchmod(fd, DIRECTORY_MODE).map_err(failed);
+        return Ok(());
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(fd, MARK, flags, FILE_MODE).map(drop).map_err(failed)
@@ -327,6 +344,7 @@ mod tests {
     #[test]
     fn what_a_killed_shim_left_is_removed_and_what_another_one_writes_stays() {
         let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         for name in [".partial-1", ".partial-2", ".other", "case"] {
             fs::create_dir(dir.path().join(name)).unwrap();
             fs::write(dir.path().join(name).join("vmi.json"), "half").unwrap();
@@ -364,6 +382,25 @@ mod tests {
         assert!(of(&path).unwrap_err().starts_with("other users may write to it"));
         set(0o700);
         assert!(of(&path).unwrap_err().contains("symbolic link"));
+    }
+
+    #[test]
+    fn a_directory_that_others_may_read_is_taken_from_them_if_it_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bits) in [("all", 0o755), ("group", 0o750), ("enter", 0o711)] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+            fs::write(path.join("file"), "").unwrap();
+            let fault = of(&path).unwrap_err();
+            assert!(fault.starts_with("other users may read it, and it has files"), "{fault}");
+            assert_eq!((mode(&path), listed(&path)), (bits, vec!["file".to_owned()]));
+            fs::remove_file(path.join("file")).unwrap();
+            for _ in 0..2 {
+                of(&path).unwrap();
+                assert_eq!((mode(&path), listed(&path)), (0o700, vec![MARK.to_owned()]));
+            }
+        }
     }
 
     #[test]
