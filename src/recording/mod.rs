@@ -11,7 +11,7 @@
 //!
 //! What waits is charged to the memory budget. What is on the disk is limited in cases and bytes,
 //! which are counted at the start and before each case: other shims may record there too. At a
-//! limit recording stops for good.
+//! limit recording stops for good. A case that is larger than the limit itself is left out.
 
 mod case;
 mod directory;
@@ -125,8 +125,15 @@ impl Recorder {
         let (queue, waiting) = sync_channel(MAX_WAITING);
         let (done, written) = oneshot::channel();
         let binding = std::env::var_os(BINDING_VARIABLE).and_then(|text| text.into_string().ok());
-        let mut writer =
-            Writer { config, directory, held, binding, state: state.clone(), is_failing: false };
+        let mut writer = Writer {
+            config,
+            directory,
+            held,
+            binding,
+            state: state.clone(),
+            is_failing: false,
+            too_large: Seldom::default(),
+        };
         writer.check_limits(0);
         // Not tokio's: the end of the program would wait for a disk that hangs.
         let thread = std::thread::Builder::new().name("record".to_owned()).stack_size(STACK_BYTES);
@@ -215,6 +222,8 @@ struct Writer {
     state: Arc<State>,
     /// The last case could not be written.
     is_failing: bool,
+    /// Cases that are larger than all may be.
+    too_large: Seldom,
 }
 
 impl Writer {
@@ -264,7 +273,18 @@ impl Writer {
         if self.directory.cases()? != self.held.cases {
             self.held = self.directory.held()?;
         }
-        if self.check_limits(bytes) {
+        // Others may be smaller.
+        if bytes > self.config.max_bytes {
+            if let Some(suppressed) = self.too_large.count() {
+                tracing::warn!(
+                    suppressed,
+                    bytes,
+                    max_bytes = self.config.max_bytes,
+                    "a call was not recorded: its case has {bytes} bytes, which is more than \
+                     --record-bytes"
+                );
+            }
+        } else if self.check_limits(bytes) {
             self.directory.write(name, files)?;
             tracing::debug!(case = name, bytes, "recorded a call");
             self.held.cases += 1;
