@@ -9,6 +9,7 @@ pub mod values;
 mod variables;
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -81,6 +82,7 @@ impl Config {
         let cli = matches
             .and_then(|matches| {
                 check_one_worker(&matches)?;
+                check_record(&matches, &args)?;
                 Cli::from_arg_matches(&matches)
             })
             .map_err(|error| refuse(&error, &args))?;
@@ -125,6 +127,37 @@ pub fn check_one_worker(matches: &ArgMatches) -> Result<(), clap::Error> {
         return Err(clap::Error::raw(ErrorKind::ArgumentConflict, what));
     }
     Ok(())
+}
+
+/// Refuses options about recording on a command line that does not record: their user expects that
+/// it does. An empty `--record` undoes an earlier one, or that of the environment. (Limits may be
+/// set in an environment that does not record.)
+fn check_record(matches: &ArgMatches, args: &[OsString]) -> Result<(), clap::Error> {
+    let refused = |text: String| Err(clap::Error::raw(ErrorKind::ArgumentConflict, text + "\n"));
+    let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if let Some(directory) = matches.get_one::<OsString>("record") {
+        let is_record = |arg: &&OsString| {
+            let rest = arg.as_bytes().strip_prefix(b"--record");
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+        };
+        let given = args.iter().take_while(|arg| *arg != "--").filter(is_record).count();
+        let variable = std::env::var_os(variable("record")).unwrap_or_default();
+        if directory.is_empty() && given < 2 && variable.is_empty() {
+            return refused(
+                "--record is empty: give the directory for the cases, or leave the option out (is \
+                 a variable in the command unset?)"
+                    .to_owned(),
+            );
+        }
+        return Ok(());
+    }
+    let of_recording = ["record-limit", "record-bytes", "record-secrets"];
+    match of_recording.into_iter().find(|name| is_given(&name.replace('-', "_"))) {
+        Some(name) => refused(format!(
+            "--{name} records nothing without --record: give --record DIR, or leave --{name} out"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The command line's definition. By rule, every option may stand before or after a command's name,

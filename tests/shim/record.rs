@@ -239,11 +239,18 @@ async fn a_worker_that_quotes_a_secret_does_not_get_it_into_a_file() {
     let (builder, directory) = recording(Shim::persistent(""));
     let mut shim = builder.start().await;
     let (secrets, domain, _) = with_secrets();
-    for message in [format!("no GPU for {SECRET}"), "its token: abc\nask the admin".to_owned()] {
+    let user_data = "#cloud-config\nusers:\n- root:HUNTER\nssh: true\n";
+    for message in [
+        format!("no GPU for {SECRET}"),
+        format!("{} {SECRET}", "x".repeat(590)),
+        format!("bad user data: {user_data}"),
+        "- root:HUNTER\nask the admin".to_owned(),
+    ] {
         let mut vmi = secrets.clone();
         let error = json!({"code": -32000, "message": message});
         vmi["do"] = json!("error");
         vmi["error"] = error;
+        vmi["spec"]["volumes"][0]["cloudInitNoCloud"]["userData"] = json!(user_data);
         let status = shim.define(&vmi, &domain).await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition);
     }
@@ -252,7 +259,14 @@ async fn a_worker_that_quotes_a_secret_does_not_get_it_into_a_file() {
         cases(&directory).into_iter().map(|(_, files)| files["error.txt"].clone()).collect();
     assert_eq!(
         errors,
-        ["FAILED_PRECONDITION\nno GPU for REPLACED\n", "FAILED_PRECONDITION\nask the admin\n",]
+        [
+            "FAILED_PRECONDITION\nno GPU for REPLACED\n".to_owned(),
+            format!("FAILED_PRECONDITION\n{} REPLACED\n", "x".repeat(590)),
+            "FAILED_PRECONDITION\nbad user data: #cloud-config\n{} # replaced by sidecar-shim \
+             --record\n"
+                .to_owned(),
+            "FAILED_PRECONDITION\nREPLACED\nask the admin\n".to_owned(),
+        ]
     );
 }
 
@@ -490,4 +504,40 @@ async fn an_empty_option_undoes_an_earlier_one() {
     shim.still_works().await;
     shim.signal(Signal::SIGTERM);
     assert_eq!(shim.exited().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn options_that_record_nothing_are_refused() {
+    for (args, expected) in [
+        (&["--record="][..], "--record is empty: give the directory"),
+        (&["--record", "", "--record-limit", "3"], "--record is empty: give the directory"),
+        (&["--record-limit", "3"], "--record-limit records nothing without --record"),
+        (&["--record-bytes=1MiB"], "--record-bytes records nothing without --record"),
+        (&["--record-secrets"], "--record-secrets records nothing without --record"),
+    ] {
+        let builder = Shim::builder().program("onDefineDomain", ECHO).args(args);
+        let mut shim = builder.spawn();
+        assert_eq!(shim.exited().await.code(), Some(2), "{args:?}");
+        shim.assert_logged(expected);
+    }
+    // An image may set a limit, and an earlier option may be undone.
+    for args in [&[][..], &["--record", "/a/b", "--record-limit", "3", "--record="]] {
+        let builder = Shim::builder().program("onDefineDomain", ECHO).args(args);
+        let mut shim = builder.env("SIDECAR_SHIM_RECORD_LIMIT", "3").start().await;
+        shim.still_works().await;
+        stop(&mut shim).await;
+    }
+}
+
+#[tokio::test]
+async fn a_case_that_is_larger_than_the_limit_is_left_out_and_others_are_recorded() {
+    let (builder, directory) = recording(Shim::builder().program("onDefineDomain", ECHO));
+    let mut shim = builder.args(["--record-bytes", "20000"]).start().await;
+    let large = domain_of(50_000);
+    assert_eq!(shim.define(&json!({}), &large).await.unwrap(), large);
+    shim.still_works().await;
+    stop(&mut shim).await;
+    assert_eq!(shim.count("which is more than --record-bytes"), 1, "{}", shim.log_text());
+    shim.assert_not_logged("recording has stopped");
+    assert_eq!(cases(&directory).len(), 1);
 }
