@@ -117,6 +117,7 @@ pub(super) fn looks_secret(value: &str) -> bool {
     USER_DATA.iter().any(|beginning| begins.starts_with(beginning))
         || (begins.starts_with('{') && value.contains("\"ignition\""))
         || MARKS.iter().any(|mark| memmem::find(folded.as_bytes(), mark.as_bytes()).is_some())
+        || value.contains("\n#cloud-config")
         || has_assignment(value)
         || has_login(value)
         || (begins.starts_with(['{', '[']) && super::json::has_secret(begins))

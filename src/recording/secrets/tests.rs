@@ -89,6 +89,7 @@ fn every_place_of_a_vmi_that_can_hold_a_secret_is_replaced() {
         r#"{"rootPwd":"§"}"#,
         r#"{"example.com/pass":"§"}"#,
         r#"{"a":"\ufeff#cloud-config\n§"}"#,
+        r#"{"a":"it is\n#cloud-config\n§"}"#,
         r#"{"a":"ssh-rsa\t§"}"#,
         r#"{"a":"-----BEGIN PGP MESSAGE-----\n§"}"#,
         r#"{"a":"bearer §"}"#,
@@ -299,6 +300,10 @@ fn each_line_of_a_secret_and_each_spelling_of_it_is_replaced() {
         let shown = secrets.replace(Format::Xml, &returned);
         assert_eq!(shown.contains(text), text == "runcmd:", "{shown}");
     }
+    // A line that is only the name of a secret is none.
+    let mut named = Secrets::default();
+    named.collect(Format::Json, r#"{"a":"password\n: s3cr3t-value"}"#).unwrap();
+    assert_eq!(named.without("a password, : s3cr3t-value").unwrap(), "a password, REPLACED");
     // What was sent already is passed on.
     let mut secrets = secrets();
     let sent = "<domain><title>long: long-é</title></domain>";

@@ -4,10 +4,12 @@
 //! of it. All but lines have a placeholder that the hook makes of the value's own placeholder.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use memchr::memmem;
 
 use super::PLACEHOLDER;
+use super::looks::{SECRET_NAMES, plain};
 use crate::text::clip;
 
 /// Shorter values are replaced in their own place alone: elsewhere, `a` or `vm` is chance.
@@ -26,11 +28,19 @@ struct Trace {
     is_line: bool,
 }
 
+impl Trace {
+    fn beginning(&self) -> Option<&[u8; MIN_TRACED_BYTES]> {
+        self.text.as_bytes().first_chunk()
+    }
+}
+
 /// The copies of all secrets.
 #[derive(Default)]
 pub(super) struct Traces {
     /// Once sorted, the longest first.
     all: Vec<Trace>,
+    /// Their first bytes. Most values have none of them, and most traces are in no value.
+    beginnings: HashSet<[u8; MIN_TRACED_BYTES]>,
 }
 
 impl Traces {
@@ -40,7 +50,8 @@ impl Traces {
         self.add_spellings(value.trim(), placeholder.trim(), false);
         for line in value.trim().lines().map(str::trim) {
             // A key of YAML, and the first line of user data, say nothing.
-            let is_key = line.ends_with(':') && !line.contains(char::is_whitespace);
+            let is_key = (line.ends_with(':') && !line.contains(char::is_whitespace))
+                || SECRET_NAMES.contains(&&*plain(line));
             if line.len() < value.trim().len() && !is_key && !placeholder.contains(line) {
                 self.add_spellings(line, PLACEHOLDER, true);
             }
@@ -84,16 +95,20 @@ impl Traces {
             ))
         });
         self.all.dedup_by(|later, earlier| later.text == earlier.text);
+        self.beginnings = self.all.iter().filter_map(Trace::beginning).copied().collect();
     }
 
     /// Returns a text without copies. `None` if it has none. Adds the number of lines to `lines`.
     pub(super) fn replace(&self, text: &str, lines: &mut usize) -> Option<String> {
         let mut out: Option<String> = None;
-        for trace in &self.all {
+        let windows = text.as_bytes().windows(MIN_TRACED_BYTES).filter_map(<[u8]>::first_chunk);
+        let found: HashSet<_> = windows.filter(|it| self.beginnings.contains(*it)).collect();
+        if found.is_empty() {
+            return None;
+        }
+        let is_begun = |trace: &&Trace| trace.beginning().is_some_and(|it| found.contains(it));
+        for trace in self.all.iter().filter(is_begun) {
             let now = out.as_deref().unwrap_or(text);
-            if trace.text.len() > now.len() {
-                continue;
-            }
             let found = memmem::find_iter(now.as_bytes(), trace.text.as_bytes()).count();
             if found > 0 {
                 *lines += if trace.is_line { found } else { 0 };
