@@ -111,6 +111,7 @@ impl Project {
             .replace("@FILE@", &hook)
             .replace("@PURPOSE@", self.example().purpose())
             .replace("@STEPS@", &steps.join("\n"))
+            .replace("@COMMAND@", &self.command())
             .replace("@SDK_NOTE@", note);
         text.trim_end().to_owned() + "\n"
     }

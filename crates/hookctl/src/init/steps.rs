@@ -26,7 +26,7 @@ impl Project {
     }
 
     /// Returns the command that runs the hook.
-    fn command(&self) -> String {
+    pub(super) fn command(&self) -> String {
         match self.language {
             Language::Python => "python3 hook.py".to_owned(),
             Language::Rust => format!("target/release/{}", self.crate_name()),

@@ -70,7 +70,7 @@ fn follow(language: &str, kind: &str, programs: &Path, check: &str) {
     let done = Command::new("sh")
         .args(["-euc", &script])
         .current_dir(&directory)
-        .env("PATH", path)
+        .env("PATH", &path)
         .env("GOPROXY", "off")
         .env("GOTOOLCHAIN", "local")
         .output()
@@ -96,7 +96,24 @@ fn follow(language: &str, kind: &str, programs: &Path, check: &str) {
         assert!(headers.status.success());
         assert!(!text(&headers.stdout).contains("INTERP"), "the program is not static");
     }
+    another_case(&directory, &path);
     image_of(&directory, rest.rsplit(" -- ").next().unwrap().trim());
+}
+
+/// Does what the README says for another case.
+fn another_case(directory: &Path, path: &str) {
+    let readme = fs::read_to_string(directory.join("README.md")).unwrap();
+    let command = readme.split('`').find(|text| text.starts_with("hookctl test --update"));
+    let copy = "set -- cases/*/unchanged; cp -r \"${1%/*}\" cases/new; rm cases/new/unchanged";
+    let done = Command::new("sh")
+        .args(["-euc", &format!("{copy}; {}", command.unwrap())])
+        .current_dir(directory)
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let report = text(&done.stdout) + &text(&done.stderr);
+    assert!(done.status.success(), "{report}");
+    assert!(directory.join("cases/new/unchanged").exists(), "{report}");
 }
 
 /// The image is the one that `hookctl generate dockerfile` makes of the same command.
