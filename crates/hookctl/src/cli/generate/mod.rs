@@ -205,7 +205,7 @@ impl PluginOptionArgs {
 
 /// Which VMs a Plugin is for.
 #[derive(Args)]
-#[command(next_help_heading = "VMs (one of the first three)")]
+#[command(next_help_heading = "VMs that get the hook (--annotation, --label or --all)")]
 struct SelectorArgs {
     #[command(flatten)]
     vms: VmsArgs,
@@ -244,17 +244,17 @@ impl From<SelectorArgs> for Selector {
 
 /// A VM that a target may have.
 #[derive(Args)]
-#[command(next_help_heading = "Sample VM")]
+#[command(next_help_heading = "One more manifest: a sample VM that uses the hook (default: none)")]
 struct SampleArgs {
-    /// Sample VM that uses the hook
+    /// Name of the sample VM
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_namespaced, requires = "disk")]
     vm: Option<NamespacedName>,
 
-    /// Annotation of that VM, repeatable
+    /// Annotation of the sample VM, repeatable
     #[arg(long, value_name = "K=V", value_parser = parse_annotation_of_vm, requires = "vm")]
     vm_annotation: Vec<KeyValue>,
 
-    /// Container disk of that VM
+    /// Container disk of the sample VM
     #[arg(long, value_name = "IMAGE", value_parser = parse_image, requires = "vm")]
     disk: Option<String>,
 }
@@ -274,9 +274,9 @@ fn check_keys(annotations: &[KeyValue]) -> Result<(), StartError> {
 
 /// The VM whose annotation is the target.
 #[derive(Args)]
-#[command(next_help_heading = "VM")]
+#[command(next_help_heading = "The VM that gets the hook")]
 struct MachineArgs {
-    /// VM that gets the hook
+    /// Name of the VM
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_namespaced)]
     vm: NamespacedName,
 
