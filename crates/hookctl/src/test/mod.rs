@@ -165,8 +165,8 @@ async fn runner(
             Detected::Worker => (vec![Mode::Persistent, Mode::Exec], true),
             Detected::Program(sign) => {
                 say(format_args!(
-                    "the command does not respond to initialize ({sign}): the cases run in exec \
-                     mode only; if it is a worker, see why with --mode persistent"
+                    "the command is not a worker ({sign}): the cases run in exec mode only \
+                     (--mode persistent says why it does not start as one)"
                 ));
                 (vec![Mode::Exec], false)
             }
