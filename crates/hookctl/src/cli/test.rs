@@ -13,7 +13,7 @@ use sidecar_shim::error::StartError;
 use sidecar_shim::hook::Checks;
 use sidecar_shim::server::default_memory_budget;
 
-use crate::test::TestConfig;
+use crate::test::{DEFAULT_CASES, TestConfig};
 
 /// Longer than any test takes: a worker that is started again would cost a case's deadline.
 const NEVER: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -24,7 +24,7 @@ const MAX_JOBS: u16 = 256;
 #[derive(Args)]
 pub(super) struct TestArgs {
     /// Directory of a case, or of cases
-    #[arg(default_value = "cases")]
+    #[arg(default_value = DEFAULT_CASES)]
     cases: PathBuf,
 
     /// Only cases with this text in their paths
@@ -80,7 +80,10 @@ impl TestArgs {
     /// Returns whether hooks are denied new privileges, what is logged, and the rest.
     pub(super) fn resolve(self) -> Result<(bool, LogOptions, TestConfig), StartError> {
         let command = self.worker.command(self.words)?.ok_or_else(|| {
-            usage("no hook: give its command after `--` (hookctl test -- python3 hook.py)")
+            let update = if self.update { " --update" } else { "" };
+            usage(format!(
+                "no hook: give its command after `--` (hookctl test{update} -- python3 hook.py)"
+            ))
         })?;
         let settings = Settings {
             // Each shim has its numbers of workers.

@@ -13,10 +13,6 @@ use super::shims::Mode;
 use super::{Fault, INDENT};
 use crate::call::diff;
 
-/// What to do if the hook is right.
-pub(super) const HINT_UPDATE: &str =
-    "if a difference is meant, `hookctl test --update` writes what the hook returns";
-
 /// What is said of a [`Fault::WorkerDied`].
 pub(super) const WORKER_DIED: &str = "the worker died in this call, and another one replied: with \
      --log-level warning the log says how";
@@ -48,8 +44,8 @@ pub(super) fn describe(faults: &[(Way, Fault)]) -> String {
         let what = match fault {
             Fault::Text(what) => format!("{}\n", escape(what).trim_end()),
             Fault::WorkerDied => format!("{WORKER_DIED}\n"),
-            Fault::Differs { what, difference } => {
-                format!("the result {what}\n{}", show(difference))
+            Fault::Differs { what, with, difference } => {
+                format!("the result {what}\n{}", show(with, difference))
             }
         };
         for line in what.lines() {
@@ -97,7 +93,7 @@ fn hint(faults: &[(Way, Fault)], ways: &[Way]) -> Option<&'static str> {
 }
 
 /// Lists a difference by path, and shows it.
-fn show(difference: &Difference) -> String {
+fn show(with: &str, difference: &Difference) -> String {
     let Difference { kind, expected, returned } = difference;
     let mut text = String::new();
     if let Some(changes) = changes(*kind, expected, returned, Detail::Values) {
@@ -109,7 +105,7 @@ fn show(difference: &Difference) -> String {
             let _ = writeln!(text, "and {more} more differences");
         }
     }
-    let diff = diff::unified(*kind, ["expected", "returned"], [expected, returned], false);
+    let diff = diff::unified(*kind, [with, "returned"], [expected, returned], false);
     let mut lines = diff.lines();
     for line in lines.by_ref().take(MAX_DIFF_LINES) {
         let _ = writeln!(text, "{}", clip(line, MAX_LINE_BYTES));

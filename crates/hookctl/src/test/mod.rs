@@ -21,7 +21,8 @@ mod says;
 mod shims;
 mod update;
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,11 +34,14 @@ use tokio::task::JoinSet;
 use self::exec::Programs;
 use self::libvirt::Libvirt;
 use self::report::Report;
-use self::run::{Fault, Outcome, Runner, Shared};
+use self::run::{Demand, Fault, Outcome, Runner, Shared};
 use self::shims::{Mode, Shims, with_variables};
 use crate::cases::{self, Broken, Case};
 use crate::detect::{Detected, detect};
 use crate::{output, say};
+
+/// The directory of cases that is not named.
+pub(crate) const DEFAULT_CASES: &str = "cases";
 
 /// What to test, and how.
 pub(crate) struct TestConfig {
@@ -58,6 +62,31 @@ pub(crate) struct TestConfig {
     pub(crate) jobs: usize,
     /// When to colour the report.
     pub(crate) color: ColorChoice,
+}
+
+impl TestConfig {
+    /// Returns the command line that writes what the hook does with these cases.
+    fn command_for_update(&self) -> String {
+        let mut words = vec!["hookctl".to_owned(), "test".to_owned()];
+        if self.cases != Path::new(DEFAULT_CASES) {
+            words.push(self.cases.display().to_string());
+        }
+        if let Some(filter) = &self.filter {
+            words.extend(["--filter".to_owned(), filter.clone()]);
+        }
+        if let Some(persistent) = self.persistent {
+            words
+                .extend(["--mode", if persistent { "persistent" } else { "exec" }].map(Into::into));
+        }
+        words.push("--update".to_owned());
+        let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+        format!("{} -- {}", words.join(" "), self.command)
+    }
+}
+
+fn quoted(word: &str) -> Cow<'_, str> {
+    // Only a NUL cannot be quoted, which no argument has.
+    shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }
 
 /// What became of all cases. The values are exit statuses.
@@ -109,14 +138,16 @@ pub(crate) async fn run(config: &TestConfig) -> Result<Tested, CannotTest> {
     }
     let found = cases::find(&config.cases, config.filter.as_deref()).map_err(CannotTest)?;
     let names: Vec<_> = found.iter().map(|case| name_of(case).to_owned()).collect();
-    let mut report = Report::new(names, output::is_colored(config.color, &std::io::stdout()));
+    let color = output::is_colored(config.color, &std::io::stdout());
+    let update = config.command_for_update();
+    let mut report = Report::new(names, color, (!config.update).then(|| update.clone()));
     let mut cases = Vec::new();
     for (index, case) in found.into_iter().enumerate() {
         match case {
             Ok(case) if case.expected.is_some() || config.update => cases.push((index, case)),
             Ok(case) => {
                 let why = format!(
-                    "has no expected file: `hookctl test --update` writes it ({})",
+                    "has no expected file: `{update}` writes it ({})",
                     cases::FILES.join(", ")
                 );
                 report.end(broken(index, Broken { name: case.name, why }));
@@ -232,7 +263,7 @@ async fn run_one(runner: Shared, update: bool, index: usize, case: Case, done: m
     let started = Instant::now();
     let verdict = match (update, &case.expected) {
         (true, _) => update::update(&runner, &case).await,
-        (false, Some(expected)) => Verdict::Ran(runner.run(&case, expected).await),
+        (false, Some(expected)) => Verdict::Ran(runner.run(&case, Demand::OfCase(expected)).await),
         (false, None) => Verdict::Broken("has no expected file".to_owned()),
     };
     let took = started.elapsed();

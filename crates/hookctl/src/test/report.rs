@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use sidecar_shim::text::escape_line;
 
-use super::details::{self, HINT_UPDATE};
+use super::details;
 use super::{Done, Fault, Tested, Verdict};
 use crate::output;
 
@@ -23,6 +23,8 @@ pub(super) struct Report {
     /// Of all cases.
     names: Vec<String>,
     color: bool,
+    /// The command that writes what the hook does, unless this is it.
+    update: Option<String>,
     /// By the case's place.
     ended: Vec<Option<Ended>>,
     /// Number of cases that are printed.
@@ -60,7 +62,7 @@ struct Counts {
 }
 
 impl Report {
-    pub(super) fn new(names: Vec<String>, color: bool) -> Self {
+    pub(super) fn new(names: Vec<String>, color: bool, update: Option<String>) -> Self {
         let bar = ProgressBar::new(names.len() as u64);
         // The template is a constant that can be parsed.
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} cases {elapsed}");
@@ -70,6 +72,7 @@ impl Report {
         Self {
             names,
             color,
+            update,
             ended,
             printed: 0,
             bar,
@@ -116,7 +119,9 @@ impl Report {
                 let details = if self.described > MAX_DESCRIBED {
                     "  not described: too many cases have failed\n".to_owned()
                 } else {
-                    details::describe(&faults)
+                    let not_written = outcome.not_written.iter();
+                    let not_written = not_written.map(|why| format!("  not written: {why}\n"));
+                    not_written.collect::<String>() + &details::describe(&faults)
                 };
                 CaseResult::Failed { headline: details::headline(&faults), details }
             }
@@ -137,8 +142,12 @@ impl Report {
         for why in &self.no_exec {
             let _ = writeln!(text, "not run in exec mode: {}", escape_line(why));
         }
-        if self.has_difference {
-            let _ = writeln!(text, "{HINT_UPDATE}");
+        if let (true, Some(update)) = (self.has_difference, &self.update) {
+            let update = escape_line(update);
+            let _ = writeln!(
+                text,
+                "if a difference is meant, this command writes what the hook returns:\n  {update}"
+            );
         }
         let parts: Vec<_> = [
             (counts.passed, "passed"),

@@ -78,7 +78,29 @@ pub(super) enum Fault {
     /// A worker died in the call, and another one answered.
     WorkerDied,
     /// It is not the document that was expected.
-    Differs { what: String, difference: Difference },
+    Differs {
+        what: String,
+        /// The document that it was compared with, in a word.
+        with: &'static str,
+        difference: Difference,
+    },
+}
+
+/// What a case's results are compared with.
+#[derive(Clone, Copy)]
+pub(super) enum Demand<'a> {
+    /// What the case expects.
+    OfCase(&'a Expected),
+    /// What the hook did in the first call, of which there is no file yet.
+    OfFirstCall(&'a Expected),
+}
+
+impl<'a> Demand<'a> {
+    fn expected(self) -> &'a Expected {
+        match self {
+            Self::OfCase(expected) | Self::OfFirstCall(expected) => expected,
+        }
+    }
 }
 
 /// What became of a case.
@@ -88,6 +110,8 @@ pub(super) struct Outcome {
     pub(super) calls: usize,
     /// What failed, and in which way.
     pub(super) faults: Vec<(Way, Fault)>,
+    /// Why nothing was written of what the hook does.
+    pub(super) not_written: Option<String>,
     /// Why exec mode was left out.
     pub(super) no_exec: Option<String>,
     /// The call for which it was left out, until all cases are done: if the worker has run as a
@@ -131,7 +155,7 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Runs a case in every way.
-    pub(super) async fn run(&self, case: &Case, expected: &Expected) -> Outcome {
+    pub(super) async fn run(&self, case: &Case, expected: Demand<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         for &mode in &self.modes {
             if mode == Mode::Exec && self.is_worker && !fits_into_arguments(case) {
@@ -139,12 +163,18 @@ impl Runner {
                 outcome.no_exec = Some(why);
                 continue;
             }
-            let way = Way { mode, kind: case.hook.kind(), spelling: Spelling::File, again: false };
+            let way = Way { mode, ..self.first_way(case) };
             if let Err(why) = self.in_mode(case, expected, way, &mut outcome).await {
                 outcome.faults.push((way, Fault::Text(why)));
             }
         }
         outcome
+    }
+
+    /// Returns the way of a case's first call.
+    pub(super) fn first_way(&self, case: &Case) -> Way {
+        let (mode, kind) = (self.modes[0], case.hook.kind());
+        Way { mode, kind, spelling: Spelling::File, again: false }
     }
 
     /// Makes the first call of a case, for what is to be expected of it.
@@ -161,7 +191,7 @@ impl Runner {
     async fn in_mode(
         &self,
         case: &Case,
-        expected: &Expected,
+        expected: Demand<'_>,
         way: Way,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
@@ -213,27 +243,43 @@ impl Runner {
     }
 
     /// Compares a reply with what is expected.
-    fn judge(&self, case: &Case, expected: &Expected, way: Way, reply: &Reply) -> Option<Fault> {
-        let file = expected.file(way.kind);
-        let (document, what) = match (expected, reply) {
+    fn judge(&self, case: &Case, demand: Demand<'_>, way: Way, reply: &Reply) -> Option<Fault> {
+        let (expected, file) = (demand.expected(), demand.expected().file(way.kind));
+        let is_first = matches!(demand, Demand::OfFirstCall(_));
+        let (document, with, what) = match (expected, reply) {
             (Expected::Error { status, texts }, Err(error)) => {
                 let alone = self.alone.as_deref();
                 return judge_error(status, texts, way.mode, error, alone).map(Fault::Text);
             }
             (Expected::Error { status, .. }, Ok(_)) => {
-                let what =
-                    format!("the hook succeeds, and {file} expects that it fails with {status}");
+                let what = if is_first {
+                    format!("the hook succeeds, and failed in the first call with {status}")
+                } else {
+                    format!("the hook succeeds, and {file} expects that it fails with {status}")
+                };
                 return Some(Fault::Text(what));
             }
             (_, Err(error)) => return Some(Fault::Text(format!("the hook fails: {error}"))),
-            (Expected::Document(document), Ok(_)) => (document, format!("differs from {file}")),
+            (Expected::Document(document), Ok(_)) if is_first => {
+                (document, "first", "differs from that of the first call".to_owned())
+            }
+            (Expected::Document(document), Ok(_)) => {
+                (document, "expected", format!("differs from {file}"))
+            }
             (Expected::Unchanged, Ok(_)) => {
-                (&case.subject, format!("differs from what was sent, and the case has {file}"))
+                let end = if is_first {
+                    "which the hook returned in the first call".to_owned()
+                } else {
+                    format!("and the case has {file}")
+                };
+                (&case.subject, "sent", format!("differs from what was sent, {end}"))
             }
         };
         let returned = reply.as_ref().ok()?;
         match (way.spelling.write(document), way.spelling.write(returned)) {
-            (Some(document), Some(returned)) => difference(way.kind, &what, &document, &returned),
+            (Some(document), Some(returned)) => {
+                difference(way.kind, &what, with, &document, &returned)
+            }
             _ => Some(Fault::Text(UNREADABLE.to_owned())),
         }
     }
@@ -259,7 +305,7 @@ impl Runner {
             Err(error) => return Ok(Some(Fault::Text(format!("the hook fails: {error}")))),
         };
         let what = "is changed once more, so the hook is not idempotent";
-        Ok(difference(way.kind, what, &sent, &reply))
+        Ok(difference(way.kind, what, "sent", &sent, &reply))
     }
 }
 
@@ -269,10 +315,16 @@ fn fits_into_arguments(case: &Case) -> bool {
     case.vmi.len() < limit && case.subject.len() < limit
 }
 
-fn difference(kind: HookKind, what: &str, expected: &[u8], returned: &[u8]) -> Option<Fault> {
+fn difference(
+    kind: HookKind,
+    what: &str,
+    with: &'static str,
+    expected: &[u8],
+    returned: &[u8],
+) -> Option<Fault> {
     match says::compare(kind, expected, returned) {
         Ok(None) => None,
-        Ok(Some(difference)) => Some(Fault::Differs { what: what.to_owned(), difference }),
+        Ok(Some(difference)) => Some(Fault::Differs { what: what.to_owned(), with, difference }),
         Err(why) => Some(Fault::Text(format!("the hook's result {why}"))),
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sidecar_shim::hook::HookKind;
 
 use super::details::WORKER_DIED;
-use super::run::{Outcome, Runner, Spelling, Way};
+use super::run::{Demand, Outcome, Runner, Way};
 use super::{Fault, Verdict, says};
 use crate::cases::{Case, ERROR, Expected, FILES};
 
@@ -22,27 +22,32 @@ const NEW_FILE: u32 = 0o666;
 
 /// Runs a case. If that does not do what is expected, or nothing is, writes what it does.
 pub(super) async fn update(runner: &Runner, case: &Case) -> Verdict {
+    let mut calls = 0;
     if let Some(expected) = &case.expected {
-        let outcome = runner.run(case, expected).await;
+        let outcome = runner.run(case, Demand::OfCase(expected)).await;
+        calls = outcome.calls;
         // What a hook does whose worker dies is not to be expected from now on.
         let has_died = outcome.faults.iter().any(|(_, fault)| *fault == Fault::WorkerDied);
         if outcome.faults.is_empty() || has_died {
             return Verdict::Ran(outcome);
         }
     }
+    calls += 1;
     let (expected, contents) = match first(runner, case).await {
         Ok(found) => found,
-        Err(why) => return failed(runner, case, why),
+        Err(why) => return failed(runner, case, why, calls),
     };
     // Not written if the hook does not do it in another way as well.
-    let outcome = runner.run(case, &expected).await;
+    let mut outcome = runner.run(case, Demand::OfFirstCall(&expected)).await;
+    outcome.calls += calls;
     if !outcome.faults.is_empty() {
+        outcome.not_written = Some(why_not_written(runner.first_way(case), &outcome));
         return Verdict::Ran(outcome);
     }
     let file = expected.file(case.hook.kind());
     match write(&case.directory, file, &contents) {
         Ok(()) => Verdict::Written(file, outcome),
-        Err(error) => failed(runner, case, format!("cannot write {file}: {error}")),
+        Err(error) => failed(runner, case, format!("cannot write {file}: {error}"), outcome.calls),
     }
 }
 
@@ -61,8 +66,8 @@ async fn first(runner: &Runner, case: &Case) -> Result<(Expected, Bytes), String
                 // A misspelt command would otherwise become what is expected of every case.
                 Some((status, _)) => {
                     return Err(format!(
-                        "the hook fails, and --update writes refusals only: if this failure is \
-                         meant, write {ERROR} with the line {status}: {error}"
+                        "the hook fails: {error}\n--update writes refusals only: if this failure \
+                         is meant, write {ERROR} with the line {status}"
                     ));
                 }
                 None => return Err(error.to_string()),
@@ -92,10 +97,17 @@ fn written(kind: HookKind, document: &Bytes) -> Bytes {
     contents.into()
 }
 
-fn failed(runner: &Runner, case: &Case, why: String) -> Verdict {
-    let mode = runner.modes[0];
-    let way = Way { mode, kind: case.hook.kind(), spelling: Spelling::File, again: false };
-    Verdict::Ran(Outcome { faults: vec![(way, Fault::Text(why))], ..Outcome::default() })
+/// Says why the hook's first result is not expected from now on.
+fn why_not_written(first: Way, outcome: &Outcome) -> String {
+    if outcome.faults.iter().all(|(way, _)| way.again) {
+        return "the hook does something else with its own result".to_owned();
+    }
+    format!("the hook does not do in these calls what it did in the first one ({first})")
+}
+
+fn failed(runner: &Runner, case: &Case, why: String, calls: usize) -> Verdict {
+    let faults = vec![(runner.first_way(case), Fault::Text(why))];
+    Verdict::Ran(Outcome { calls, faults, ..Outcome::default() })
 }
 
 /// Writes the file, and removes the others that said what is expected. A symbolic link in its place

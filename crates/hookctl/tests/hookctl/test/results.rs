@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Cases, DOMAIN, tagged, vmi};
+use super::{Cases, DOMAIN, WITH_ARGUMENTS, tagged, vmi};
 use crate::support::skipped;
 
 #[tokio::test]
@@ -32,7 +32,13 @@ async fn update_writes_what_the_hook_does_if_it_always_does_that() {
     std::fs::write(crashes.join("expected.xml"), &kept).unwrap();
 
     let missing = cases.test(&["--filter", "same"]).await;
-    missing.expect(2, &["has no expected file: `hookctl test --update` writes it"]);
+    let hook = crate::support::file("tests/fixtures/tested.py");
+    let command = format!(
+        "`hookctl test {} --filter same --update -- python3 {}`",
+        cases.path().display(),
+        hook.display()
+    );
+    missing.expect(2, &[&format!("has no expected file: {command} writes it")]);
     let updated = cases.test(&["--update"]).await;
     updated.expect(1, &["5 written, 2 failed", "changed/expected.xml", "not idempotent"]);
     assert!(cases.read("changed/expected.xml").contains("<entry name=\"tag\">a</entry>"));
@@ -46,12 +52,53 @@ async fn update_writes_what_the_hook_does_if_it_always_does_that() {
     let files = std::fs::read_dir(cases.path().join("grows")).unwrap().count();
     assert_eq!(files, 2, "nothing is expected of a hook that is not idempotent");
     assert_eq!(cases.read("crashes/expected.xml"), kept, "a crash is not expected from now on");
-    updated
-        .expect(1, &["--update writes refusals only: if this failure is meant, write error.txt"]);
+    let refusals = "--update writes refusals only: if this failure is meant, write error.txt";
+    updated.expect(1, &[refusals]);
     for failed in ["grows", "crashes"] {
         std::fs::remove_dir_all(cases.path().join(failed)).unwrap();
     }
     cases.test(&["--mode", "persistent"]).await.expect(0, &["6 cases: 6 passed"]);
+}
+
+#[tokio::test]
+async fn a_failed_update_says_why_nothing_is_written() {
+    let cases = Cases::new();
+    let new = |name: &str, asks: Value, domain: &str| {
+        cases.add(name, &[("vmi.json", &vmi(&asks)), ("domain.xml", domain)])
+    };
+    let replace = |old: &str, new: &str| json!({"replace": json!([[old, new]]).to_string()});
+    new("sidecar", replace("-old\"></qemu:arg", "-new\"></qemu:arg"), WITH_ARGUMENTS);
+    new("plugin", replace("-old\"></arg", "-new\"></arg"), WITH_ARGUMENTS);
+    new("grows", replace("m</name", "mm</name"), DOMAIN);
+    new("crashes", json!({"crash": "yes"}), DOMAIN);
+    let update = async |name: &str, parts: &[&str]| {
+        let tested = cases.test(&["--update", "--filter", name, "--mode", "persistent"]).await;
+        tested.expect(1, parts);
+        for wrong in ["expected.xml", "if a difference is meant", "the case has", "+++ expected"] {
+            assert!(!tested.stdout.contains(wrong), "{wrong}: {}", tested.stdout);
+        }
+    };
+    let first = "(persistent mode, domain.xml as it stands)";
+    let not_written = format!(
+        "  not written: the hook does not do in these calls what it did in the first one {first}"
+    );
+    let differs = "the result differs from that of the first call\n";
+    update("sidecar", &[&not_written, differs, "--- first\n", " · 4 calls"]).await;
+    let differs =
+        "the result differs from what was sent, which the hook returned in the first call\n";
+    update("plugin", &[&not_written, differs, "--- sent\n", " · 3 calls"]).await;
+    let not_written = "  not written: the hook does something else with its own result\n";
+    update("grows", &[not_written, "is changed once more", "--- sent\n", " · 5 calls"]).await;
+    update(
+        "crashes",
+        &[
+            "    the hook fails: INTERNAL: hook onDefineDomain failed: ",
+            "\n    --update writes refusals only: if this failure is meant, write error.txt with the \
+             line INTERNAL\n",
+            " · 1 call · ",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
