@@ -22,6 +22,7 @@ mod files;
 mod generate;
 mod init;
 mod inputs;
+mod json;
 mod normalize;
 mod output;
 mod private_shim;

@@ -4,6 +4,8 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, Writer};
 use sidecar_shim::hook::HookKind;
 
+use crate::json::Json;
+
 /// Returns the document of a hook in its normal form, in lines. Text that cannot be parsed stays as
 /// it is.
 pub(crate) fn normalize(kind: HookKind, document: &[u8]) -> String {
@@ -52,6 +54,5 @@ fn with_sorted_attributes<'a>(start: &BytesStart<'a>) -> Result<BytesStart<'a>, 
 
 /// Indents the JSON, which KubeVirt writes in one line, and breaks strings at their line breaks.
 fn normalize_json(text: &str) -> serde_json::Result<String> {
-    let value: serde_json::Value = serde_json::from_str(text)?;
-    Ok(serde_json::to_string_pretty(&value)?.replace("\\n", "\\n\n    "))
+    Ok(Json::parse(text.as_bytes())?.to_string().replace("\\n", "\\n\n    "))
 }

@@ -2,16 +2,16 @@
 //!
 //! Of XML, names count with their namespaces, whatever their prefixes; attributes in any order;
 //! text with its references resolved. White space between elements, comments and processing
-//! instructions do not count. Of JSON, values count.
+//! instructions do not count. Of JSON, keys and values count, and numbers to the letter.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use roxmltree::{Document, Node};
-use serde_json::Value;
 use sidecar_shim::hook::HookKind;
 
+use crate::json::Json;
 use crate::rewrite::{KUBEVIRT, QEMU};
 
 /// Two documents that say different things, in one way of writing.
@@ -51,8 +51,8 @@ pub(super) fn compare(
     Ok((!is_same).then_some(Difference { kind, expected, returned }))
 }
 
-fn read_json(document: &[u8]) -> Result<Value, String> {
-    serde_json::from_slice(document).map_err(|error| format!("is not JSON: {error}"))
+fn read_json(document: &[u8]) -> Result<Json, String> {
+    Json::parse(document).map_err(|error| format!("is not JSON: {error}"))
 }
 
 /// The prefix for each namespace, the same in both documents.
@@ -259,6 +259,8 @@ mod tests {
             r#"{"N":{"y":[2,1],"x":1},"UserData":"aA\n"}"#,
             r#"{"N":{"y":[1,2],"x":"1"},"UserData":"aA\n"}"#,
             r#"{"N":{"y":[1,2],"x":1},"UserData":"aA\n","V":null}"#,
+            r#"{"N":{"y":[1,2],"x":1.0},"UserData":"aA\n"}"#,
+            r#"{"N":{"y":[1,2],"x":1},"UserData":"aA\n","UserData":"aA\n"}"#,
         ] {
             assert!(differs(other), "{other}");
         }

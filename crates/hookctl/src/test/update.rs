@@ -13,6 +13,7 @@ use super::details::WORKER_DIED;
 use super::run::{Demand, Outcome, Runner, Way};
 use super::{Fault, Verdict, says};
 use crate::cases::{Case, ERROR, Expected, FILES};
+use crate::json::Json;
 
 /// The status of a call that the hook refuses.
 const REFUSED: &str = "FAILED_PRECONDITION";
@@ -85,9 +86,8 @@ async fn first(runner: &Runner, case: &Case) -> Result<(Expected, Bytes), String
 
 /// Returns a document as it is written to a file: a domain as the hook wrote it, JSON in lines.
 fn written(kind: HookKind, document: &Bytes) -> Bytes {
-    let json = || serde_json::from_slice::<serde_json::Value>(document).ok();
     let lines = match kind {
-        HookKind::CloudInit => json().and_then(|json| serde_json::to_vec_pretty(&json).ok()),
+        HookKind::CloudInit => Json::parse(document).ok().map(|json| json.to_string().into_bytes()),
         HookKind::Domain | HookKind::Node => None,
     };
     let mut contents = lines.unwrap_or_else(|| document.to_vec());

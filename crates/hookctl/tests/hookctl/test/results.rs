@@ -61,6 +61,31 @@ async fn update_writes_what_the_hook_does_if_it_always_does_that() {
 }
 
 #[tokio::test]
+async fn numbers_and_keys_of_json_are_written_and_compared_as_they_are() {
+    let cases = Cases::new();
+    let sent = r#"{"big":123456789012345678901234567890,"UserData":"","twice":1,"twice":2}"#;
+    let sends = |text: &str| format!("#!/bin/sh\ncat <<'END'\n{text}\nEND\n");
+    let directory = tempfile::tempdir().unwrap();
+    let hook = |name: &str, text: &str| {
+        let path = crate::support::script(directory.path(), name, &sends(text));
+        path.to_str().unwrap().to_owned()
+    };
+    cases.add("a", &[("vmi.json", &vmi(&json!({}))), ("cloud-init.json", r#"{"UserData": "x"}"#)]);
+    let tested = cases.test_hook(&["--mode", "exec", "--update"], &[&hook("same", sent)]).await;
+    tested.expect(0, &["1 written"]);
+    let lines = "{\n  \"UserData\": \"\",\n  \"big\": 123456789012345678901234567890,\n  \
+                 \"twice\": 1,\n  \"twice\": 2\n}\n";
+    assert_eq!(cases.read("a/expected.json"), lines);
+    for (name, old, new, line) in [
+        ("digit", "67890,", "67891,", "+  \"big\": 123456789012345678901234567891,"),
+        ("key", ",\"twice\":1", "", "-  \"twice\": 1,"),
+    ] {
+        let other = hook(name, &sent.replacen(old, new, 1));
+        cases.test_hook(&["--mode", "exec"], &[&other]).await.expect(1, &[line, "1 failed"]);
+    }
+}
+
+#[tokio::test]
 async fn a_failed_update_says_why_nothing_is_written() {
     let cases = Cases::new();
     let new = |name: &str, asks: Value, domain: &str| {
