@@ -1,6 +1,7 @@
 //! Finds out whether a command is a worker or a program for each call: only a worker responds to
 //! `initialize` with a frame.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sidecar_shim::backend::{Child, CommandLine, OutputEvent, stop_orphans};
@@ -28,7 +29,8 @@ pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
     // A program complains that it has no arguments, which would look like a failure of the call.
     // The one thread has nothing else to log meanwhile.
     let _quiet = tracing::subscriber::set_default(NoSubscriber::new());
-    let mut probe = Probe::start(command, true)?;
+    let mut probe =
+        Probe::start(command, true).map_err(|why| format!("{why}{}", advice_on_path(command)))?;
     probe.send(&encode(|send_buffer| rpc::send_initialize(send_buffer, 1, level)));
     let detected = timeout(FRAME_TIMEOUT, first_frame(&mut probe)).await;
     let detected = detected.unwrap_or_else(|_| {
@@ -44,6 +46,13 @@ pub(crate) async fn detect(command: &CommandLine) -> Result<Detected, String> {
     probe.process.read_stderr_to_end().await;
     stop_orphans(Duration::ZERO).await;
     Ok(detected)
+}
+
+/// Returns the end of an error about a program that is a file here and was looked up in `$PATH`.
+fn advice_on_path(command: &CommandLine) -> String {
+    let words = shlex::split(&command.to_string()).unwrap_or_default();
+    let name = words.first().filter(|name| !name.contains('/') && Path::new(name).is_file());
+    name.map_or_else(String::new, |name| format!(": the file in this directory is ./{name}"))
 }
 
 /// Reads the output up to the first frame. Text before it is the worker's mistake, which the call

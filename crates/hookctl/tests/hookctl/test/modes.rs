@@ -38,6 +38,25 @@ async fn a_program_that_is_no_worker_runs_in_exec_mode_and_a_worker_need_not() {
 }
 
 #[tokio::test]
+async fn a_hook_that_is_not_in_path_is_named_with_its_directory() {
+    let cases = Cases::new();
+    let files = [("vmi.json", &*vmi(&json!({}))), ("domain.xml", DOMAIN), ("unchanged", "")];
+    cases.add("cases/a", &files);
+    script(cases.path(), "hook.py", "#!/bin/sh\nprintf %s \"$4\"\n");
+    let absent = "there is no program of that name in $PATH";
+    for (name, why) in [
+        ("hook.py", format!("{absent}: the file in this directory is ./hook.py\n")),
+        ("no-such-hook.py", format!("{absent}\n")),
+    ] {
+        let mut command = tokio::process::Command::new(crate::hookctl());
+        command.args(["test", "--", name]).current_dir(cases.path());
+        let tested = super::run(command).await;
+        assert_eq!(tested.status, Some(2), "{}", tested.stdout);
+        assert!(tested.stderr.ends_with(&why), "{}", tested.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_broken_program_does_not_refuse() {
     let cases = Cases::new();
     let files = [("domain.xml", DOMAIN), ("error.txt", "FAILED_PRECONDITION\n")];
