@@ -144,6 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn a_vmi_is_in_the_order_in_which_kubevirt_writes_it() {
+        let documents = Documents::of_size(8_000).unwrap();
+        for vmi in [documents.vmi, vmi_of_size("vm", 8_000).unwrap()] {
+            let vmi = String::from_utf8(vmi.to_vec()).unwrap();
+            let at = |name: &str| vmi.find(&format!("\"{name}\":")).unwrap();
+            let names = ["kind", "metadata", "name", "namespace", "uid", "annotations", "spec"];
+            assert!(names.map(at).is_sorted(), "{vmi}");
+        }
+    }
+
+    #[test]
     fn a_shorter_answer_and_another_one_are_not_taken() {
         let documents = Documents::of_size(4_000).unwrap();
         assert!(documents.check(b"<domain/>", Expected::Same, false).is_err());

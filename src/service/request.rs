@@ -115,8 +115,8 @@ impl Receiver<'_> {
             self.end(buffer.len() - total).await?;
         }
         let share = self.admit_incomplete(length, buffer.len() < total).await?;
-        self.release();
         if buffer.len() < total {
+            self.release();
             buffer.reserve(total - buffer.len());
             let window = self.window;
             let _open = window.open(total - buffer.len());
