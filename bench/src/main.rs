@@ -10,6 +10,7 @@ mod constrained;
 mod contestant;
 mod cost;
 mod cpus;
+mod created;
 mod direct;
 mod documents;
 mod echo_worker;

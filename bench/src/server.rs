@@ -1,16 +1,14 @@
 //! A server that runs as long as it is measured.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::contestant::{Kind, Launch, Parts};
+use crate::created::Created;
 use crate::process::Process;
 
 /// Time after which a server without a socket has failed.
@@ -28,9 +26,8 @@ pub struct Server {
     pub start: Duration,
     /// Removed when dropped.
     _directory: TempDir,
-    /// Closed at the end only: to close it takes the kernel milliseconds. So servers must not
-    /// inherit it either.
-    _created: Inotify,
+    /// Kept until then: what is measured does not contain its end.
+    _created: Created,
 }
 
 impl Server {
@@ -44,22 +41,14 @@ impl Server {
 
     /// Starts this command, whose sockets appear in `directory` or elsewhere.
     pub fn launch(launch: &Launch, directory: TempDir, group: Option<&Cgroup>) -> Result<Self> {
-        let created = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        created.add_watch(&launch.socket_dir, AddWatchFlags::IN_CREATE)?;
+        let created = Created::watch(&launch.socket_dir)?;
         let mut process = Process::start(&launch.command, group)?;
         loop {
-            poll(&mut [PollFd::new(created.as_fd(), PollFlags::POLLIN)], ALIVE_INTERVAL_MS)?;
+            let found = created.socket(ALIVE_INTERVAL_MS.into())?;
             let start = process.age();
-            let names = created.read_events().unwrap_or_default().into_iter();
-            let mut paths = names.filter_map(|event| Some(launch.socket_dir.join(event.name?)));
-            if let Some(socket) = paths.find(|path| path.extension().is_some_and(|e| e == "sock")) {
-                return Ok(Self {
-                    process,
-                    socket,
-                    start,
-                    _directory: directory,
-                    _created: created,
-                });
+            if let Some(socket) = found {
+                let (_directory, _created) = (directory, created);
+                return Ok(Self { process, socket, start, _directory, _created });
             }
             process.check_alive()?;
             let log = || process.log.last_lines();
