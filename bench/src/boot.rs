@@ -86,25 +86,27 @@ pub async fn run(
     mut skipped: Vec<String>,
 ) -> Result<Boots> {
     let machine = Machine::new(&parts.python)?;
-    let documents = Documents::of_size(ORDINARY_BYTES)?;
     let mut environments = vec![Environment::Unrestricted];
     match constrained::group() {
         Ok(_) => environments.push(Environment::Constrained),
         Err(error) => skipped.push(format!("boots with limits (no control groups: {error:#})")),
     }
-    let of = |environment| kinds.iter().map(move |kind| (kind, environment));
+    let documents = kinds.iter().map(|kind| Ok((kind, kind.documents(ORDINARY_BYTES)?)));
+    let documents: Vec<_> = documents.collect::<Result<_>>()?;
+    let of =
+        |environment| documents.iter().map(move |(kind, documents)| (kind, documents, environment));
     let contestants: Vec<_> = environments.into_iter().flat_map(of).collect();
     let mut boots: Vec<Vec<Boot>> = contestants.iter().map(|_| Vec::new()).collect();
     // The first round brings files into memory, and is not counted.
     for round in 0..=rounds {
         eprintln!("boots, round {round} of {rounds}");
-        for ((kind, environment), boots) in contestants.iter().zip(&mut boots) {
-            let boot = boot(parts, kind, *environment, &documents).await;
+        for ((kind, documents, environment), boots) in contestants.iter().zip(&mut boots) {
+            let boot = boot(parts, kind, *environment, documents).await;
             let boot = boot.with_context(|| format!("{} failed, {environment:?}", kind.id()))?;
             boots.extend((round > 0).then_some(boot));
         }
     }
-    let rows = contestants.iter().zip(boots).map(|((kind, environment), boots)| BootRow {
+    let rows = contestants.iter().zip(boots).map(|((kind, _, environment), boots)| BootRow {
         contestant: kind.id(),
         label: kind.label(),
         environment: *environment,

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::documents::Expected;
+use crate::documents::{Documents, Expected};
 
 /// The longest argument of a Linux program; exec mode passes documents as arguments.
 const MAX_ARGUMENT_BYTES: usize = 131_071;
@@ -18,8 +18,9 @@ pub const PROGRAM: &str = "onDefineDomain";
 /// Sixteen of the longest documents exceed the default limit of calls that wait for a worker.
 const QUEUE_BYTES: &str = "128MiB";
 
-/// Where the Go shim makes its socket; it has no option for another place.
-const GO_SHIM_SOCKETS: &str = "/var/run/kubevirt-hooks";
+/// Where the Go shim and KubeVirt's network binding make their sockets; they have no option for
+/// another place.
+const FIXED_SOCKETS: &str = "/var/run/kubevirt-hooks";
 
 /// Prefix of the contestants of `--against`.
 pub const AGAINST: &str = "against-";
@@ -98,6 +99,16 @@ impl Probe {
     }
 }
 
+/// A hook that binds a VM to the pod network with passt. It makes another edit than the other hooks
+/// do, in the domain of another VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// The example in Rust, as a worker of the shim.
+    Rust,
+    /// KubeVirt's own sidecar: a gRPC server in Go.
+    KubeVirt,
+}
+
 /// What serves the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -109,7 +120,9 @@ pub enum Kind {
     Persistent(Language),
     /// The shim, with one process for each call.
     Exec(Language),
-    /// One of the three above with the shim of `--against`.
+    /// A network binding.
+    Binding(Binding),
+    /// One of those above with the shim of `--against`.
     Against(Box<Self>),
     /// The program that exec mode starts, started by the client itself, without a server.
     Direct(Language),
@@ -135,6 +148,8 @@ impl Kind {
             Self::Echo(Echo::Unchecked) => "echo-unchecked".to_owned(),
             Self::Persistent(language) => of("persistent", language),
             Self::Exec(language) => of("exec", language),
+            Self::Binding(Binding::Rust) => "binding-rust".to_owned(),
+            Self::Binding(Binding::KubeVirt) => "binding-kubevirt".to_owned(),
             Self::Against(kind) => format!("{AGAINST}{}", kind.id()),
             Self::Direct(language) => of("direct", language),
             Self::Probe(probe) => probe.id().to_owned(),
@@ -158,6 +173,10 @@ impl Kind {
             Self::Echo(Echo::Unchecked) => "persistent, echo, longer, `--validate none`".to_owned(),
             Self::Persistent(language) => format!("persistent, {} hook", language.name()),
             Self::Exec(language) => format!("exec, {} hook", language.name()),
+            Self::Binding(Binding::Rust) => "persistent, network binding in Rust".to_owned(),
+            Self::Binding(Binding::KubeVirt) => {
+                "KubeVirt's network binding: a gRPC server in Go".to_owned()
+            }
             Self::Against(kind) => format!("against: {}", kind.label()),
             Self::Direct(language) => format!("{} program run directly", language.name()),
             Self::Probe(probe) => format!("`python3 -c '{}'`", probe.code()),
@@ -173,8 +192,18 @@ impl Kind {
                 Expected::Same
             }
             Self::Echo(_) => Expected::Longer,
+            Self::Binding(_) => Expected::Bound,
             Self::Against(kind) => kind.expected(),
             _ => Expected::Edited,
+        }
+    }
+
+    /// What it is called with, with a domain of this many bytes.
+    pub fn documents(&self, bytes: usize) -> Result<Documents> {
+        match self {
+            Self::Binding(_) => Documents::with_binding(bytes),
+            Self::Against(kind) => kind.documents(bytes),
+            _ => Documents::of_size(bytes),
         }
     }
 
@@ -189,7 +218,11 @@ impl Kind {
     }
 
     pub fn is_shim(&self) -> bool {
-        matches!(self, Self::Echo(_) | Self::Persistent(_) | Self::Exec(_) | Self::Against(_))
+        match self {
+            Self::Echo(_) | Self::Persistent(_) | Self::Exec(_) | Self::Against(_) => true,
+            Self::Binding(binding) => *binding == Binding::Rust,
+            _ => false,
+        }
     }
 
     /// Whether a domain of this many bytes can be sent through it.
@@ -210,6 +243,8 @@ pub struct Parts {
     pub rust_hook: PathBuf,
     pub go_hook: Option<PathBuf>,
     pub shell_hook: PathBuf,
+    /// The network binding in Rust, and KubeVirt's sidecar.
+    pub bindings: Option<(PathBuf, PathBuf)>,
     /// An interpreter with grpcio, and the directory of the modules generated from `proto/`.
     pub grpc_python: Option<(PathBuf, PathBuf)>,
     pub python_server: PathBuf,
@@ -309,6 +344,16 @@ impl Parts {
                 command.env("PATH", self.path_with(*language, directory)?);
                 command
             }
+            Kind::Binding(binding) => {
+                let (rust, kubevirt) = self.bindings.as_ref().context("there is no binding")?;
+                match binding {
+                    Binding::Rust => self.persistent(directory, &[], &[rust.into()]),
+                    Binding::KubeVirt => {
+                        socket_dir = fixed_sockets()?;
+                        Command::new(kubevirt)
+                    }
+                }
+            }
             Kind::Against(kind) => {
                 let shim = self.against.clone().context("there is no shim to compare with")?;
                 return Self { shim, ..self.clone() }.launch(kind, directory);
@@ -322,8 +367,7 @@ impl Parts {
                 command
             }
             Kind::Peer { program, hook, .. } => {
-                std::fs::create_dir_all(GO_SHIM_SOCKETS)?;
-                socket_dir = GO_SHIM_SOCKETS.into();
+                socket_dir = fixed_sockets()?;
                 let mut command = Command::new(program);
                 command
                     .args(["--version", "v1alpha3"])
@@ -333,6 +377,13 @@ impl Parts {
         };
         Ok(Launch { command, socket_dir })
     }
+}
+
+/// Makes the directory for sockets that is not chosen. `bench/run` makes it private.
+fn fixed_sockets() -> Result<PathBuf> {
+    let made = std::fs::create_dir_all(FIXED_SOCKETS);
+    made.with_context(|| format!("cannot make {FIXED_SOCKETS}"))?;
+    Ok(FIXED_SOCKETS.into())
 }
 
 fn link(to: &Path, at: &Path) -> Result<()> {

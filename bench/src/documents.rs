@@ -9,8 +9,15 @@ use serde_json::Value;
 const DOMAIN: &str = include_str!("../../crates/hookctl/src/samples/domain.xml");
 const VMI: &str = include_str!("../../crates/hookctl/src/samples/vmi.json");
 
+/// A VM whose interface on the pod network has the binding `passt`.
+const BOUND_DOMAIN: &str = include_str!("../../tests/fixtures/network_binding/domain.xml");
+const BOUND_VMI: &str = include_str!("../../tests/fixtures/network_binding/vmi.json");
+
 /// What the hooks put into the domain, from the annotation of the sample VMI.
 const EDIT: &str = ">Copper Lantern Works</entry>";
+
+/// What a network binding puts into the domain, in the quotes of any XML library.
+const BINDING: [&str; 3] = ["vhostuser", "/var/run/kubevirt/passt.log", "memfd"];
 
 /// The end of the element that contains the disks.
 const DEVICES_END: &str = "\t</devices>";
@@ -33,6 +40,8 @@ pub enum Expected {
     Longer,
     /// The domain with the manufacturer set.
     Edited,
+    /// The domain with the interface of a network binding.
+    Bound,
     /// Anything.
     Any,
 }
@@ -40,7 +49,16 @@ pub enum Expected {
 impl Documents {
     /// A domain of exactly `bytes`, and the VMI.
     pub fn of_size(bytes: usize) -> Result<Self> {
-        let (head, tail) = DOMAIN.split_once(DEVICES_END).unwrap_or((DOMAIN, ""));
+        Self::padded(DOMAIN, VMI, bytes)
+    }
+
+    /// Those of a VM with a network binding, with a domain of exactly `bytes`.
+    pub fn with_binding(bytes: usize) -> Result<Self> {
+        Self::padded(BOUND_DOMAIN, BOUND_VMI, bytes)
+    }
+
+    fn padded(domain: &str, vmi: &str, bytes: usize) -> Result<Self> {
+        let (head, tail) = domain.split_once(DEVICES_END).unwrap_or((domain, ""));
         ensure!(!tail.is_empty(), "the sample domain has no devices");
         let mut domain = head.to_owned();
         let rest = DEVICES_END.len() + tail.len();
@@ -59,7 +77,7 @@ impl Documents {
         domain.push_str(tail);
         ensure!(domain.len() == bytes, "the domain has {} bytes, not {bytes}", domain.len());
         // KubeVirt sends no white space between the tokens.
-        let vmi: Value = serde_json::from_str(VMI).context("the sample VMI is not JSON")?;
+        let vmi: Value = serde_json::from_str(vmi).context("the sample VMI is not JSON")?;
         Ok(Self { vmi: Bytes::from(vmi.to_string()), domain: Bytes::from(domain) })
     }
 
@@ -76,11 +94,13 @@ impl Documents {
                 let text = answer.strip_suffix(b"\n").unwrap_or_default();
                 return self.check(text, Expected::Same, thorough);
             }
-            Expected::Edited => {
+            Expected::Edited | Expected::Bound => {
                 // A library may write `<a></a>` as `<a/>`.
                 ensure!(answer.len() > self.domain.len() / 2, "{} bytes came back", answer.len());
                 let text = if thorough { std::str::from_utf8(answer)? } else { return Ok(()) };
-                ensure!(text.contains(EDIT), "the domain came back without the edit");
+                let edits = if expected == Expected::Bound { &BINDING[..] } else { &[EDIT] };
+                let is_edited = edits.iter().all(|edit| text.contains(edit));
+                ensure!(is_edited, "the domain came back without the edit");
                 let disks = |text: &str| text.matches("<disk ").count();
                 let sent = disks(std::str::from_utf8(&self.domain)?);
                 ensure!(disks(text) == sent, "{} of {sent} disks came back", disks(text));
@@ -129,6 +149,9 @@ mod tests {
             assert!(documents.check(&documents.domain, Expected::Same, true).is_ok());
             assert!(documents.check(&documents.domain, Expected::Edited, true).is_err());
         }
+        let bound = Documents::with_binding(8_000).unwrap();
+        assert_eq!(bound.domain.len(), 8_000);
+        assert!(bound.check(&bound.domain, Expected::Bound, true).is_err());
         assert!(Documents::of_size(3_000).is_err());
     }
 

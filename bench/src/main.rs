@@ -35,20 +35,21 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::documents::{Documents, Expected};
 use crate::load::Load;
 use crate::markdown::Table;
+use crate::mass::MassRun;
 use crate::options::{Action, FleetOptions, MassOptions, Options};
-use crate::results::{Results, Sections};
+use crate::results::Sections;
 use crate::stats::Summary;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<ExitCode> {
+fn run(options: &Options) -> Result<()> {
     // One thread, as the shim has: the other core is the server's.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     match &options.action {
@@ -78,18 +79,19 @@ fn run(options: &Options) -> Result<ExitCode> {
             let summary = Summary::of(&[runtime.block_on(load.run(std::process::id()))?]);
             println!("{} calls, p50 {}", summary.calls, markdown::in_ms(summary.p50_ms));
         }
-        _ => return measure(options, &runtime),
+        _ => measure(options, &runtime)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Measures the sections of a subcommand. Each is stored and shown as soon as it is there.
-fn measure(options: &Options, runtime: &Runtime) -> Result<ExitCode> {
+fn measure(options: &Options, runtime: &Runtime) -> Result<()> {
+    options.check_page()?;
     let directory = server::directory()?;
     let copies = directory.path();
     let boot = |boots: usize| -> Result<Sections> {
         let (parts, kinds) = (options.parts(copies)?, options.booted(copies)?);
-        let boots = runtime.block_on(boot::run(&parts, &kinds, boots, options.skipped()))?;
+        let boots = runtime.block_on(boot::run(&parts, &kinds, boots, options.skipped_boots()))?;
         Ok(Sections { boot: Some(boots), ..Sections::default() })
     };
     let mass = |mass: &MassOptions| -> Result<Sections> {
@@ -112,46 +114,35 @@ fn measure(options: &Options, runtime: &Runtime) -> Result<ExitCode> {
         let rows = runtime.block_on(constrained::run(&options.parts(copies)?, calls))?;
         Ok(Sections { constrained: Some(rows), ..Sections::default() })
     };
+    let shown = |sections: Sections| show(options, &sections).map(|()| sections);
     let limits = constrained::group().map(drop);
-    match (&options.action, limits) {
-        (Some(Action::Render { results }), _) => show(options, &Sections::read(results)?)?,
+    let measured = match (&options.action, limits) {
+        (Some(Action::Render { results }), _) => vec![shown(Sections::read(results)?)?],
         (Some(Action::Constrained { .. } | Action::Mass { .. }), Err(error)) => {
             println!("skipped: no control groups here: {error:#}");
+            Vec::new()
         }
-        (Some(Action::Constrained { calls }), Ok(())) => show(options, &constrained(*calls)?)?,
-        (Some(Action::Mass { mass: sizes }), Ok(())) => {
-            let sections = mass(sizes)?;
-            show(options, &sections)?;
-            check_mass(&sections)?;
-        }
-        (Some(Action::Boot { boots }), _) => show(options, &boot(*boots)?)?,
-        (Some(Action::Fleet { fleet: sidecars }), _) => show(options, &fleet(sidecars)?)?,
+        (Some(Action::Constrained { calls }), Ok(())) => vec![shown(constrained(*calls)?)?],
+        (Some(Action::Mass { mass: sizes }), Ok(())) => vec![shown(mass(sizes)?)?],
+        (Some(Action::Boot { boots }), _) => vec![shown(boot(*boots)?)?],
+        (Some(Action::Fleet { fleet: sidecars }), _) => vec![shown(fleet(sidecars)?)?],
         (
             Some(Action::All { boots, calls: in_each_mode, mass: sizes, fleet: sidecars }),
             limits,
         ) => {
             limits.context("all of it needs root and control groups")?;
-            show(options, &boot(*boots)?)?;
-            let mass = mass(sizes)?;
-            show(options, &mass)?;
-            show(options, &fleet(sidecars)?)?;
-            show(options, &constrained(*in_each_mode)?)?;
-            show(options, &calls()?)?;
-            check_mass(&mass)?;
+            vec![
+                shown(boot(*boots)?)?,
+                shown(mass(sizes)?)?,
+                shown(fleet(sidecars)?)?,
+                shown(constrained(*in_each_mode)?)?,
+                shown(calls()?)?,
+            ]
         }
-        _ => {
-            let sections = calls()?;
-            show(options, &sections)?;
-            if let Some(results) = sections.calls.filter(|_| options.check) {
-                return Ok(check(&results));
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn check_mass(sections: &Sections) -> Result<()> {
-    sections.mass.iter().flatten().try_for_each(mass::MassRun::check)
+        _ => vec![shown(calls()?)?],
+    };
+    measured.iter().flat_map(|sections| &sections.mass).flatten().try_for_each(MassRun::check)?;
+    if options.check { check(&measured) } else { Ok(()) }
 }
 
 /// Stores what was measured, and shows it. What is computed from several sections takes the others
@@ -176,17 +167,14 @@ fn update(options: &Options, tables: &[Table]) -> Result<()> {
 }
 
 /// Fails on numbers that load on the machine does not explain.
-fn check(results: &Results) -> ExitCode {
-    let targets = targets::of(results);
-    let bad: Vec<_> =
-        targets.iter().filter(|target| !target.tolerated.holds(target.measured)).collect();
-    for target in &bad {
+fn check(measured: &[Sections]) -> Result<()> {
+    let targets: Vec<_> = measured.iter().flat_map(targets::of).collect();
+    let mut bad = Vec::new();
+    for target in targets.iter().filter(|target| !target.tolerated.holds(target.measured)) {
         let (measured, unit) = (markdown::number(target.measured), target.unit);
-        eprintln!("bench: {}: {measured} {unit} exceeds {:?}", target.what, target.tolerated);
+        bad.push(format!("{}: {measured} {unit} exceeds {:?}", target.what, target.tolerated));
     }
-    if bad.is_empty() {
-        println!("{} ratios and sizes are within their limits", targets.len());
-        return ExitCode::SUCCESS;
-    }
-    ExitCode::FAILURE
+    ensure!(bad.is_empty(), "{}", bad.join("\n"));
+    println!("{} ratios, times and sizes are within their limits", targets.len());
+    Ok(())
 }

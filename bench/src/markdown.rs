@@ -55,7 +55,6 @@ pub fn tables(sections: &Sections) -> Vec<Table> {
             sizes("sizes-dialled", results, Connection::Dialled),
             clients(results),
             stages(results),
-            targets(results),
         ]);
         if results.cells.iter().any(|cell| cell.connection == Connection::Kept) {
             tables.push(sizes("sizes-kept", results, Connection::Kept));
@@ -69,6 +68,7 @@ pub fn tables(sections: &Sections) -> Vec<Table> {
     tables.extend(sections.mass.as_deref().map(mass::table));
     tables.extend(sections.fleet.as_deref().map(fleet::table));
     tables.extend(cost::table(sections));
+    tables.extend(targets(sections));
     tables
 }
 
@@ -195,10 +195,15 @@ fn by<'a, C>(
     table
 }
 
-fn targets(results: &Results) -> Table {
+/// `None` if these sections have none.
+fn targets(sections: &Sections) -> Option<Table> {
+    let targets = targets::of(sections);
+    if targets.is_empty() {
+        return None;
+    }
     let mut table =
         Table::new("targets", ["", "wanted", "measured", "least – most of the rounds", ""]);
-    for target in targets::of(results) {
+    for target in targets {
         let unit = target.unit;
         let wanted = match target.wanted {
             Bound::AtMost(most) => format!("≤ {} {unit}", number(most)),
@@ -213,7 +218,7 @@ fn targets(results: &Results) -> Table {
             if target.wanted.holds(target.measured) { "✓" } else { "missed" },
         ]);
     }
-    table
+    Some(table)
 }
 
 /// The shim in terms of that of `--against`, for each load.

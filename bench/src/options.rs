@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 
-use crate::contestant::{Baseline, Echo, Kind, Language, Parts, Probe};
+use crate::contestant::{Baseline, Binding, Echo, Kind, Language, Parts, Probe};
 use crate::cpus::Cpus;
 use crate::load::Connection;
 use crate::measure::Plan;
@@ -50,6 +50,17 @@ pub struct Options {
         value_name = "PATH"
     )]
     shell_hook: PathBuf,
+    /// The network binding in Rust
+    #[arg(
+        long,
+        global = true,
+        default_value = "target/release/examples/network_binding",
+        value_name = "PATH"
+    )]
+    binding_hook: PathBuf,
+    /// KubeVirt's network-passt-binding; without it, no boots with network bindings are measured
+    #[arg(long, global = true, value_name = "PATH")]
+    passt: Option<PathBuf>,
     /// An interpreter with grpcio; without it, no server in Python is measured
     #[arg(long, global = true, requires = "grpc_modules", value_name = "PATH")]
     grpc_python: Option<PathBuf>,
@@ -93,7 +104,7 @@ pub struct Options {
     #[arg(long)]
     together: bool,
     /// Fails if a ratio is far from its target
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub check: bool,
 }
 
@@ -202,6 +213,17 @@ pub enum Action {
 }
 
 impl Options {
+    /// Fails if a page would lose rows: some tables are of several sections, and those that are not
+    /// measured now come from the file of `--out`.
+    pub fn check_page(&self) -> Result<()> {
+        let has_all = matches!(self.action, Some(Action::Render { .. })) || self.out.is_some();
+        ensure!(
+            has_all || self.page.is_empty(),
+            "--page needs --out, with what was measured before"
+        );
+        Ok(())
+    }
+
     /// What the contestants are made of. Programs are copied to `copies`: a copy starts faster than
     /// what a linker wrote, because its pages lie together, and images contain copies.
     pub fn parts(&self, copies: &Path) -> Result<Parts> {
@@ -220,6 +242,11 @@ impl Options {
             rust_hook: copy(&self.rust_hook, "hook-rust")?,
             go_hook: optional(&self.go_hook, "hook-go")?,
             shell_hook: self.shell_hook.clone(),
+            bindings: optional(&self.passt, "binding-kubevirt")?
+                .map(|passt| {
+                    Ok::<_, anyhow::Error>((copy(&self.binding_hook, "binding-rust")?, passt))
+                })
+                .transpose()?,
             grpc_python: self.grpc_python.clone().zip(self.grpc_modules.clone()),
             python_server: Path::new(env!("CARGO_MANIFEST_DIR")).join("python_server.py"),
             busy_hook: Path::new(env!("CARGO_MANIFEST_DIR")).join("busy.py"),
@@ -273,7 +300,16 @@ impl Options {
         kinds.extend(programs.iter().copied().map(Kind::Exec));
         kinds.push(Kind::PythonServer);
         kinds.extend(self.peers(&programs, copies)?);
+        if self.passt.is_some() {
+            kinds.extend([Binding::Rust, Binding::KubeVirt].map(Kind::Binding));
+        }
         self.select(kinds)
+    }
+
+    /// What can only be left out of the boots, and why.
+    pub fn skipped_boots(&self) -> Vec<String> {
+        let passt = "network bindings, in Rust and KubeVirt's in Go (no --passt)".to_owned();
+        self.skipped().into_iter().chain(self.passt.is_none().then_some(passt)).collect()
     }
 
     /// Contestants that can only be left out, and why.

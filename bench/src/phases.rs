@@ -17,7 +17,8 @@ pub struct Phases {
     pub ms: [f64; 6],
 }
 
-/// All contestants without limits whose boots have parts.
+/// All contestants without limits whose boots have parts. Network bindings have no place among
+/// them: theirs is another edit.
 pub fn of(boots: &Boots) -> Vec<Phases> {
     let rows = || boots.rows.iter().filter(|row| row.environment == Environment::Unrestricted);
     let find = |id: &str| rows().find(|row| row.contestant == id);
@@ -27,7 +28,8 @@ pub fn of(boots: &Boots) -> Vec<Phases> {
     };
     // In exec mode the shim waits for nothing before its socket.
     let shim = find("exec-rust").map_or(NONE, |row| least(row, |boot| Some(boot.calls?.socket_ms)));
-    rows().filter_map(|row| phases(row, shim, bare, sdk)).collect()
+    let is_shown = |row: &&BootRow| !row.contestant.contains("binding");
+    rows().filter(is_shown).filter_map(|row| phases(row, shim, bare, sdk)).collect()
 }
 
 fn phases(row: &BootRow, shim: f64, bare: f64, sdk: f64) -> Option<Phases> {

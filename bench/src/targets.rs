@@ -1,8 +1,10 @@
 //! The targets of the numbers, and the wider limits that CI checks.
 
+use crate::boot::{Boot, Environment};
 use crate::load::Connection::{Dialled, Kept};
 use crate::measure::ORDINARY_BYTES;
-use crate::results::Results;
+use crate::proc::Memory;
+use crate::results::{Results, Sections};
 use crate::stats::Spread;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -64,7 +66,7 @@ const fn ratio(
 const MB: usize = 1_000_000;
 
 #[rustfmt::skip] // one target, two lines
-const RATIOS: [RatioTarget; 11] = [
+const RATIOS: [RatioTarget; 12] = [
     ratio("transport only / baseline, 8 kB",
         ("echo", "baseline"), ORDINARY_BYTES, AtMost(1.5), AtMost(4.0)),
     ratio("transport only / baseline, 1 MB",
@@ -77,10 +79,12 @@ const RATIOS: [RatioTarget; 11] = [
         ("exec-python", "persistent-python"), ORDINARY_BYTES, AtLeast(35.0), AtLeast(8.0)),
     ratio("gRPC server in Python / persistent Python worker, same edit",
         ("python-server", "persistent-python"), ORDINARY_BYTES, AtLeast(1.6), AtLeast(0.8)),
+    ratio("gRPC server in Python / persistent Python worker, same edit, 128 kB",
+        ("python-server", "persistent-python"), 128_000, AtLeast(1.0), AtLeast(0.5)),
     ratio("exec / the same program run directly, Python",
         ("exec-python", "direct-python"), ORDINARY_BYTES, AtMost(1.15), AtMost(4.0)),
     ratio("exec / the same program run directly, Rust",
-        ("exec-rust", "direct-rust"), ORDINARY_BYTES, AtMost(1.15), AtMost(4.0)),
+        ("exec-rust", "direct-rust"), ORDINARY_BYTES, AtMost(1.2), AtMost(4.0)),
     RatioTarget { less: Some("baseline"), ..ratio(
         "exec without a gRPC call (the baseline) / the same program run directly, Rust",
         ("exec-rust", "direct-rust"), ORDINARY_BYTES, AtMost(1.15), AtMost(4.0)) },
@@ -90,8 +94,97 @@ const RATIOS: [RatioTarget; 11] = [
         ("echo", "echo"), MB, AtMost(4.5), AtMost(8.0)) },
 ];
 
-/// All targets that these results have numbers for.
-pub fn of(results: &Results) -> Vec<Target> {
+/// What a boot takes, alone or in terms of another contestant's boots.
+struct BootTarget {
+    what: &'static str,
+    environment: Environment,
+    contestant: &'static str,
+    below: Option<&'static str>,
+    of: fn(&Boot) -> Option<f64>,
+    wanted: Bound,
+    tolerated: Bound,
+}
+
+const CPU: fn(&Boot) -> Option<f64> = |boot| Some(boot.cpu_ms);
+
+const BOOTS: [BootTarget; 5] = [
+    BootTarget {
+        what: "a boot with a Python hook / `python3 -c 'import json'`, CPU",
+        environment: Environment::Unrestricted,
+        contestant: "persistent-python",
+        below: Some("interpreter"),
+        of: CPU,
+        wanted: AtMost(1.22),
+        tolerated: AtMost(3.0),
+    },
+    BootTarget {
+        what: "a boot with a Python hook at a fifth of a CPU, until the third result",
+        environment: Environment::Constrained,
+        contestant: "persistent-python",
+        below: None,
+        of: |boot| boot.calls?.answers_ms.last().copied(),
+        wanted: AtMost(18.0),
+        tolerated: AtMost(1000.0),
+    },
+    BootTarget {
+        what: "a boot with a Rust hook, CPU",
+        environment: Environment::Unrestricted,
+        contestant: "persistent-rust",
+        below: None,
+        of: CPU,
+        wanted: AtMost(3.2),
+        tolerated: AtMost(30.0),
+    },
+    BootTarget {
+        what: "a boot with a Rust hook, until the exit",
+        environment: Environment::Unrestricted,
+        contestant: "persistent-rust",
+        below: None,
+        of: |boot| Some(boot.exit_ms),
+        wanted: AtMost(5.0),
+        tolerated: AtMost(300.0),
+    },
+    BootTarget {
+        what: "a boot with a network binding in Rust / KubeVirt's in Go, CPU",
+        environment: Environment::Unrestricted,
+        contestant: "binding-rust",
+        below: Some("binding-kubevirt"),
+        of: CPU,
+        wanted: AtMost(0.25),
+        tolerated: AtMost(1.0),
+    },
+];
+
+/// All targets that these sections have numbers for.
+pub fn of(sections: &Sections) -> Vec<Target> {
+    let boots = BOOTS.iter().filter_map(|target| of_boots(sections, target));
+    boots.chain(sections.calls.iter().flat_map(of_calls)).collect()
+}
+
+fn of_boots(sections: &Sections, target: &BootTarget) -> Option<Target> {
+    let boots = sections.boot.as_ref()?;
+    let values = |contestant: &str| {
+        boots.rows.iter().find_map(|row| {
+            let is_it = row.contestant == contestant && row.environment == target.environment;
+            is_it.then(|| row.boots.iter().filter_map(target.of).collect::<Vec<f64>>())
+        })
+    };
+    let own = values(target.contestant)?;
+    let spread = match target.below {
+        Some(below) => Spread::of_ratios(&own, &values(below)?)?,
+        None => Spread::of(&own)?,
+    };
+    Some(Target {
+        what: target.what.to_owned(),
+        wanted: target.wanted,
+        tolerated: target.tolerated,
+        measured: spread.median,
+        spread: Some(spread),
+        unit: if target.below.is_some() { "×" } else { "ms" },
+    })
+}
+
+fn of_calls(results: &Results) -> Vec<Target> {
     let mut targets = Vec::new();
     for connection in [Dialled, Kept] {
         for target in &RATIOS {
@@ -148,17 +241,25 @@ impl Target {
     }
 }
 
+/// Resident after the calls.
 fn memory(results: &Results) -> Vec<Target> {
-    let row = |what: &str, mib: Option<f64>, wanted, tolerated| {
-        let what = what.to_owned();
-        Some(Target { what, wanted, tolerated, measured: mib?, spread: None, unit: "MiB" })
+    let row = |what: &str, contestant, of: fn(Memory) -> u64, wanted, tolerated| {
+        let memory = results.memory_of(contestant, ORDINARY_BYTES)?;
+        Some(Target {
+            what: what.to_owned(),
+            wanted: AtMost(wanted),
+            tolerated: AtMost(tolerated),
+            measured: bytes(of(memory)) / MIB,
+            spread: None,
+            unit: "MiB",
+        })
     };
-    let python = results.memory_of("persistent-python", ORDINARY_BYTES);
-    let shim = python.map(|memory| bytes(memory.server) / MIB);
-    let both = python.map(|memory| bytes(memory.server + memory.workers) / MIB);
+    let all = |memory: Memory| memory.server + memory.workers;
+    let shim = |memory: Memory| memory.server;
     [
-        row("memory of the shim", shim, AtMost(5.0), AtMost(10.0)),
-        row("memory of the shim and a Python worker", both, AtMost(16.0), AtMost(32.0)),
+        row("memory of the shim", "persistent-python", shim, 3.3, 10.0),
+        row("memory of the shim and a Rust worker", "persistent-rust", all, 5.7, 16.0),
+        row("memory of the shim and a Python worker", "persistent-python", all, 13.8, 32.0),
     ]
     .into_iter()
     .flatten()
@@ -172,7 +273,11 @@ fn bytes(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::boot::{BootRow, Boots};
+    use crate::results::Machine;
 
     #[test]
     fn bounds_hold_on_their_own_side() {
@@ -182,16 +287,50 @@ mod tests {
 
     #[test]
     fn what_ci_tolerates_is_never_narrower_than_what_is_wanted() {
-        for target in &RATIOS {
-            match (target.wanted, target.tolerated) {
-                (AtMost(wanted), AtMost(tolerated)) => {
-                    assert!(tolerated >= wanted, "{}", target.what)
-                }
-                (AtLeast(wanted), AtLeast(tolerated)) => {
-                    assert!(tolerated <= wanted, "{}", target.what)
-                }
-                _ => panic!("{}: two sides", target.what),
+        let ratios = RATIOS.iter().map(|target| (target.what, target.wanted, target.tolerated));
+        let boots = BOOTS.iter().map(|target| (target.what, target.wanted, target.tolerated));
+        for (what, wanted, tolerated) in ratios.chain(boots) {
+            match (wanted, tolerated) {
+                (AtMost(wanted), AtMost(tolerated)) => assert!(tolerated >= wanted, "{what}"),
+                (AtLeast(wanted), AtLeast(tolerated)) => assert!(tolerated <= wanted, "{what}"),
+                _ => panic!("{what}: two sides"),
             }
         }
+    }
+
+    /// Boots that took this much CPU time, in milliseconds.
+    fn row(contestant: &str, environment: Environment, cpu: &[f64]) -> BootRow {
+        let boot = |cpu_ms: &f64| Boot {
+            calls: None,
+            exit_ms: 10.0,
+            cpu_ms: *cpu_ms,
+            shim_cpu_ms: None,
+            peak_bytes: None,
+            throttled: None,
+        };
+        BootRow {
+            contestant: contestant.to_owned(),
+            label: contestant.to_owned(),
+            environment,
+            boots: cpu.iter().map(boot).collect(),
+        }
+    }
+
+    #[test]
+    fn targets_of_boots_are_ratios_of_the_same_round_in_the_same_environment() {
+        let machine = Machine::new(Path::new("true")).unwrap();
+        let rows = vec![
+            row("binding-rust", Environment::Unrestricted, &[2.0, 6.0, 3.0]),
+            row("binding-kubevirt", Environment::Unrestricted, &[10.0, 20.0, 10.0]),
+            row("binding-kubevirt", Environment::Constrained, &[1.0, 1.0, 1.0]),
+            row("persistent-rust", Environment::Constrained, &[1.0, 1.0, 1.0]),
+        ];
+        let boot = Some(Boots { machine, rounds: 3, rows, skipped: Vec::new() });
+        let targets = of(&Sections { boot, ..Sections::default() });
+        let [binding] = &targets[..] else { panic!("{targets:?}") };
+        assert_eq!(binding.spread, Some(Spread { median: 0.3, min: 0.2, max: 0.3 }));
+        assert!(
+            !binding.wanted.holds(binding.measured) && binding.tolerated.holds(binding.measured)
+        );
     }
 }
