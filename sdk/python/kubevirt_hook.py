@@ -20,17 +20,30 @@ This file needs only Python 3.9 or later.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import contextvars
+import gc
 import io
-import json
 import os
 import sys
 import time
 from _thread import allocate_lock, get_ident  # `threading` only for hooks that use threads
 
-# Starting the hook delays the VM's start, so `typing` and `logging` are imported only on use. Type
-# checkers treat this name as typing.TYPE_CHECKING.
+# Set in the environment of workers; "1" in exec mode, if the shim reads levels on stderr.
+WORKER_VARIABLE, LEVELS_VARIABLE = "KUBEVIRT_HOOK_PROTOCOL", "SIDECAR_SHIM_STDERR_LEVELS"
+IS_OF_SHIM = WORKER_VARIABLE in os.environ or LEVELS_VARIABLE in os.environ
+
+# Starting the hook delays the VM's start. The imports leave no garbage, so nothing is collected
+# until the end of this file. Other programs that import a hook, such as tests, see no difference.
+COLLECTS = IS_OF_SHIM and gc.isenabled()
+if COLLECTS:
+    gc.disable()
+
+import json  # noqa: E402  # it takes most of the time
+
+# `typing` and `logging` are imported only on use. Type checkers treat this name as
+# typing.TYPE_CHECKING.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
@@ -78,8 +91,6 @@ UNFINISHED_FLAGS = 0x80 | 0x20 | 0x200
 # Maximum number of callables, such as partial functions, that are followed to their function.
 MAX_WRAPPERS = 16
 
-# Set in the environment of workers; "1" if the shim reads levels on stderr.
-WORKER_VARIABLE, LEVELS_VARIABLE = "KUBEVIRT_HOOK_PROTOCOL", "SIDECAR_SHIM_STDERR_LEVELS"
 # Levels of the protocol, with the numbers of `logging`, and those of syslog for lines on stderr.
 LEVELS = {"debug": (10, 7), "info": (20, 6), "warning": (30, 4), "error": (40, 3)}
 
@@ -516,6 +527,7 @@ def _move_stdout() -> int:
     """Takes over stdout and returns it as a new descriptor. From now on, output of this process and
     its children goes to stderr."""
     output = os.dup(1)
+    _descriptors.add(output)
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.flush()  # Python 3.9 would write it twice
@@ -770,7 +782,6 @@ class _Logging:
         self._set: _Level | None = None
         self._handler: logging.Handler | None = None
         self._early: list[logging.LogRecord] = []
-        self._is_of_shim = WORKER_VARIABLE in os.environ or LEVELS_VARIABLE in os.environ
 
     def start(self, sink: Sink) -> None:
         """From now on, records go to the shim; first those that came before."""
@@ -818,13 +829,11 @@ class _Logging:
             self._set = _Level(self._wanted)
             root.setLevel(self._set)
         # Another program that imports a hook, such as a test, keeps the default handler.
-        for handler in default if self._sink or self._is_of_shim else ():
+        for handler in default if self._sink or IS_OF_SHIM else ():
             root.removeHandler(handler)
         if self._sink and not root.handlers:
             root.addHandler(self._handler)
         elif not self._sink and logging.lastResort is not self._handler:
-            import atexit
-
             logging.lastResort = self._handler
             atexit.register(self._print_early)
 
@@ -934,6 +943,7 @@ class _Channel:
 
     def __init__(self) -> None:
         self._stream = io.BufferedReader(io.FileIO(os.dup(0)), STEP_BYTES)
+        _descriptors.add(self._stream.fileno())
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         self._output = _move_stdout()
@@ -1232,3 +1242,45 @@ class _Threads:
             self._jobs.put(())
         for thread in self._threads:
             thread.join()
+
+
+# ---- the garbage collector ----
+
+# The types with finalizers of the objects with which this file reads messages.
+OWN_TYPES = (io.FileIO, io.BufferedReader)
+_descriptors: set[int] = set()  # that this file has opened
+
+
+def _has_opened_files() -> bool:
+    """Whether the program has files open. The descriptors that Python opens are not inheritable,
+    unlike those that the shim has left open. Without /proc, the answer is yes."""
+    try:
+        found = {int(name) for name in os.listdir("/proc/self/fd")}
+    except OSError:
+        return True
+    return any(map(_is_opened_here, found - _descriptors - {0, 1, 2}))
+
+
+def _is_opened_here(descriptor: int) -> bool:
+    try:
+        return not os.get_inheritable(descriptor)
+    except OSError:  # it was that of the listing
+        return False
+
+
+def _unfreeze_if_needed() -> None:
+    """Lets the interpreter collect everything when it ends, if that may have an effect: the program
+    has left files open, or has created objects with finalizers, such as buffers of stderr."""
+    types = {type(it) for it in gc.get_objects()}.difference(OWN_TYPES)
+    if any(hasattr(it, "__del__") for it in types) or _has_opened_files():
+        gc.unfreeze()
+
+
+# What has been imported so far stays until the program ends. Frozen, it takes no time when garbage
+# is collected: while hooks run, and several times when the interpreter ends.
+if COLLECTS:
+    if not _has_opened_files():
+        gc.freeze()
+        # The handler that is registered first runs last.
+        atexit.register(_unfreeze_if_needed)
+    gc.enable()
