@@ -303,6 +303,8 @@ impl Parts {
         // As the hook is run, whose directory has the SDK.
         let sdk = self.python_hook.parent().unwrap_or(Path::new("."));
         command.args(["-c", probe.code()]).env("PYTHONPATH", sdk);
+        // As the shim starts it, which the SDK takes into account.
+        command.env("KUBEVIRT_HOOK_PROTOCOL", "1");
         command
     }
 
