@@ -58,8 +58,15 @@ venv() {
 # `hookctl test` may stand before HOOK, which follows `--` then.
 cases() { target/debug/hookctl test "examples/cases/$1" --color never "${@:2}" >&2; }
 
-# tool PACKAGE OPTIONS…: installs a program from crates.io into target/tools, which is in $PATH.
+# tool PROGRAM VERSION: installs a program from crates.io into target/tools, which is in $PATH. PyPI
+# has it compiled. If not for this machine, cargo compiles it, which takes a minute of CPU time.
 tool() {
-    # Without debug information it is built in less time.
-    CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --root target/tools "$@"
+    mkdir -p target/tools/bin
+    if venv rust-programs "astral-dev-toolchain-$1==$2" 2>/dev/null; then
+        ln -sf "../../rust-programs/bin/$1" "target/tools/bin/$1"
+    else
+        # Without debug information it is built in less time.
+        CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --no-default-features \
+            --root target/tools "$1" --version "=$2"
+    fi
 }
