@@ -87,8 +87,29 @@ mod tests {
 
     #[test]
     fn a_process_that_runs_is_running() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        // Of the threads, the first one; it waits for the tests.
-        assert!(activity(pid).unwrap().starts_with("sleeps"), "{:?}", activity(pid));
+        let mut child = Command::new("sh")
+            .args(["-c", "echo started; while :; do :; done"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let text = activity(i32::try_from(child.id()).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(text.as_deref(), Some("is running"));
+    }
+
+    #[test]
+    fn a_process_that_waits_for_input_sleeps() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        // Until it reads; a busy machine takes its time.
+        while !activity(pid).unwrap().starts_with("sleeps") {
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::yield_now();
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }
