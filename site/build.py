@@ -18,7 +18,10 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).resolve().parent.parent
 PARSER = MarkdownIt("commonmark").enable("table")
 PICTURES = {".svg", ".png"}
-LANGUAGES = {".py": "python", ".rs": "rust,ignore", ".go": "go", ".pl": "perl", ".json": "json", ".yaml": "yaml", ".proto": "protobuf"}
+LANGUAGES = {
+    ".py": "python", ".rs": "rust,ignore", ".go": "go", ".pl": "perl", ".js": "javascript", ".rb": "ruby", ".lua": "lua",
+    ".php": "php", ".json": "json", ".yaml": "yaml", ".proto": "protobuf",
+}
 # Languages of code blocks that mdBook's highlighter does not have: it complains of each in the browser.
 PLAIN = re.compile(r"^( *```)(dockerfile|hex)$", re.MULTILINE)
 # Larger files are data, which the browser shows better as they are.

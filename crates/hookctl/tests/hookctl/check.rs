@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::hookctl;
 use crate::support::{
-    LIMIT, Language, PYTHON, Program, children, file, go, perl, python, read, rust,
+    LIMIT, Language, PYTHON, Program, children, file, go, perl, python, read, rust, skipped,
 };
 
 /// Maximum number of runs at once: they mostly wait.
@@ -45,6 +45,14 @@ const EXAMPLES: [&str; 8] = [
     "vhost_user",
 ];
 
+/// The workers of `examples/bare`, what their languages must be able to run, and the packages.
+const BARE: [(&str, &[&str], &str); 4] = [
+    ("worker.js", &["node", "-e", "0"], "nodejs"),
+    ("worker.rb", &["ruby", "-rjson", "-e", "0"], "ruby"),
+    ("worker.lua", &["lua5.4", "-e", "require 'dkjson'"], "lua5.4 and lua-dkjson"),
+    ("worker.php", &["php", "-r", "json_encode(0);"], "php-cli"),
+];
+
 /// The optional parts of the protocol, whose checks are skipped for workers without them.
 const OPTIONAL: &[&str] = &["attachments", "cancel", "concurrency"];
 
@@ -67,7 +75,23 @@ fn good_workers() -> Vec<(Vec<String>, &'static [&'static str])> {
     workers.push(([&faultless[..], &heap].concat(), OPTIONAL));
     let shell = file("tests/fixtures/worker.sh").display().to_string();
     workers.push((vec!["sh".to_owned(), shell], OPTIONAL));
+    workers.extend(bare_workers().map(|words| (words, OPTIONAL)));
     workers
+}
+
+/// The commands of `examples/bare` whose languages this machine has.
+fn bare_workers() -> impl Iterator<Item = Vec<String>> {
+    let found = BARE.iter().filter(|(name, probe, package)| {
+        let output = std::process::Command::new(probe[0]).args(&probe[1..]).output();
+        let found = output.is_ok_and(|output| output.status.success());
+        if !found {
+            skipped(name, &format!("'{}' fails (Debian's {package})", probe.join(" ")));
+        }
+        found
+    });
+    found.map(|(name, probe, _)| {
+        vec![probe[0].to_owned(), file(&format!("examples/bare/{name}")).display().to_string()]
+    })
 }
 
 pub(crate) async fn check(args: &[&str], words: &[&str]) -> Output {
@@ -133,7 +157,7 @@ async fn good_workers_pass() {
             let skipped: BTreeSet<_> =
                 with_status(&report, "skipped").into_iter().map(|(name, _)| name).collect();
             let hooks = report["declared"]["hooks"].as_array().unwrap();
-            let changes_nothing = words[1..].iter().any(|word| word.contains("worker.sh"));
+            let changes_nothing = words[1..].iter().any(|word| word.contains("worker."));
             let reads_annotation = !["binding", "vhost", "memlock"]
                 .iter()
                 .any(|name| words.iter().any(|word| word.contains(name)));
