@@ -7,10 +7,13 @@ browser reports no error. The search must find what readers look for: error text
 import functools
 import http.server
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
+import errors
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -21,26 +24,28 @@ PATIENCE = 60
 
 # Results beyond these pages are not seen without scrolling.
 SEEN = 5
+# Of an error that a reader pastes, the explanation is one of the first results.
+FIRST = 2
 # What a reader types, and a page that has to be among those.
-FAILURES, MIGRATING = "docs/failures.html", "docs/migrating.html"
+FAILURES, ERRORS, MIGRATING = "docs/failures.html", "docs/errors.html", "docs/migrating.html"
 SEARCHES = {
     "DEADLINE_EXCEEDED": FAILURES,
     "RESOURCE_EXHAUSTED": FAILURES,
     "FAILED_PRECONDITION": FAILURES,
-    "did not answer within": FAILURES,
-    "broke the worker protocol": FAILURES,
-    "returned an invalid document": FAILURES,
+    "did not answer within": ERRORS,
+    "broke the worker protocol": ERRORS,
+    "returned an invalid document": ERRORS,
     "cannot use these documents": FAILURES,
-    "prefix is not declared": FAILURES,
-    "is not served here": FAILURES,
-    "was killed by SIGKILL": FAILURES,
+    "prefix is not declared": ERRORS,
+    "is not served here": ERRORS,
+    "was killed by SIGKILL": ERRORS,
     "the request is compressed": FAILURES,
-    "cannot start hook worker": FAILURES,
+    "cannot start hook worker": ERRORS,
     "cannot listen on": FAILURES,
     "replacing a stale socket": FAILURES,
-    "no hook API version": FAILURES,
+    "no hook API version": ERRORS,
     "the shim is shutting down": FAILURES,
-    "exceeded a size limit": FAILURES,
+    "exceeded a size limit": ERRORS,
     "its stderr is only in the log, because it may be about other VMs": FAILURES,
     "refused a connection": FAILURES,
     "the client went away": FAILURES,
@@ -114,22 +119,30 @@ def look_at(driver, address, names):
 
 
 def search(driver, address, text):
-    """Types a text into the search, and returns the pages of the results, each once."""
-    driver.get(f"{address}/index.html?search={text.replace(' ', '+')}")
+    """Types a text into the search, and returns the results: pages with an anchor."""
+    driver.get(f"{address}/index.html?search={quote(text)}")
     found = "return document.querySelector('#mdbook-searchresults-header, #searchresults-header').textContent"
     WebDriverWait(driver, PATIENCE).until(lambda it: "result" in it.execute_script(found))
     links = driver.find_elements(By.CSS_SELECTOR, "#mdbook-searchresults a, #searchresults a")
-    pages = [link.get_attribute("href").removeprefix(address + "/").partition("?")[0] for link in links]
-    return list(dict.fromkeys(pages))
+    results = [link.get_attribute("href").removeprefix(address + "/") for link in links]
+    return [result.partition("?")[0] + "#" + result.partition("#")[2] for result in results]
 
 
 def searches(driver, address):
     """Yields texts that the search does not answer."""
     resize(driver, DESK)
     for text, page in SEARCHES.items():
-        results = search(driver, address, text)
+        results = list(dict.fromkeys(result.partition("#")[0] for result in search(driver, address, text)))
         if page not in results[:SEEN]:
             yield f"the search for “{text}” does not lead to {page}: {results[:SEEN]}"
+    with tempfile.TemporaryDirectory() as directory:
+        pastes, faults = errors.pasted(Path(directory))
+    yield from faults
+    for text, section in pastes.items():
+        results = search(driver, address, text)
+        if f"docs/errors.html#{section}" not in results[:FIRST]:
+            yield f"the search for “{text}” does not lead to {section}: {results[:SEEN]}"
+    print(f"{len(pastes)} errors were made and searched for")
     if results := search(driver, address, "xyzzyplugh"):
         yield f"the search finds what is not there: {results}"
 

@@ -80,8 +80,8 @@ def slug(heading, seen):
     return text if seen[text] == 0 else f"{text}-{seen[text]}"
 
 
-def repository(root):
-    """The Markdown files of the repository, as GitHub shows them."""
+def repository_pages(root):
+    """The ids and links of the Markdown files of the repository, as GitHub shows them."""
     parser = MarkdownIt("commonmark").enable("table")
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
     names = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -97,7 +97,12 @@ def repository(root):
             for part in token.children or []:
                 links += [part.attrs[name] for name in ("href", "src") if name in part.attrs]
         pages[(root / name).resolve()] = (ids, links)
-    return check(pages, root.resolve(), lambda file: False)
+    return pages
+
+
+def repository(root):
+    """The Markdown files of the repository."""
+    return check(repository_pages(root), root.resolve(), lambda file: False)
 
 
 def main():
@@ -111,4 +116,5 @@ def main():
     sys.exit("\n".join(faults) or 0)
 
 
-main()
+if __name__ == "__main__":
+    main()
