@@ -99,7 +99,7 @@ pub(crate) enum CallFailed {
     /// Its text names the command.
     #[error("{0}")]
     CannotRun(String),
-    #[error("{}. The command is not a worker: {sign}", unknown_hook(hook.as_str()))]
+    #[error("the command is not a worker ({sign}); {}", unknown_hook(hook.as_str()))]
     NotAWorker { hook: HookName, sign: String },
     #[error("cannot create a directory for the socket in $TMPDIR: {0}")]
     Directory(std::io::Error),
