@@ -18,7 +18,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Calls, Connection};
-use super::confirmation::Confirming;
 use super::request::Window;
 use super::router::Router;
 use super::shim::Shim;
@@ -80,8 +79,7 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) -> Closed {
     let idle = shim.memory.reclaimable(share.bytes(), WaitsFor::Call);
-    let socket = Confirming::new(Turns::new(stream));
-    let handshake = timeout(PREFACE_TIMEOUT, builder().handshake(socket));
+    let handshake = timeout(PREFACE_TIMEOUT, builder().handshake(Turns::new(stream)));
     let http2 = tokio::select! {
         http2 = handshake => match http2 {
             Ok(Ok(http2)) => http2,
@@ -111,7 +109,7 @@ fn builder() -> Builder {
 }
 
 struct State {
-    http2: Http2<Confirming<Turns>, Bytes>,
+    http2: Http2<Turns, Bytes>,
     share: Share,
     calls: Calls,
     open: JoinSet<Connection>,
@@ -195,7 +193,7 @@ impl State {
 }
 
 /// Waits until the last responses are sent and the connection is closed.
-async fn closed(http2: &mut Http2<Confirming<Turns>, Bytes>) {
+async fn closed(http2: &mut Http2<Turns, Bytes>) {
     // Further calls are reset.
     while let Some(Ok(_)) = http2.accept().await {}
 }

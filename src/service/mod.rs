@@ -10,7 +10,6 @@ mod callbacks;
 mod case;
 pub mod client;
 mod cloud_init;
-mod confirmation;
 mod connection;
 mod deadline;
 mod grpc_status;
