@@ -30,6 +30,11 @@ fn cloud_init() {
 }
 
 #[test]
+fn end() {
+    passes("test_end.py", 13);
+}
+
+#[test]
 fn faults() {
     passes("test_faults.py", 18);
 }
@@ -71,7 +76,17 @@ fn every_file_of_tests_is_one_of_these() {
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<_> = names.filter(|name| name.starts_with("test_")).collect();
     names.sort();
-    let expected =
-        ["argv", "cloud_init", "faults", "logging", "pages", "testing", "vectors", "worker", "xml"];
+    let expected = [
+        "argv",
+        "cloud_init",
+        "end",
+        "faults",
+        "logging",
+        "pages",
+        "testing",
+        "vectors",
+        "worker",
+        "xml",
+    ];
     assert_eq!(names, expected.map(|name| format!("test_{name}.py")));
 }

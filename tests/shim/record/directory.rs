@@ -76,7 +76,7 @@ async fn a_shim_that_is_killed_leaves_no_half_case() {
     };
     let is_partial = |name: &String| name.starts_with(".partial-");
     let mut killed_in_mid_write = 0;
-    for _ in 0..30 {
+    for _ in 0..200 {
         let mut shim = start().await;
         let client = shim.dial().await;
         let call = client.define("v1alpha3", vmi("vm").to_string(), domain.clone());
