@@ -76,27 +76,38 @@ impl Config {
     /// options that contradict each other.
     pub fn from_environment() -> Result<Self, ExitCode> {
         let args: Vec<_> = std::env::args_os().collect();
-        // clap's own way would give each option of the long help three lines.
-        let command = command(args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "-h"));
-        let matches = command.try_get_matches_from(&args);
-        let cli = matches
+        let (cli, command) = parse(&args)
             .and_then(|matches| {
                 check_one_worker(&matches)?;
                 check_record(&matches, &args)?;
-                Cli::from_arg_matches(&matches)
+                let command = matches.subcommand().map(|_| Command::from_arg_matches(&matches));
+                Ok((Cli::from_arg_matches(&matches)?, command.transpose()?))
             })
             .map_err(|error| refuse(&error, &args))?;
-        let config = cli.resolve()?;
+        let config = cli.resolve(command)?;
         // A reader of the output of a probe, or of another command, expects its lines only.
         let serves = matches!(config.action, Action::Serve(_));
         Ok(if serves { Self { unknown_variables: unknown_variables(), ..config } } else { config })
     }
 }
 
+/// Parses the command line. Every VM's start waits for this, so the commands, each with all of the
+/// options, are defined only if one is named, or if there is help or an error to print.
+fn parse(args: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let words = || args.iter().skip(1).take_while(|word| *word != "--");
+    if !words().any(|word| COMMANDS.iter().any(|name| word == name))
+        && let Ok(matches) = options().try_get_matches_from(args)
+    {
+        return Ok(matches);
+    }
+    // clap's own way would give each option of the long help three lines.
+    command(words().any(|word| word == "-h")).try_get_matches_from(args)
+}
+
 /// Returns a warning for each variable that looks like one of the shim's options and is not.
 #[must_use]
 pub fn unknown_variables() -> Vec<String> {
-    variables::unknown(&command(false), std::env::vars_os().map(|(name, _)| name))
+    variables::unknown(Cli::command, std::env::vars_os().map(|(name, _)| name))
 }
 
 /// Reports a command line that cannot be parsed, and returns the exit status.
@@ -160,12 +171,17 @@ fn check_record(matches: &ArgMatches, args: &[OsString]) -> Result<(), clap::Err
     }
 }
 
-/// The command line's definition. By rule, every option may stand before or after a command's name,
-/// and reads its environment variable. The help of `health` and of `status` shows only what they
-/// use.
+/// The definition of a command line that serves. By rule, every option reads its environment
+/// variable.
+fn options() -> clap::Command {
+    Cli::command().mut_args(with_variable)
+}
+
+/// The definition of the whole command line. By rule, every option may stand before or after a
+/// command's name. The help of `health` and of `status` shows only what they use.
 #[must_use]
 pub fn command(wants_short_help: bool) -> clap::Command {
-    let command = Cli::command().mut_args(|arg| {
+    let command = Command::augment_subcommands(Cli::command()).mut_args(|arg| {
         let Some(name) = arg.get_long() else { return arg };
         let is_rare = !MOST_USED.contains(&name);
         let arg = with_variable(arg.global(true));
@@ -185,8 +201,7 @@ pub fn command(wants_short_help: bool) -> clap::Command {
 
 /// Returns the termination log for a command line that clap rejects.
 fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
-    let is_command =
-        |word: &OsString| ["call", "check", "health", "status"].iter().any(|name| word == name);
+    let is_command = |word: &OsString| COMMANDS.iter().any(|name| word == name);
     if args.iter().take_while(|word| *word != "--").any(is_command) {
         return None;
     }
@@ -226,9 +241,6 @@ struct Cli {
 
     #[command(flatten)]
     log: LogOptions,
-
-    #[command(subcommand)]
-    command: Option<Command>,
 }
 
 const AFTER_SHORT_HELP: &str = "Other options, environment variables, examples: --help";
@@ -244,6 +256,9 @@ Examples:
   sidecar-shim --version v1alpha3 --mode persistent -- python3 /hooks/hook.py
   sidecar-shim --plugin-socket /var/run/kubevirt-plugin/my-hook/hook.sock --mode persistent
   sidecar-shim health --socket /var/run/kubevirt-plugin/my-hook/hook.sock";
+
+/// The names of [`Command`]s, sorted.
+const COMMANDS: [&str; 4] = ["call", "check", "health", "status"];
 
 #[derive(Subcommand)]
 enum Command {
@@ -265,8 +280,8 @@ struct AnyArgs {
 }
 
 impl Cli {
-    fn resolve(self) -> Result<Config, ExitCode> {
-        let Self { serve, hooks, log, command, words, .. } = self;
+    fn resolve(self, command: Option<Command>) -> Result<Config, ExitCode> {
+        let Self { serve, hooks, log, words, .. } = self;
         let (no_new_privs, level) = (hooks.no_new_privs, log.level());
         let (log_format, verbosity, termination_log, action) = match command {
             None => {
@@ -316,4 +331,20 @@ fn moved(command: &str) -> ExitCode {
          {command} …)"
     ));
     ExitCode::from(USAGE_ERROR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [`parse`] leaves out commands that are not named, so it has to know all names.
+    #[test]
+    fn every_command_is_named_in_the_list() {
+        let whole = command(false);
+        let mut names: Vec<_> = whole.get_subcommands().map(clap::Command::get_name).collect();
+        names.sort_unstable();
+        assert_eq!(names, COMMANDS);
+        whole.debug_assert();
+        options().debug_assert();
+    }
 }

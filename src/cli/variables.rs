@@ -21,7 +21,8 @@ const MIN_SIMILARITY: f64 = 0.8;
 
 /// Returns the environment variable of an option: `SIDECAR_SHIM_MAX_WORKERS` for `--max-workers`.
 pub(super) fn variable(option: &str) -> String {
-    format!("{PREFIX}{}", option.to_uppercase().replace('-', "_"))
+    let upper = |letter: char| if letter == '-' { '_' } else { letter.to_ascii_uppercase() };
+    PREFIX.chars().chain(option.chars().map(upper)).collect()
 }
 
 /// Lets one of the shim's options read its environment variable. An empty variable counts as unset,
@@ -29,26 +30,31 @@ pub(super) fn variable(option: &str) -> String {
 #[must_use]
 pub fn with_variable(arg: clap::Arg) -> clap::Arg {
     let Some(name) = arg.get_long().map(variable) else { return arg };
-    let is_empty = std::env::var_os(&name).is_some_and(|value| value.is_empty());
+    let is_set = std::env::var_os(&name).is_some_and(|value| !value.is_empty());
     // The help states the rule once.
-    if is_empty { arg } else { arg.env(name).hide_env(true) }
+    if is_set { arg.env(name).hide_env(true) } else { arg }
 }
 
-/// Returns a warning for each variable that looks like an option's and is not one.
+/// Returns a warning for each variable that looks like an option's and is not one. The options are
+/// defined only if there is such a variable at all.
 pub(super) fn unknown(
-    command: &clap::Command,
+    command: impl FnOnce() -> clap::Command,
     variables: impl Iterator<Item = OsString>,
 ) -> Vec<String> {
-    let known: Vec<_> =
-        command.get_arguments().filter_map(clap::Arg::get_long).map(variable).collect();
-    let is_unknown = |name: &OsString| {
+    let looks_like_one = |name: &OsString| {
         let name = name.as_bytes();
         name.starts_with(PREFIX.as_bytes())
             && !is_of_kubernetes(name)
             && name != LEVELS_VARIABLE.as_bytes()
-            && !known.iter().any(|known| known.as_bytes() == name)
     };
-    let mut names: Vec<_> = variables.filter(is_unknown).collect();
+    let mut names: Vec<_> = variables.filter(looks_like_one).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let command = command();
+    let known: Vec<_> =
+        command.get_arguments().filter_map(clap::Arg::get_long).map(variable).collect();
+    names.retain(|name| !known.iter().any(|known| known.as_bytes() == name.as_bytes()));
     names.sort();
     names.iter().take(MAX_UNKNOWN).map(|name| warning(name, &known)).collect()
 }
@@ -104,7 +110,7 @@ mod tests {
     #[test]
     fn variables_of_no_option_are_reported_and_those_of_kubernetes_are_not() {
         let command = clap::Command::new("shim").arg(clap::Arg::new("a").long("max-workers"));
-        let of = |names: &[&str]| unknown(&command, names.iter().map(OsString::from));
+        let of = |names: &[&str]| unknown(|| command.clone(), names.iter().map(OsString::from));
         assert_eq!(
             of(&["SIDECAR_SHIM_MAX_WORKER", "SIDECAR_SHIM_X\u{1b}", "SIDECAR_SHIMX", "PATH"]),
             [
@@ -127,6 +133,6 @@ mod tests {
         ];
         assert_eq!(of(&known), [""; 0]);
         let many: Vec<_> = (0..1000).map(|n| format!("SIDECAR_SHIM_{n}")).collect();
-        assert_eq!(unknown(&command, many.iter().map(OsString::from)).len(), MAX_UNKNOWN);
+        assert_eq!(unknown(|| command, many.iter().map(OsString::from)).len(), MAX_UNKNOWN);
     }
 }
