@@ -149,7 +149,7 @@ pub enum Action {
         #[command(flatten)]
         fleet: FleetOptions,
     },
-    /// Measures everything: what docs/performance.md and bench/NOTES.md show, in 25 minutes
+    /// Measures everything: what docs/performance.md and bench/NOTES.md show, in 15 minutes
     All {
         /// Boots of each contestant
         #[arg(long, default_value = "15")]
