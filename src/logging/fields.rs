@@ -120,7 +120,6 @@ impl Visit for Fields {
         let text = format!("{value:?}");
         match field.name() {
             "message" => self.set_message(text),
-            ABOUT => self.insert_about(&text),
             name if JSON_FIELDS.contains(&name) => {
                 let mut value: Value = serde_json::from_str(&text).unwrap_or_default();
                 make_value_harmless(&mut value);
@@ -131,7 +130,11 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.insert(field.name(), harmless(value));
+        match field.name() {
+            "message" => self.set_message(value.to_owned()),
+            ABOUT => self.insert_about(value),
+            name => self.insert(name, harmless(value)),
+        }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

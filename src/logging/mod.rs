@@ -93,8 +93,10 @@ pub fn start(format: Format, verbosity: Verbosity) -> Log {
         .with_target(http2::TARGET, Level::DEBUG)
         .with_target("hook", verbosity.hooks)
         .with_target("call", verbosity.calls.map_or(LevelFilter::OFF, LevelFilter::from_level));
-    // An error means that a logger is set already, which does as well.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    // It is the filter of all layers, which is asked once for each place that logs; one of this
+    // layer would be asked for each line. An error means that a logger is set already, which does
+    // as well.
+    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
     // A panic's message may contain a piece of a document, so only its place is logged.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{}", describe(panic.location()))));
     log

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tracing::Span;
-use tracing::field::{Empty, display};
+use tracing::field::Empty;
 
 /// `kind` in lines about a VM, as KubeVirt's components write it.
 const KIND: &str = "VirtualMachineInstance";
@@ -38,5 +38,5 @@ pub fn call_span(call: u64) -> Span {
 /// Adds what the call of a span is about.
 pub fn describe_call(span: &Span, about: &About<'_>) {
     // In one step, which costs less. It cannot fail.
-    span.record("about", display(serde_json::to_string(about).unwrap_or_default()));
+    span.record("about", serde_json::to_string(about).unwrap_or_default());
 }

@@ -226,7 +226,7 @@ impl CallRecord {
             ($level:ident) => {
                 tracing::$level!(
                     target: "call", method, status, took_ms, queued_ms, attempt, bytes_in,
-                    bytes_out, pid, changed, changes_count, changes = list, slow, "{message}"
+                    bytes_out, pid, changed, changes_count, changes = list, slow, message
                 )
             };
         }
