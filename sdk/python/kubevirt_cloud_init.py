@@ -12,7 +12,7 @@ cloud-init merges them. This file needs Python 3.9 or later and kubevirt_hook.py
 
 from __future__ import annotations
 
-from kubevirt_hook import Refused
+from kubevirt_hook import Refused, _mistake
 
 __version__ = "0.1.0"
 __all__ = ["put_part"]
@@ -64,13 +64,14 @@ def put_part(user_data: str | None, name: str, content: str, *, replace: bool = 
     invalid.
     """
     if not _is_name(name):
-        raise ValueError(
+        what = (
             f"the name of a part has 1 to {MAX_NAME} letters, digits, '.', '_' and '-', starts with"
             " a letter or a digit, and is not one of cloud-init's own, such as part-001"
         )
+        raise _mistake(ValueError(what))
     kind = _type(content)
     if kind is None:
-        raise ValueError(f"the content of a part starts with {STARTS}")
+        raise _mistake(ValueError(f"the content of a part starts with {STARTS}"))
     head = f'{NAMED}{name}"\n'
     merge = f"Merge-Type: {REPLACE if replace else ADD}\n" if kind in MERGED_TYPES else ""
     part = head + _part(kind, content, merge)

@@ -31,8 +31,10 @@ from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import overload
+    from typing import TypeVar, overload
     from xml.parsers.expat import XMLParserType
+
+    E = TypeVar("E", bound=Exception)
 
     # An attribute in a step: its name as written, the namespace, the name alone, the value.
     Predicate = tuple[str, str, str, str]
@@ -87,6 +89,12 @@ class PathError(ValueError):
         super().__init__(f'{kind} "{path}": {what}')
         # For logs. A program may have formatted a value from outside into the path.
         self._harmless = harmless or what
+
+
+def _mistake(error: E, harmless: str = "") -> E:
+    """Gives an error words for logs, its own unless stated: those quote nothing from outside."""
+    vars(error)["_harmless"] = harmless or str(error)
+    return error
 
 
 class Document:
@@ -230,7 +238,7 @@ class Element:
         wanted = _step(self, step, values)
         parent = self._parent
         if self._depth == 1:
-            raise ValueError("nothing can stand before the root")
+            raise _mistake(ValueError("nothing can stand before the root"))
         wanted.check(step, self._depth)
         if self._gone or parent is None:
             # It goes nowhere; its prefixes mean what they do here.
@@ -249,7 +257,7 @@ class Element:
         """Removes this element and the white space before it."""
         parent = self._parent
         if self._depth == 1:
-            raise ValueError("the root cannot be removed")
+            raise _mistake(ValueError("the root cannot be removed"))
         if self._gone or parent is None:
             return
         children = parent._children()
@@ -702,7 +710,7 @@ class _Step:
         if self.name == "*":
             raise PathError("path", path, '"*" is not the name of a new element')
         if depth > MAX_DEPTH:
-            raise ValueError(f"elements nested deeper than {MAX_DEPTH}")
+            raise _mistake(ValueError(f"elements nested deeper than {MAX_DEPTH}"))
         names = set()
         for written, uri, local, value in self.predicates:
             _checked(value)
@@ -775,7 +783,8 @@ def _predicate(step: _Step, source: _Source, path: str, begin: int, values: list
     if not path.startswith("]", end + 1):
         raise _unexpected(path, end + 1, '"]" expected')
     if not isinstance(value, str):
-        raise TypeError(f"the value of {name} must be a str, not {type(value).__name__}")
+        kind = f"must be a str, not {type(value).__name__}"
+        raise _mistake(TypeError(f"the value of {name} {kind}"), f"a value {kind}")
     step.predicates.append((name, source.uri(path, prefix) if prefix else "", local, value))
     return end + 2
 
@@ -1195,12 +1204,13 @@ def _quoted(value: str, quote: str) -> str:
 def _checked(text: str) -> None:
     """Checks that XML can hold a text."""
     if not isinstance(text, str):
-        raise TypeError(f"a value must be a str, not {type(text).__name__}")
+        raise _mistake(TypeError(f"a value must be a str, not {type(text).__name__}"))
     if not text.isprintable():
         try:
             ParserCreate("utf-8").Parse(f"<a>{text.translate(TEXT_ESCAPES)}</a>", True)
         except (ExpatError, UnicodeEncodeError):
-            raise ValueError("the text has a character that XML does not allow") from None
+            what = "the text has a character that XML does not allow"
+            raise _mistake(ValueError(what)) from None
 
 
 def _beside(element: ref[Element] | None) -> Element | None:

@@ -249,6 +249,27 @@ class Causes(unittest.TestCase):
         [line] = self.logged(code, FAULT)
         self.assertIn("PathError: character 6: a value in quotes or", line["message"])
         self.assertNotIn("s3cr3t", line["message"])
+        for code, words in (
+            ("root.set('b', 4)", "TypeError: a value must be a str, not int"),
+            ("root.text = 's3cr3t\\0'", "ValueError: the text has a character that XML does not"),
+            ("root.find('a[@s3cr3t=?]', 4)", "TypeError: a value must be a str, not int"),
+            ("root.remove()", "ValueError: the root cannot be removed"),
+            ("root.insert_before('a')", "ValueError: nothing can stand before the root"),
+            ("part('', 's3cr3t!', '#!')", "ValueError: the name of a part has 1 to 64 letters"),
+            ("part('', 'a', 's3cr3t')", "ValueError: the content of a part starts with #cloud"),
+            (
+                "import contextvars; contextvars.Context().run(lambda: hook.call)",
+                "LookupError: no call runs in this thread",
+            ),
+        ):
+            with self.subTest(code):
+                setup = (
+                    "import kubevirt_xml; root = kubevirt_xml.parse(subject).root\n"
+                    "from kubevirt_cloud_init import put_part as part\n"
+                )
+                [line] = self.logged(setup + code, FAULT)
+                self.assertIn(f"\n{words}", line["message"])
+                self.assertNotIn("s3cr3t", line["message"])
         # A refusal in an `except` clause of which another exception came has no say.
         [line] = self.logged("try: raise Refused('no')\nexcept Refused: 1 / 0", FAULT)
         self.assertIn("ZeroDivisionError", line["message"])
