@@ -99,6 +99,7 @@ REFUSED, METHOD_NOT_FOUND, INVALID_PARAMS, FAULT, CANCELLED = -32000, -32601, -3
 
 DOMAIN_ATTACHED = b'{"jsonrpc":"2.0","id":%d,"result":{},"attachments":["domain"]}'
 DEFINE, CLOUD_INIT = "onDefineDomain", "preCloudInitIso"
+FORKED = "a forked child process returned from a hook"
 # Documents of hooks: the field of `params`, then its flag in argv style, placeholder and type.
 MEMBERS: dict[str, tuple[str, str, type]] = {
     "vmi": ("--vmi", "JSON", dict),
@@ -661,6 +662,7 @@ def _run_once(hook: Worker, argv: list[str]) -> int:
         print(f"{hook.name}: {error}\n{_usage(hook)}", file=sys.stderr)
         return 2
     hook._logging.start(_print_line)
+    process = os.getpid()
     call = Call(name, None, {"context": os.environ.get("KUBEVIRT_HOOK_CONTEXT")})
     member = hook._functions[name][0]
     try:
@@ -672,6 +674,9 @@ def _run_once(hook: Worker, argv: list[str]) -> int:
         if known:
             # Without a level: the shim reports it as the reason of the failure.
             print(f"{hook.name}: {_message(known)}", file=sys.stderr)
+        return 1
+    if os.getpid() != process:  # the document is the parent's to write
+        print(f"{hook.name}: {FORKED}", file=sys.stderr)
         return 1
     if member != "nodeName":  # a node hook's result is its exit status
         _write_all(output, data)
@@ -1026,7 +1031,7 @@ class _Channel:
     def write(self, frames: list[bytes]) -> None:
         """Sends one message. Other threads' messages do not come between its frames."""
         if self.forked:
-            raise _ProtocolError("a forked child process returned from a hook")
+            raise _ProtocolError(FORKED)
         parts = [part for it in frames for part in (len(it).to_bytes(4, "big"), it)]
         # Avoids copying a long document.
         last = parts.pop() if len(parts[-1]) > STEP_BYTES else b""

@@ -156,6 +156,14 @@ class Endings(Argv):
             self.ends(self.call(code), 0, b"<domain/>", "printed at import, ")
             self.ends(self.call(code), 0, b"<domain/>", "x")
 
+    def test_a_child_that_comes_back_from_the_hook_says_nothing(self):
+        back = "fixture: a forked child process returned from a hook\n"
+        for code, output in (
+            ("if os.fork(): os.wait()", b"<domain/>"),
+            ("if os.fork(): os.wait(); result = '<domain>new</domain>'", b"<domain>new</domain>"),
+        ):
+            self.ends(self.call(code), 0, output, back)
+
     def test_log_lines(self):
         ended = self.call("hook.log.warning('w'); hook.log.info('i'); hook.log.debug('d')")
         self.ends(ended, 0, b"<domain/>", "WARNING: w\nINFO: i\n")
