@@ -231,6 +231,8 @@ class Worker:
     gone: see `Call.raise_if_cancelled`. Otherwise hooks run in the main thread, one at a time.
     """
 
+    _has_run = False  # whether any worker of this program has
+
     def __init__(
         self, name: str, version: str = "", *, concurrency: int = 1, cancellable: bool = False
     ) -> None:
@@ -246,6 +248,8 @@ class Worker:
         self._functions: dict[str, tuple[str, Any]] = {}
         self._logging = _logging
         self._logging.connect()
+        if IS_OF_SHIM:
+            atexit.register(self._end_without_run)
 
     def on_define_domain(self, function: DomainHook = None) -> DomainHook:  # type: ignore[assignment]
         """Registers `function(vmi, domain)`. It returns the new libvirt document, or `None` for no
@@ -323,6 +327,7 @@ class Worker:
     def run(self) -> NoReturn:
         """Serves calls until the shim closes stdin; in argv style, runs the one call on the command
         line. Then exits."""
+        Worker._has_run = True
         if not self._functions:
             sys.exit(f"{self.name}: no hooks are registered")
         # Removed, so that programs started by a hook do not act as workers.
@@ -332,6 +337,15 @@ class Worker:
         except OSError as error:
             sys.exit(f"{self.name}: cannot write to stdout: {error.strerror}")
         sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv))
+
+    def _end_without_run(self) -> None:
+        """Says why the shim gets no answer from a program that forgets `run`. Of programs that
+        have ended with a traceback, and of children that `multiprocessing` starts, it is not
+        expected."""
+        is_started = WORKER_VARIABLE in os.environ or sys.argv[1:2] == [MEMBERS["vmi"][0]]
+        is_other = hasattr(sys, "last_type") or "__mp_main__" in sys.modules
+        if self._functions and is_started and not is_other and not Worker._has_run:
+            print(f"{self.name}: the program has ended before run() was called", file=sys.stderr)
 
     def invoke(self, name: str, vmi: Json, document: Any) -> Any:
         """Calls the hook of this name as the shim does: for tests. Returns the new document, or

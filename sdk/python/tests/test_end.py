@@ -142,6 +142,30 @@ class End(Programs):
             with self.subTest(code):
                 self.check("import sys", code, status=status, log=log)
 
+    def test_a_program_that_never_calls_run_says_so(self):
+        said = "ending: the program has ended before run() was called\n"
+        for code in ("", "hook.run", "if __name__ == 'main': hook.run()", "sys.exit(3)"):
+            with self.subTest(code):
+                self.check("import sys", code, status=3 if "exit" in code else 0, log=said)
+
+    def test_programs_that_need_not_call_run_say_nothing(self):
+        program = f"import sys\nfrom kubevirt_hook import Worker\n{HOOK}\n"
+        spawned = (
+            "import multiprocessing\n"
+            "if __name__ == '__main__':\n"
+            "    child = multiprocessing.get_context('spawn').Process(target=print)\n"
+            "    child.start(); child.join(); hook.run()"
+        )
+        for code, more in (
+            *((code, more) for code in ("hook.run()", "1 / 0", spawned) for more in OF_SHIM),
+            ("Worker('other').on_node('preVMStart')(keep); hook.run()", OF_SHIM[0]),
+            ("", {}),  # such as a test
+        ):
+            with self.subTest(code, **more):
+                self.assertNotIn("run()", self.end(program + code, more).stderr.decode())
+        idle = "from kubevirt_hook import Worker\nWorker('idle')"
+        self.assertEqual(self.end(idle, OF_SHIM[0]).stderr, b"", "it has no hooks")
+
     def test_tools_that_run_the_program_write_their_data(self):
         flags = ("-m", "cProfile", "-o", "profile")
         for more in OF_SHIM:
