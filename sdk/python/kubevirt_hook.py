@@ -360,6 +360,7 @@ class Worker:
         name = name or call.hook
         member, function = self._functions[name]
         self._logging.connect()  # an earlier call may have imported it
+        sent = _encode(subject) if member == "cloudInitData" else ""
         before = _running.set(call)
         try:
             result = function(VMI(vmi), subject)
@@ -367,6 +368,8 @@ class Worker:
             _running.reset(before)
         if member == "domain":
             result = _domain_text(result)
+        elif sent and result is None and _decode(sent) != subject:  # the change would be lost
+            raise _WrongResult(f"{name} has changed the data and returned None: return the data")
         elif result is not None and (member == "nodeName" or not isinstance(result, dict)):
             wanted = "None" if member == "nodeName" else "a dict or None"
             raise _WrongResult(f"{name} must return {wanted}, not {_kind(result)}")

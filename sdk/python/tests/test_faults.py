@@ -57,6 +57,20 @@ class Misuse(unittest.TestCase):
             log="from a fork\n",
         )
 
+    def test_cloud_init_data_that_is_changed_but_not_returned(self):
+        said = "preCloudInitIso has changed the data and returned None: return the data"
+        given = {"method": "preCloudInitIso", "cloudInitData": {"UserData": "s3cr3t", "a": [{}]}}
+        for code in (
+            "subject['UserData'] = 'new'",
+            "del subject['a']",
+            "subject['a'][0]['b'] = None",
+            "subject['a'] = {1, 2}",
+        ):
+            with self.subTest(code):
+                self.check(code, FAULT, said, **given)
+        self.check("", UNCHANGED, **given)
+        self.check("subject = dict(subject, UserData='new')", UNCHANGED, **given)
+
     def test_results_of_a_wrong_type(self):
         define = "onDefineDomain must return a str, bytes, Document or None, not a"
         self.check("result = 7", FAULT, define + "n int")
