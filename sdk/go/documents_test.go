@@ -171,8 +171,8 @@ func TestDocumentsAreJSONInJSON(t *testing.T) {
 func TestOnlyHooksCanBeRegistered(t *testing.T) {
 	node := func(context.Context, VMI, string) error { return nil }
 	for name, register := range map[string]func(worker *Worker){
-		`invalid name of a node hook: ""`:               func(worker *Worker) { worker.OnNode("", node) },
-		`invalid name of a node hook: "PreVMStart"`:     func(worker *Worker) { worker.OnNode("PreVMStart", node) },
+		`invalid name of a node hook: ""`: func(worker *Worker) { worker.OnNode("", node) },
+		`invalid name of a node hook: "PreVMStart" (it is KubeVirt's name with a lower-case first letter, such as "preVMStart")`: func(worker *Worker) { worker.OnNode("PreVMStart", node) },
 		`invalid name of a node hook: "$/log"`:          func(worker *Worker) { worker.OnNode("$/log", node) },
 		`invalid name of a node hook: "initialize"`:     func(worker *Worker) { worker.OnNode("initialize", node) },
 		`invalid name of a node hook: "onDefineDomain"`: func(worker *Worker) { worker.OnNode("onDefineDomain", node) },

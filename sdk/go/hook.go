@@ -129,7 +129,8 @@ const (
 // name of one that a later KubeVirt adds.
 func (w *Worker) OnNode(name string, hook NodeFunc) {
 	if !hookName.MatchString(name) || slices.Contains([]string{onDefineDomain, preCloudInitIso, "initialize"}, name) {
-		panic(fmt.Sprintf("hook: invalid name of a node hook: %q", name))
+		panic(fmt.Sprintf("hook: invalid name of a node hook: %q (it is KubeVirt's name with a lower-case first"+
+			" letter, such as \"preVMStart\")", name))
 	}
 	w.register(name, hook == nil, registered{
 		nodeName,

@@ -296,7 +296,10 @@ class Worker:
             name.isascii() and name.isalnum() and name[0].islower() and len(name) <= MAX_NAME_BYTES
         )
         if not plain or name in ("initialize", DEFINE, CLOUD_INIT):
-            raise ValueError(f"invalid name of a node hook: {name!r}")
+            raise ValueError(
+                f"invalid name of a node hook: {name!r} (it is KubeVirt's name with a lower-case"
+                ' first letter, such as "preVMStart")'
+            )
         return lambda function: self._register(name, "nodeName", function)
 
     def _register(self, name: str, member: str, function: F, run: Any = None) -> F:

@@ -45,7 +45,9 @@ class Registration(unittest.TestCase):
         ):
             with (
                 self.subTest(name),
-                self.assertRaisesRegex(ValueError, "invalid name of a node hook"),
+                self.assertRaisesRegex(
+                    ValueError, "invalid name .* with a lower-case first letter"
+                ),
             ):
                 Worker("h").on_node(name)
 

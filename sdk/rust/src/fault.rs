@@ -159,7 +159,7 @@ impl Error {
     }
 }
 
-/// Describes errors of types that are common.
+/// Describes errors of types that are common, and those of this crate.
 fn known(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return Some(match error.raw_os_error() {
@@ -171,6 +171,17 @@ fn known(error: &(dyn StdError + 'static)) -> Option<String> {
         let (line, column) = (error.line(), error.column());
         let kind = error.classify();
         return Some(format!("serde_json::Error {kind:?}, line {line}, column {column}"));
+    }
+    if let Some(error) = error.downcast_ref::<crate::cloud_init::InvalidPart>() {
+        return Some(error.to_string()); // one of a few texts
+    }
+    #[cfg(feature = "xml")]
+    if let Some(error) = error.downcast_ref::<crate::xml::EditError>() {
+        return Some(error.harmless().to_owned());
+    }
+    #[cfg(feature = "xml")]
+    if let Some(error) = error.downcast_ref::<crate::xml::InvalidPath>() {
+        return Some(error.harmless().to_owned());
     }
     let names = [
         (error.is::<Refused>(), type_name::<Refused>()),
@@ -264,5 +275,50 @@ mod tests {
         let caused = Refused::new("no").caused_by(io::Error::from(io::ErrorKind::NotFound));
         assert!(Error::from(caused).behind_refusal().unwrap().contains("NotFound"));
         assert!(Error::from(Refused::new("no")).behind_refusal().is_none());
+    }
+
+    #[test]
+    fn errors_of_this_crate_say_why_but_quote_nothing_from_outside() {
+        let part = || -> Result<()> { Ok(crate::cloud_init::Part::new("a", "secret").map(drop)?) };
+        let described = part().unwrap_err().described();
+        assert!(described.ends_with(')') && described.contains("(the content of a part starts"));
+        assert!(!described.contains("secret"), "{described}");
+    }
+
+    #[cfg(feature = "xml")]
+    #[test]
+    fn errors_of_edits_say_why_but_quote_nothing_from_outside() {
+        use crate::xml::{Document, Element};
+        type Edit = fn(&Document, Element<'_>) -> Result<()>;
+        let edits: [(Edit, &str); 7] = [
+            (|doc, _| Ok(doc.ensure("secret[2]").map(drop)?), "(character 8: \"@\" expected)"),
+            (
+                |doc, _| Ok(doc.find("secret/").map(drop)?),
+                "(character 8: a name or \"*\" expected)",
+            ),
+            (
+                |doc, _| Ok(doc.find(("a[@b='secret'][@c=?]", ["1", "2"])).map(drop)?),
+                "(\"?\" stands in it 1 times, and 2 values came)",
+            ),
+            (
+                |doc, _| Ok(doc.find("app:a[@b='secret']").map(drop)?),
+                "(the prefix \"app\" is unknown: name its namespace with Document::namespace)",
+            ),
+            (
+                |doc, _| Ok(doc.namespace("app", "")?),
+                "(its namespace is empty, or XML cannot hold it)",
+            ),
+            (
+                |_, root| Ok(root.set_text("secret\0").map(drop)?),
+                "XML cannot hold the character U+0000)",
+            ),
+            (|_, root| Ok(root.remove()?), "(the root cannot be removed)"),
+        ];
+        for (edit, why) in edits {
+            let doc = Document::parse("<domain/>").unwrap();
+            let described = edit(&doc, doc.root()).unwrap_err().described();
+            assert!(described.ends_with(why), "{described}");
+            assert!(!described.contains("secret"), "{described}");
+        }
     }
 }

@@ -157,7 +157,8 @@ impl<'h> Worker<'h> {
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
                 && name.len() <= 63
                 && ![ON_DEFINE_DOMAIN, PRE_CLOUD_INIT_ISO, "initialize"].contains(&name),
-            "invalid name of a node hook: {name:?}"
+            "invalid name of a node hook: {name:?} (it is KubeVirt's name with a lower-case first \
+             letter, such as \"preVMStart\")"
         );
         self.hook(name, Hook::Node(Box::new(function)))
     }
@@ -260,7 +261,8 @@ mod tests {
         ];
         for name in names {
             let on_node = panic::catch_unwind(|| worker().on_node(name, |_, _| Ok(())));
-            assert!(on_node.is_err(), "{name:?}");
+            let text = on_node.err().and_then(|text| text.downcast::<String>().ok());
+            assert!(text.is_some_and(|it| it.contains("a lower-case first letter")), "{name:?}");
         }
         let second = panic::catch_unwind(|| worker().on_define_domain(|_, _| Ok(None)));
         assert!(second.is_err());

@@ -65,7 +65,7 @@ impl Tree {
 
     /// Checks that elements can be added, one in the other.
     fn check_new(&self, parent: Id, path: &str, steps: &[Test<'_>]) -> Result<(), EditError> {
-        let invalid = |why| InvalidPath::new(format!("path \"{path}\": {why}"));
+        let invalid = |why: &str| InvalidPath::new(format!("path \"{path}\""), why.to_owned());
         for step in steps {
             if step.name.is_none() {
                 return Err(invalid("an element is missing, and \"*\" does not name it").into());

@@ -55,17 +55,34 @@ impl From<ParseError> for InvalidParams {
 /// A path or name is none. This is a mistake in the program, not in its documents: what comes from
 /// outside belongs into the values of a path, for which `?` stands in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidPath(String);
+pub struct InvalidPath {
+    /// What is invalid, for example `path "a["`. A program may have formatted a value from outside
+    /// into it.
+    subject: String,
+    /// A character of it, where it stands, and a space; or empty.
+    found: String,
+    why: String,
+}
 
 impl InvalidPath {
-    pub(super) fn new(message: String) -> Self {
-        Self(message)
+    pub(super) fn new(subject: String, why: String) -> Self {
+        Self { subject, found: String::new(), why }
+    }
+
+    pub(super) fn at(subject: String, found: &str, why: String) -> Self {
+        Self { subject, found: format!("{found} "), why }
+    }
+
+    /// Returns the words that quote nothing from outside, for logs.
+    pub(crate) fn harmless(&self) -> &str {
+        &self.why
     }
 }
 
 impl fmt::Display for InvalidPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let Self { subject, found, why } = self;
+        write!(f, "{subject}: {found}{why}")
     }
 }
 
@@ -79,6 +96,16 @@ pub enum EditError {
     Path(InvalidPath),
     /// XML cannot hold the result, for example a control character. The text says why.
     Value(String),
+}
+
+impl EditError {
+    /// Returns the words that quote nothing from outside, for logs.
+    pub(crate) fn harmless(&self) -> &str {
+        match self {
+            Self::Path(error) => error.harmless(),
+            Self::Value(why) => why, // names of attributes at most
+        }
+    }
 }
 
 impl fmt::Display for EditError {

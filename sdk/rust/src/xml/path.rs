@@ -201,13 +201,19 @@ impl<'p, 'v> Parser<'p, 'v> {
     fn unexpected(&self, wanted: &str) -> InvalidPath {
         let before = self.text.len() - self.rest.len();
         let position = self.text[..before].chars().count() + 1;
-        self.invalid(&match self.rest.chars().next() {
-            Some(found) => format!("\"{found}\" at character {position}: {wanted} expected"),
-            None => format!("the end, at character {position}: {wanted} expected"),
-        })
+        let found = match self.rest.chars().next() {
+            Some(found) => format!("\"{found}\" at"),
+            None => "the end, at".to_owned(),
+        };
+        let why = format!("character {position}: {wanted} expected");
+        InvalidPath::at(self.subject(), &found, why)
     }
 
     fn invalid(&self, why: &str) -> InvalidPath {
-        InvalidPath::new(format!("{} \"{}\": {why}", self.what, self.text))
+        InvalidPath::new(self.subject(), why.to_owned())
+    }
+
+    fn subject(&self) -> String {
+        format!("{} \"{}\"", self.what, self.text)
     }
 }

@@ -26,7 +26,8 @@ pub(super) struct Written {
 impl Tree {
     /// Puts a prefix into the table. It must not stand for another namespace.
     pub(super) fn set_namespace(&mut self, prefix: &str, name: &str) -> Result<(), InvalidPath> {
-        let invalid = |why| Err(InvalidPath::new(format!("prefix \"{prefix}\": {why}")));
+        let invalid =
+            |why: &str| Err(InvalidPath::new(format!("prefix \"{prefix}\""), why.to_owned()));
         let known = self.in_table(prefix).map(|known| self.namespace_name(known));
         if known == Some(name) {
             return Ok(());
@@ -58,7 +59,8 @@ impl Tree {
     ) -> Result<Option<Namespace>, InvalidPath> {
         let unknown = |prefix| {
             let cure = "name its namespace with Document::namespace";
-            InvalidPath::new(format!("\"{path}\": the prefix \"{prefix}\" is unknown: {cure}"))
+            let why = format!("the prefix \"{prefix}\" is unknown: {cure}");
+            InvalidPath::new(format!("\"{path}\""), why)
         };
         let find = |prefix| self.in_table(prefix).ok_or_else(|| unknown(prefix));
         name.prefix.map(find).transpose()
