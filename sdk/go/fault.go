@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"sidecar-shim.example/hook/internal/loglines"
+	"sidecar-shim.example/hook/internal/words"
 )
 
 const (
@@ -80,11 +81,15 @@ func describe(err error) (description string) {
 	if fault, ok := err.(*hookFault); ok {
 		return fault.Error()
 	}
+	kind := "a fault in the hook"
 	var panicked *panicError
 	if errors.As(err, &panicked) {
-		return fmt.Sprintf("a fault in the hook: a panic with a value of type %T\n%s", panicked.cause, panicked.stack)
+		cause, _ := panicked.cause.(error)
+		return fmt.Sprintf("%s: a panic with a value of type %T%s\n%s", kind, panicked.cause, why(cause), panicked.stack)
 	}
-	kind := "a fault in the hook"
+	if fault, ok := err.(*words.Error); ok {
+		return kind + why(fault)
+	}
 	var known *failure
 	switch {
 	case errors.As(err, &known):
@@ -92,7 +97,15 @@ func describe(err error) (description string) {
 	case errors.Is(err, context.DeadlineExceeded):
 		kind = "the deadline is over"
 	}
-	return kind + ": an error of type " + strings.Join(types(err, nil), ", which wraps ")
+	return kind + ": an error of type " + strings.Join(types(err, nil), ", which wraps ") + why(err)
+}
+
+// why returns the words of an error that quote nothing, after a colon.
+func why(err error) string {
+	if harmless := words.Of(err); harmless != "" {
+		return ": " + string(harmless)
+	}
+	return ""
 }
 
 // types returns the types of an error and of those that it wraps.

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sidecar-shim.example/hook/internal/words"
 )
 
 func TestACallEndsAtItsDeadline(t *testing.T) {
@@ -124,6 +126,9 @@ func TestAWorkerSurvivesEveryFaultOfAHook(t *testing.T) {
 		"error":   {func() ([]byte, error) { return nil, errors.New("secret") }, "an error of type *errors.errorString"},
 		"bytes":   {func() ([]byte, error) { return []byte("secret\xff"), nil }, "the hook's result is not UTF-8"},
 		"result":  {func() ([]byte, error) { return []byte("result"), errors.New("secret") }, "an error of type"},
+		"words":   {func() ([]byte, error) { return nil, words.WithPlace("secret", "why") }, "a fault in the hook: why"},
+		"wrapped": {func() ([]byte, error) { return nil, fmt.Errorf("secret: %w", words.New("why")) }, "*fmt.wrapError, which wraps *words.Error: why"},
+		"mistake": {func() ([]byte, error) { panic(words.WithPlace("secret", "why")) }, "a panic with a value of type *words.Error: why\n  at "},
 		"joined":  {func() ([]byte, error) { return nil, errors.Join(os.ErrExist, &os.PathError{Err: os.ErrExist}) }, "*errors.joinError, which wraps *errors.errorString, which wraps *fs.PathError"},
 		"nil":     {func() ([]byte, error) { var err *wrapsByPointer; return nil, err }, "an error of type *hook.wrapsByPointer, whose methods panic"},
 		"timeout": {func() ([]byte, error) { return nil, context.DeadlineExceeded }, "context.deadlineExceededError"}, // not the call's own

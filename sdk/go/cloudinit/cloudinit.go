@@ -9,11 +9,11 @@ package cloudinit
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strings"
 
 	hook "sidecar-shim.example/hook"
+	"sidecar-shim.example/hook/internal/words"
 )
 
 // A Part is user data that a hook adds.
@@ -61,9 +61,9 @@ const (
 )
 
 var (
-	errName = fmt.Errorf("the name of a part has 1 to %d letters, digits, '.', '_' and '-', starts with"+
-		" a letter or a digit, and is not one of cloud-init's own, such as part-001", maxName)
-	errContent = errors.New("the content of a part starts with " + starts)
+	errName = words.New(fmt.Sprintf("the name of a part has 1 to %d letters, digits, '.', '_' and '-', starts with"+
+		" a letter or a digit, and is not one of cloud-init's own, such as part-001", maxName))
+	errContent = words.New("the content of a part starts with " + starts)
 )
 
 // Put returns the user data with this part added, or in place of the part of this name. The error

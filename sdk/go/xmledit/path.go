@@ -1,18 +1,29 @@
 package xmledit
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"sidecar-shim.example/hook/internal/words"
 )
 
 // A PathError says why a string is not a path or a name. It is a mistake in the program.
 type PathError struct {
 	Path   string
 	Reason string
+	// harmless is the reason without the character of the path, or empty if it has none. A program
+	// may have formatted a value from outside into the path.
+	harmless string
 }
 
 func (e *PathError) Error() string { return fmt.Sprintf("path %q: %s", e.Path, e.Reason) }
+
+// HarmlessWords returns what the log says.
+func (e *PathError) HarmlessWords() words.Harmless {
+	return words.Harmless(cmp.Or(e.harmless, e.Reason))
+}
 
 // anyName matches every element.
 const anyName = "*"
@@ -119,12 +130,12 @@ func (s *step) matches(e *Element) bool {
 // mustBeNew panics if there cannot be a new element for the step.
 func (s *step) mustBeNew(path string) {
 	if s.local == anyName {
-		panic(&PathError{path, `"*" cannot be added: a name is expected`})
+		panic(&PathError{Path: path, Reason: `"*" cannot be added: a name is expected`})
 	}
 	for i, predicate := range s.predicates {
 		for _, other := range s.predicates[:i] {
 			if other.name == predicate.name && other.value != predicate.value {
-				panic(&PathError{path, fmt.Sprintf("%q cannot have two values", predicate.local)})
+				panic(&PathError{Path: path, Reason: fmt.Sprintf("%q cannot have two values", predicate.local)})
 			}
 		}
 	}
@@ -188,7 +199,7 @@ func (e *Element) attrName(text string) name {
 func (d *Document) namespaceOf(path, prefix string) string {
 	namespace, found := d.namespaces[prefix]
 	if !found {
-		panic(&PathError{path, fmt.Sprintf("the prefix %q is unknown; Document.Namespace adds it", prefix)})
+		panic(&PathError{Path: path, Reason: fmt.Sprintf("the prefix %q is unknown; Document.Namespace adds it", prefix)})
 	}
 	return namespace
 }
@@ -224,7 +235,7 @@ func (r *pathReader) step() step {
 func (r *pathReader) attrName() name {
 	name := r.qualifiedName()
 	if name.prefix == "xmlns" || (name.prefix == "" && name.local == "xmlns") {
-		panic(&PathError{r.path, "xmlns is a namespace declaration, not an attribute"})
+		panic(&PathError{Path: r.path, Reason: "xmlns is a namespace declaration, not an attribute"})
 	}
 	return name
 }
@@ -255,7 +266,7 @@ func (r *pathReader) value() string {
 	switch quote {
 	case '?':
 		if r.used == len(r.values) {
-			panic(&PathError{r.path, fmt.Sprintf("argument %d for a ? is missing", r.used+1)})
+			panic(&PathError{Path: r.path, Reason: fmt.Sprintf("argument %d for a ? is missing", r.used+1)})
 		}
 		r.at++
 		r.used++
@@ -286,7 +297,7 @@ func (r *pathReader) end() {
 		r.fail("the end is expected")
 	}
 	if r.used != len(r.values) {
-		panic(&PathError{r.path, fmt.Sprintf("%d arguments for %d ?", len(r.values), r.used)})
+		panic(&PathError{Path: r.path, Reason: fmt.Sprintf("%d arguments for %d ?", len(r.values), r.used)})
 	}
 }
 
@@ -306,7 +317,8 @@ func (r *pathReader) fail(expected string) {
 		char, _ := utf8.DecodeRuneInString(r.path[r.at:])
 		found = fmt.Sprintf("%q", string(char))
 	}
-	panic(&PathError{r.path, fmt.Sprintf("%s at character %d: %s", found, position, expected)})
+	reason := fmt.Sprintf("at character %d: %s", position, expected)
+	panic(&PathError{r.path, found + " " + reason, reason})
 }
 
 func isPathNameStart(c byte) bool {

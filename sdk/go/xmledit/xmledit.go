@@ -36,9 +36,9 @@ package xmledit
 
 import (
 	"context"
-	"fmt"
 
 	"sidecar-shim.example/hook"
+	"sidecar-shim.example/hook/internal/words"
 )
 
 // maxDepth is the maximum nesting depth of elements. It is the limit of libxml2, which libvirt
@@ -155,6 +155,6 @@ func (d *Document) Bytes() ([]byte, error) {
 // fail keeps the first error.
 func (d *Document) fail(e *Element, reason string) {
 	if d.err == nil {
-		d.err = fmt.Errorf("<%s>: %s", e.written(), reason)
+		d.err = words.WithPlace("<"+e.written()+">", reason)
 	}
 }

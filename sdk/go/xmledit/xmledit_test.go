@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"sidecar-shim.example/hook"
+	"sidecar-shim.example/hook/internal/words"
 	"sidecar-shim.example/hook/xmledit"
 )
 
@@ -172,6 +173,10 @@ func TestTheFirstEditThatXMLDoesNotAllowIsTheError(t *testing.T) {
 		if out, err := document.Bytes(); err == nil || out != nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %q, %v", want, out, err)
 		}
+		_, err := document.Bytes()
+		if _, why, _ := strings.Cut(err.Error(), ": "); string(words.Of(err)) != why {
+			t.Errorf("%s: the log has %q", want, words.Of(err))
+		}
 	}
 }
 
@@ -227,7 +232,13 @@ func TestPathsThatCannotBeAreMistakes(t *testing.T) {
 	} {
 		if mistake := recovered(misuse); mistake == nil || mistake.Error() != want {
 			t.Errorf("%v, not %s", mistake, want)
+		} else if why := string(words.Of(mistake)); why == "" || !strings.HasSuffix(want, why) {
+			t.Errorf("%s: the log has %q", want, why)
 		}
+	}
+	mistake := recovered(func() { document.Find("b[@k='1']x") })
+	if why := words.Of(mistake); why != `at character 10: "/" expected` {
+		t.Errorf("the log has %q", why)
 	}
 	document.Namespace("qemu", "http://libvirt.org/schemas/domain/qemu/1.0") // what it is already
 	if got := written(t, document); got != "<a/>" {
