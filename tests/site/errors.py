@@ -55,6 +55,8 @@ sys.stdin.read()
     "windows": "#!/bin/sh\r\necho\r\n",
     "unreadable": SCRIPT,
     "half.json": "{",
+    "forgets.py": WORKER + "@hook.on_define_domain\ndef f(vmi, domain):\n    pass\nhook.run\n",
+    "drops.py": WORKER + "@hook.pre_cloud_init_iso\ndef f(vmi, data):\n    data['UserData'] = ''\nhook.run()\n",
     "number.py": DOMAIN.format("return 5"),
     "path.py": WORKER + "@hook.edit_domain\ndef f(vmi, domain):\n    domain.find('devices/disk[2]')\nhook.run()\n",
 }
@@ -99,6 +101,8 @@ MADE = [
     Made("cannot use … as the VMI: it is not JSON", CALL + " --vmi half.json", "./returns"),
     Made("cannot read the cases in …: No such file or directory", "hookctl test", "./returns"),
     Made("FAIL handshake responds to initialize with its version and its hooks", "hookctl check", "./returns"),
+    Made("the program has ended before run() was called", CALL, "python3 forgets.py"),
+    Made("preCloudInitIso has changed the data and returned None: return the data", CLOUD_INIT, "python3 drops.py"),
     Made("kubevirt_hook._WrongResult: onDefineDomain must return a str, bytes, Document or None", CALL, "python3 number.py"),
     Made("kubevirt_xml.PathError: character …: … expected", CALL, "python3 path.py"),
 ]
