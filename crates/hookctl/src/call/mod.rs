@@ -64,6 +64,8 @@ pub(crate) struct CallConfig {
     pub(crate) json: bool,
     /// Whether to call again when a file changes.
     pub(crate) watch: bool,
+    /// Whether the log has the texts of faults of workers.
+    pub(crate) shows_faults: bool,
 }
 
 /// The shim that is called.
@@ -130,7 +132,21 @@ impl CallFailed {
         }
         self
     }
+
+    /// Adds to a call's error which options show the text of a fault: an SDK logs it at level debug
+    /// only. Programs of exec mode do not know the shim's level.
+    fn of_fault(mut self, options: &str) -> Self {
+        let Self::Call(failed) = &mut self else { return self };
+        if failed.source.status().is_some_and(|(_, text)| text.contains(FAULT)) {
+            failed.advice += "\nto see the text of the fault, which may quote documents: ";
+            failed.advice += options;
+        }
+        self
+    }
 }
+
+/// What the SDKs say of an exception or a panic: to the shim, and on stderr in exec mode.
+const FAULT: &str = "a fault in the hook's code";
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -197,11 +213,17 @@ async fn call(config: &CallConfig, said: &Said) -> Result<(Documents, Outcome), 
                 (program, &source),
                 (HookProgram::Undetermined { .. }, HookSource::ExecOne(..))
             );
+            let is_exec = matches!(&source, HookSource::Exec(_) | HookSource::ExecOne(..));
             let backend = backend::Config { source, settings: settings.clone() };
             let shim = start(&backend, *call_timeout).await?;
             let outcome = exchange(config, shim.socket(config.api()), &documents).await;
             shim.stop().await;
-            outcome.map_err(|error| if is_guess { error.of_guess() } else { error })?
+            let outcome = outcome.map_err(|error| if is_guess { error.of_guess() } else { error });
+            outcome.map_err(|error| match (is_exec, config.shows_faults) {
+                (true, _) => error.of_fault("--mode persistent --log-level debug"),
+                (false, false) => error.of_fault("--log-level debug"),
+                (false, true) => error,
+            })?
         }
     };
     Ok((documents, outcome))

@@ -12,6 +12,7 @@ use sidecar_shim::cli::{HookOptions, LogOptions, Mode};
 use sidecar_shim::error::StartError;
 use sidecar_shim::hook::{HookKind, HookName};
 use sidecar_shim::server::default_memory_budget;
+use tracing::Level;
 
 use super::Action;
 use super::inputs::InputArgs;
@@ -126,6 +127,7 @@ impl CallArgs {
             output: self.output,
             json: self.json,
             watch: self.watch,
+            shows_faults: self.log.level().is_some_and(|level| level >= Level::DEBUG),
         };
         Ok((self.hooks.no_new_privs, self.log, Action::Call(Box::new(config))))
     }

@@ -157,6 +157,38 @@ async fn a_worker_that_fails_shows_why_with_its_mode() {
 }
 
 #[tokio::test]
+async fn a_fault_says_how_to_see_its_text() {
+    let sdk = file("sdk/python").display().to_string();
+    let program = format!(
+        "import sys; sys.path.insert(0, {sdk:?}); from kubevirt_hook import Refused, Worker\n\
+         hook = Worker('h')\n\
+         @hook.on_define_domain\n\
+         def fails(vmi, domain):\n    raise {{}}\n\
+         hook.run()\n"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let hint = "\nto see the text of the fault, which may quote documents: ";
+    let text = "ValueError: the reason";
+    for (raised, is_fault) in [("ValueError('the reason')", true), ("Refused('no')", false)] {
+        let hook = script(dir.path(), "hook.py", &program.replace("{}", raised));
+        let hook = ["--", "python3", hook.to_str().unwrap()];
+        for (mode, options) in
+            [("persistent", "--log-level debug"), ("exec", "--mode persistent --log-level debug")]
+        {
+            let (success, _, all) =
+                run(&[&["onDefineDomain", "--mode", mode], &hook[..]].concat()).await;
+            assert!(!success && !all.contains(text), "{all}");
+            assert_eq!(all.ends_with(&format!("{hint}{options}\n")), is_fault, "{all}");
+            let options: Vec<_> = options.split(' ').collect();
+            let (success, _, all) =
+                run(&[&["onDefineDomain"], &options[..], &hook[..]].concat()).await;
+            assert!(!success && !all.contains(hint), "{all}");
+            assert_eq!(all.contains(text), is_fault, "{all}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_run_is_named() {
     let (success, lines, _) = run(&["onDefineDomain", "--", "/no/such/program"]).await;
     assert!(!success);
