@@ -339,7 +339,8 @@ class Worker:
             _check_descriptors()
         except OSError as error:
             sys.exit(f"{self.name}: cannot write to stdout: {error.strerror}")
-        sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv))
+        is_import = sys._getframe(1).f_globals.get("__name__") != "__main__"
+        sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv, is_import))
 
     def _end_without_run(self) -> None:
         """Says why the shim gets no answer from a program that forgets `run`. Of programs that
@@ -670,8 +671,9 @@ class _UsageError(Exception):
     """An invalid command line."""
 
 
-def _run_once(hook: Worker, argv: list[str]) -> int:
-    """Runs the call on the command line. Returns the exit status."""
+def _run_once(hook: Worker, argv: list[str], is_import: bool) -> int:
+    """Runs the call on the command line. Returns the exit status. Another program, such as a test,
+    may have imported the one that calls `run`."""
     if argv[1:] in (["-h"], ["--help"]):
         print(_usage(hook))
         return 0
@@ -680,6 +682,9 @@ def _run_once(hook: Worker, argv: list[str]) -> int:
         name, given = _arguments(hook, argv)
     except _UsageError as error:
         print(f"{hook.name}: {error}\n{_usage(hook)}", file=sys.stderr)
+        if is_import:
+            what = 'is it imported, as by a test? Then call run() only if __name__ == "__main__"'
+            print(what, file=sys.stderr)
         return 2
     hook._logging.start(_print_line)
     process = os.getpid()

@@ -108,6 +108,17 @@ class Names(Argv):
                 log="this program has no hook onDefineDomain",
             )
 
+    def test_a_test_that_imports_a_hook_without_a_guard(self):
+        hint = '\nis it imported, as by a test? Then call run() only if __name__ == "__main__"\n'
+        with open(os.path.join(self.directory, "my_hook.py"), "w", encoding="utf-8") as file:
+            file.write(PROGRAM)
+        more = {"PYTHONPATH": f"{SDK}{os.pathsep}{self.directory}"}
+        for arguments in (["-m", "unittest", "my_hook"], ["-c", "import my_hook"]):
+            ended = run([sys.executable, *arguments], **more)
+            self.assertEqual(ended.returncode, 2, ended.stderr)
+            self.assertTrue(ended.stderr.decode().endswith(hint), ended.stderr)
+        self.assertNotIn(hint, run([self.program]).stderr.decode())
+
     def test_help(self):
         ended = run([self.program, "--help"])
         self.assertEqual((ended.returncode, ended.stderr), (0, b""))
