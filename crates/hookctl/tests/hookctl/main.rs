@@ -18,6 +18,7 @@ mod harmless;
 mod help;
 mod init;
 mod migrating_page;
+mod perl_library;
 mod protocol_page;
 mod recorded;
 mod test;

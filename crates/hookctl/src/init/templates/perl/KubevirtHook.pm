@@ -26,24 +26,29 @@ sub run {
         print STDERR "$name: start it with sidecar-shim --mode persistent, or hookctl call\n";
         exit 2;
     }
-    # What the hook prints goes to stderr, and so to the log.
+    # What the hook prints goes to stderr, and so to the log. Its child processes read nothing.
     open(my $frames, '>&', \*STDOUT) && open(STDOUT, '>&', \*STDERR) or die "stdout: $!\n";
-    binmode $_ for *STDIN, $frames;
+    open(my $input, '<&', \*STDIN) && open(STDIN, '<', '/dev/null') or die "stdin: $!\n";
+    binmode $_ for $input, $frames;
     binmode STDERR, ':encoding(UTF-8)';
-    while (defined(my $message = _frame('may end'))) {
+    while (defined(my $message = _frame($input, 'may end'))) {
         my $call = eval { $json->decode($message) };
         die "a message is not a JSON object\n" if ref $call ne 'HASH';
         for my $member (@{ $call->{attachments} // [] }) {
-            my $bytes = _frame();
-            $call->{params}{$member} = $member eq 'domain' ? decode_utf8($bytes) : $json->decode($bytes);
+            my $bytes = _frame($input);
+            my $is_text = $member eq 'domain';
+            $call->{params}{$member} = $is_text ? decode_utf8($bytes) : eval { $json->decode($bytes) };
         }
         next if !exists $call->{id};
         my ($result, @document) = eval { _call($call->{method}, $call->{params}, $name, $version, \%hooks) };
         my %reply = (jsonrpc => '2.0', id => $call->{id}, $result ? (result => $result) : (error => $@));
         $reply{attachments} = ['domain'] if @document;
         if (!$result && !ref $@) {
-            print STDERR "<3>$@";    # logged as an error
-            $reply{error} = { code => -32603, message => 'the hook failed: see its log' };
+            my $fault = "a fault in the hook's code";
+            # The text may quote a document: it is logged at level debug, its place as an error.
+            my ($place) = $@ =~ /( at \S+ line \d+)(?:, <[^<>]*> (?:line|chunk) \d+)?\.\n\z/;
+            print STDERR "<3>$fault", $place // '', "\n", $@ =~ s/^/<7>/gmr =~ s/\n?\z/\n/r;
+            $reply{error} = { code => -32603, message => "$fault; its log has the trace" };
         }
         print $frames map { pack 'N/a*', $_ } $json->encode(\%reply), @document;
         $frames->flush;
@@ -66,19 +71,21 @@ sub _call {
     return {} if $member eq 'nodeName';
     return { unchanged => JSON::PP::true } if !defined $document;
     return { $member => $document } if $member ne 'domain';
+    die { code => -32603, message => "$method must return a text, or nothing" } if ref $document;
+    return { $member => $document } if $document eq '';    # a frame cannot be empty
     my $bytes = encode_utf8($document);
     refuse('the domain is larger than a frame') if length $bytes > MAX_FRAME;
     return ({}, $bytes);
 }
 
-# Returns the next frame, or undef at the end of stdin, if it may end here.
+# Returns the next frame, or undef at the end of the input, if it may end here.
 sub _frame {
-    my ($may_end) = @_;
-    my $got = read(STDIN, my $head, 4);
+    my ($input, $may_end) = @_;
+    my $got = read($input, my $head, 4);
     return undef if $may_end && !$got;
     my $length = length $head == 4 ? unpack('N', $head) : 0;
     die "half a frame, or an invalid length of $length bytes\n" if $length < 1 || $length > MAX_FRAME;
-    read(STDIN, my $body, $length) == $length or die "half a frame\n";
+    read($input, my $body, $length) == $length or die "half a frame\n";
     return $body;
 }
 
