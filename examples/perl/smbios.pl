@@ -32,18 +32,21 @@ sub on_define_domain {    # returns the result, and the domain as an attachment 
     die { code => -32000, message => 'the domain is larger than a frame' };
 }
 
+my $input;
+
 sub frame {               # returns the next frame, or undef at EOF if the input may end here
     my ($may_end) = @_;
-    read(STDIN, my $head, 4) or $may_end and return undef;
+    read($input, my $head, 4) or $may_end and return undef;
     my $length = length $head == 4 ? unpack('N', $head) : 0;
     die "half a frame, or an invalid length of $length bytes\n" if $length < 1 or $length > 0xffffff;
-    read(STDIN, my $body, $length) == $length or die "half a frame\n";
+    read($input, my $body, $length) == $length or die "half a frame\n";
     return $body;
 }
 
 delete $ENV{KUBEVIRT_HOOK_PROTOCOL} or print STDERR "start me with sidecar-shim --mode persistent\n" and exit 2;
 open(my $frames, '>&', \*STDOUT) && open(STDOUT, '>&', \*STDERR) or die "stdout: $!\n";
-binmode $_ for *STDIN, $frames;
+open($input, '<&', \*STDIN) && open(STDIN, '<', '/dev/null') or die "stdin: $!\n";    # not for child processes
+binmode $_ for $input, $frames;
 my %methods = (initialize => \&initialize, onDefineDomain => \&on_define_domain);
 while (defined(my $message = frame('may end'))) {
     my $call = eval { decode_json($message) } or die "a message is not valid JSON\n";
@@ -53,7 +56,10 @@ while (defined(my $message = frame('may end'))) {
     my ($result, @attached) = eval { $method->($call->{params}) };
     my %answer = (jsonrpc => '2.0', id => $call->{id}, $result ? (result => $result) : (error => $@));
     $answer{attachments} = ['domain'] if @attached;
-    $answer{error} = { code => -32603, message => 'the hook failed: see its log' } if !$result and !ref $@ and warn $@;
+    if (!$result and !ref $@) {    # the text may quote a document: it is logged at level debug
+        print STDERR "<3>a fault in the hook's code\n", $@ =~ s/^/<7>/gmr;
+        $answer{error} = { code => -32603, message => "a fault in the hook's code; its log has the trace" };
+    }
     print $frames map { pack 'N/a*', $_ } encode_json(\%answer), @attached;
     $frames->flush;
 }
