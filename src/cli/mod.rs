@@ -8,7 +8,7 @@ mod status;
 pub mod values;
 mod variables;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,7 +94,7 @@ impl Config {
 /// Parses the command line. Every VM's start waits for this, so the commands, each with all of the
 /// options, are defined only if one is named, or if there is help or an error to print.
 fn parse(args: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    let words = || args.iter().skip(1).take_while(|word| *word != "--");
+    let words = || words_of_shim(args);
     if !words().any(|word| COMMANDS.iter().any(|name| word == name))
         && let Ok(matches) = options().try_get_matches_from(args)
     {
@@ -102,6 +102,24 @@ fn parse(args: &[OsString]) -> Result<ArgMatches, clap::Error> {
     }
     // clap's own way would give each option of the long help three lines.
     command(words().any(|word| word == "-h")).try_get_matches_from(args)
+}
+
+/// Returns the arguments before `--`: the words behind it are a worker's command.
+fn words_of_shim(args: &[OsString]) -> impl Iterator<Item = &OsString> {
+    args.iter().skip(1).take_while(|word| *word != "--")
+}
+
+/// Returns the values that the arguments give an option, such as `--record`, for errors that clap
+/// itself does not explain. A value that is missing is empty.
+fn given<'a>(args: &'a [OsString], option: &'a str) -> impl Iterator<Item = &'a OsStr> {
+    let next = words_of_shim(args).skip(1).map(OsString::as_os_str).chain([OsStr::new("")]);
+    words_of_shim(args).zip(next).filter_map(|(word, next)| {
+        match word.as_bytes().strip_prefix(option.as_bytes())? {
+            [] => Some(next),
+            [b'=', value @ ..] => Some(OsStr::from_bytes(value)),
+            _ => None,
+        }
+    })
 }
 
 /// Returns a warning for each variable that looks like one of the shim's options and is not.
@@ -147,11 +165,7 @@ fn check_record(matches: &ArgMatches, args: &[OsString]) -> Result<(), clap::Err
     let refused = |text: String| Err(clap::Error::raw(ErrorKind::ArgumentConflict, text + "\n"));
     let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     if let Some(directory) = matches.get_one::<OsString>("record") {
-        let is_record = |arg: &&OsString| {
-            let rest = arg.as_bytes().strip_prefix(b"--record");
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
-        };
-        let given = args.iter().take_while(|arg| *arg != "--").filter(is_record).count();
+        let given = given(args, "--record").count();
         let variable = std::env::var_os(variable("record")).unwrap_or_default();
         if directory.is_empty() && given < 2 && variable.is_empty() {
             return refused(
@@ -201,12 +215,13 @@ pub fn command(wants_short_help: bool) -> clap::Command {
 
 /// Returns the termination log for a command line that clap rejects.
 fn termination_log_unparsed(args: &[OsString]) -> Option<PathBuf> {
-    let is_command = |word: &OsString| COMMANDS.iter().any(|name| word == name);
-    if args.iter().take_while(|word| *word != "--").any(is_command) {
+    if words_of_shim(args).any(|word| COMMANDS.iter().any(|name| word == name)) {
         return None;
     }
-    let named = std::env::var_os(variable("termination-log")).filter(|path| !path.is_empty());
-    Some(named.map_or_else(|| TERMINATION_LOG.into(), PathBuf::from))
+    let of_variable = std::env::var_os(variable("termination-log"));
+    let given = given(args, "--termination-log").last().filter(|path| !path.is_empty());
+    let named = given.or(of_variable.as_deref()).filter(|path| !path.is_empty());
+    Some(named.unwrap_or(TERMINATION_LOG.as_ref()).into())
 }
 
 /// Serves KubeVirt's VM hooks, run by programs or by long-lived workers, on Unix sockets.

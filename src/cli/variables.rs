@@ -89,18 +89,17 @@ pub fn error_of_variable(error: &clap::Error, args: &[OsString]) -> Option<Strin
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
-    let option = option.split(' ').next().unwrap_or_default();
-    let is_given = |arg: &OsString| {
-        let rest = arg.as_bytes().strip_prefix(option.as_bytes());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
-    };
-    let name = variable(option.trim_start_matches('-'));
-    if args.iter().any(is_given) || std::env::var_os(&name).is_none() {
+    let long = option.split(' ').next().unwrap_or_default();
+    let name = variable(long.trim_start_matches('-'));
+    if super::given(args, long).next().is_some() || std::env::var_os(&name).is_none() {
         return None;
     }
     let rendered = error.render().to_string();
-    let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
-    Some(format!("{first} (the variable {name})\n{rest}"))
+    // Behind the value, which may have several lines.
+    let behind = rendered.rfind(&format!("for '{option}'")).unwrap_or_default();
+    let end = rendered[behind..].find('\n').map_or(rendered.len(), |length| behind + length);
+    let (first, rest) = rendered.split_at(end);
+    Some(format!("{first} (the variable {name}){rest}"))
 }
 
 #[cfg(test)]

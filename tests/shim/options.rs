@@ -1,5 +1,6 @@
 //! Options whose effect is visible from outside.
 
+use std::path::Path;
 use std::process::Output;
 
 use nix::sys::signal::Signal;
@@ -65,6 +66,31 @@ async fn why_it_does_not_start_is_in_the_termination_message() {
 
     let text = message(Shim::builder().args(["--socket-dir", "/nowhere"]), 1).await;
     assert!(text.starts_with("sidecar-shim: the socket directory /nowhere"), "{text}");
+}
+
+#[tokio::test]
+async fn a_command_line_that_cannot_be_parsed_is_reported_where_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let [named, other] = ["named", "other"].map(|name| dir.path().join(name));
+    let option = |path: &Path| format!("--termination-log={}", path.display());
+    for (args, is_in_named) in [
+        (&["--max-worker=1", "--termination-log", named.to_str().unwrap()][..], true),
+        (&[&option(&other), &option(&named), "--max-workers=none"], true),
+        (&[&option(&named), "--no-such-option"], true),
+        (&["--no-such-option", "--", &option(&named)], false),
+        (&["--no-such-option", "--termination-log"], false),
+    ] {
+        std::fs::write(&named, "before").unwrap();
+        std::fs::write(&other, "before").unwrap();
+        let output = run(args, |command| {
+            command.env("SIDECAR_SHIM_TERMINATION_LOG", &other);
+        })
+        .await;
+        assert_eq!(output.status.code(), Some(2));
+        let [is_named, is_other] = [&named, &other]
+            .map(|path| std::fs::read_to_string(path).unwrap().starts_with("error: "));
+        assert_eq!((is_named, is_other), (is_in_named, !is_in_named), "{args:?}");
+    }
 }
 
 #[tokio::test]
@@ -187,6 +213,16 @@ async fn a_bad_value_from_the_environment_names_its_variable() {
     assert!(text.contains("'some'") && !text.contains("variable"), "{text}");
     let text = message(Shim::builder().env("SIDECAR_SHIM_MAX_WORKERS", "many"), 2).await;
     assert!(text.contains("(the variable SIDECAR_SHIM_MAX_WORKERS)"), "{text}");
+    // The worker's options are not the shim's, and a value may have several lines.
+    let worker = ["--version", "v1alpha3", "--", "worker", "--max-workers", "3"];
+    for (variable, value) in [("MAX_WORKERS", "ma\nny"), ("MODE", "ex\nec")] {
+        let output = run(&worker, |command| {
+            command.env(format!("SIDECAR_SHIM_{variable}"), value);
+        });
+        let text = String::from_utf8(output.await.stderr).unwrap();
+        let line = text.lines().find(|line| line.contains(" for '--")).unwrap();
+        assert!(line.ends_with(&format!(" (the variable SIDECAR_SHIM_{variable})")), "{text}");
+    }
 }
 
 #[tokio::test]
