@@ -101,8 +101,7 @@ pub fn hook_line(bytes: &[u8], cut: usize) -> String {
     }
     if cut > 0 || length > MAX_LINE_BYTES {
         out.truncate(end);
-        let missing = cut.saturating_add(bytes.len() - read_at_end);
-        let _ = write!(out, " [{missing} more bytes]");
+        push_note(&mut out, cut.saturating_add(bytes.len() - read_at_end));
     }
     out
 }
@@ -126,6 +125,21 @@ pub fn clip(text: &str, bytes: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+/// Cuts a text to at most `bytes` bytes, between two characters, with a note on what is missing.
+pub fn truncate(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let kept = clip(text, bytes.saturating_sub(NOTE_BYTES)).len();
+        let missing = text.len() - kept;
+        text.truncate(kept);
+        push_note(text, missing);
+    }
+}
+
+fn push_note(out: &mut String, missing: usize) {
+    // Writing to a string cannot fail.
+    let _ = write!(out, " [{missing} more bytes]");
 }
 
 /// Leaves out lines in the middle until the text is at most `limit` long by `measure`. The first

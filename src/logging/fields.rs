@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 
 use super::Format;
-use crate::text::{MAX_LINE_BYTES, clip, escape, escape_line};
+use crate::text::{MAX_LINE_BYTES, clip, escape, escape_line, truncate};
 
 /// Maximum length of a message as it is written; longer ones are cut. An error has at most twenty
 /// lines of 1 KiB, and its hook's command.
@@ -53,7 +53,7 @@ impl Fields {
         if let Cow::Owned(escaped) = escape(&self.message) {
             self.message = escaped;
         }
-        self.message.truncate(clip(&self.message, MAX_MESSAGE_BYTES).len());
+        truncate(&mut self.message, MAX_MESSAGE_BYTES);
     }
 
     /// Adds a field whose text is harmless, or a number.
@@ -173,7 +173,10 @@ mod tests {
             assert_eq!(nested["a"][1]["b"], format!("a\\n{escaped}"));
             let long = "\u{1b}".repeat(100_000);
             fields.set_message(long.clone());
-            assert_eq!(fields.message.len(), MAX_MESSAGE_BYTES);
+            let (kept, missing) = fields.message.rsplit_once(" [").unwrap();
+            let missing: usize = missing.strip_suffix(" more bytes]").unwrap().parse().unwrap();
+            assert_eq!(kept.len() + missing, escape_line(&long).len());
+            assert!(fields.message.len() <= MAX_MESSAGE_BYTES);
             assert_eq!(harmless(&long).len(), MAX_FIELD_BYTES);
         }
     }
