@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 use super::{ErrorObject, Incoming, LogLine, Malformed, Outcome, ResultParts};
 use crate::hook::{CLOUD_INIT_DATA, DOMAIN, HookCall, Subject, json_fault};
 use crate::logging::HookFields;
-use crate::text::clip;
+use crate::text::fit;
 
 /// Values that may be sent in separate frames.
 const ATTACHABLE: [&str; 3] = [DOMAIN, "vmi", CLOUD_INIT_DATA];
 
-/// Maximum length of an error's message; longer ones are cut. A line of the log has the same
-/// maximum, and a status has a lower one.
+/// Maximum length of an error's message; longer ones lose lines in the middle. A line of the log
+/// has the same maximum, and a status has a lower one.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 
 /// Maximum length of the id of a worker's request, which the error reply repeats.
@@ -168,7 +168,9 @@ fn read_error(json: &str) -> Result<ErrorObject, Malformed> {
                 data: None,
             })
         })?;
-    error.message.truncate(clip(&error.message, MAX_MESSAGE_BYTES).len());
+    if error.message.len() > MAX_MESSAGE_BYTES {
+        error.message = fit(&error.message, MAX_MESSAGE_BYTES, str::len);
+    }
     Ok(error)
 }
 

@@ -373,9 +373,24 @@ async fn a_very_long_message_is_truncated() {
     let error = json!({"code": -32000, "message": "long ".repeat(100_000)});
     let status = shim.fails(&json!({"do": "error", "error": error})).await;
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().len() < 4096);
+    assert!(status.message().len() <= 6 * 1024 && status.message().ends_with("[…]"));
     let line = shim.log_line("call failed").await;
-    assert!(line["msg"].as_str().unwrap().len() < 10_000);
+    let text = line["msg"].as_str().unwrap();
+    assert!(text.len() < 10_000 && text.ends_with("[…]"), "{text}");
+}
+
+#[tokio::test]
+async fn a_long_message_keeps_its_first_and_its_last_lines() {
+    let mut shim = Shim::persistent("").start().await;
+    let trace: String = (0..100).map(|n| format!("{n:0900}\n")).collect();
+    let message = format!("KeyError\n{trace}KeyError: 'vda'");
+    let error = json!({"code": -32603, "message": message});
+    let status = shim.fails(&json!({"do": "error", "error": error})).await;
+    let line = shim.log_line("call failed").await;
+    for text in [status.message(), line["msg"].as_str().unwrap()] {
+        assert!(text.contains("failed: KeyError\n[…]\n"), "{text}");
+        assert!(text.ends_with("0099\nKeyError: 'vda' (error -32603)"), "{text}");
+    }
 }
 
 #[tokio::test]
