@@ -86,11 +86,14 @@ pub fn start(format: Format, verbosity: Verbosity) -> Log {
     let stderr = Stderr::default();
     let log = Log(stderr.clone());
     let lines = LogLayer { format, stderr, refusals: Mutex::default() };
+    // Its lines become the shim's own warnings.
+    let refusals =
+        if verbosity.shim >= Level::WARN { LevelFilter::DEBUG } else { LevelFilter::OFF };
     // Of what libraries log, only errors concern an administrator.
     let filter = Targets::new()
         .with_default(LevelFilter::ERROR)
         .with_target("sidecar_shim", verbosity.shim)
-        .with_target(http2::TARGET, Level::DEBUG)
+        .with_target(http2::TARGET, refusals)
         .with_target("hook", verbosity.hooks)
         .with_target("call", verbosity.calls.map_or(LevelFilter::OFF, LevelFilter::from_level));
     // It is the filter of all layers, which is asked once for each place that logs; one of this

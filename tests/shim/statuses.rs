@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::raw::{ON_DEFINE_DOMAIN, RawClient, define_message, prefix, status};
-use crate::support::{DOMAIN, ECHO, LIMIT, Shim};
+use crate::support::{DOMAIN, ECHO, LIMIT, Shim, eventually};
 
 /// A path, headers, a body, and the status with a part of its text.
 type Case =
@@ -115,22 +115,18 @@ async fn a_request_that_does_not_arrive_is_answered_by_its_deadline() {
     shim.still_works().await;
 }
 
-#[tokio::test]
-async fn a_bad_authority_is_logged_with_what_the_client_has_to_set() {
-    let mut shim = Shim::persistent("").start().await;
+/// Sends a request whose authority is a socket's path, as many clients make it, and waits for its
+/// end.
+async fn send_bad_authority(shim: &Shim) {
     let mut stream = UnixStream::connect(shim.socket()).await.unwrap();
     let authority = b"/run/x.sock";
-    // HEADERS with `:method POST`, `:scheme http`, `:path /` and an authority that many clients make
-    // of a socket's path.
+    // HEADERS with `:method POST`, `:scheme http` and `:path /`.
     let mut block = vec![0x83, 0x86, 0x84, 0x01, u8::try_from(authority.len()).unwrap()];
     block.extend_from_slice(authority);
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     bytes.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
     bytes.extend_from_slice(&block);
     stream.write_all(&bytes).await.unwrap();
-    let line = shim.log_line("grpc.default_authority").await;
-    assert_eq!(line["level"], "warning", "{line}");
-    assert!(line["msg"].as_str().unwrap().contains("/run/x.sock"), "{line}");
     // RST_STREAM of stream 1 with PROTOCOL_ERROR.
     let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 1];
     let mut seen = Vec::new();
@@ -138,6 +134,25 @@ async fn a_bad_authority_is_logged_with_what_the_client_has_to_set() {
         let read = timeout(LIMIT, stream.read_buf(&mut seen)).await.unwrap().unwrap();
         assert!(read > 0, "closed without a reset: {seen:?}");
     }
+}
+
+#[tokio::test]
+async fn a_bad_authority_is_logged_with_what_the_client_has_to_set() {
+    let mut shim = Shim::persistent("").start().await;
+    send_bad_authority(&shim).await;
+    let line = shim.log_line("grpc.default_authority").await;
+    assert_eq!(line["level"], "warning", "{line}");
+    assert!(line["msg"].as_str().unwrap().contains("/run/x.sock"), "{line}");
+}
+
+#[tokio::test]
+async fn a_log_of_errors_has_no_warning_about_an_authority() {
+    let mut shim = Shim::persistent("").args(["--log-level", "error"]).spawn();
+    eventually("it serves", || !shim.sockets().is_empty()).await;
+    send_bad_authority(&shim).await;
+    shim.signal(Signal::SIGTERM);
+    shim.exited().await;
+    assert_eq!(shim.log_text(), "");
 }
 
 #[tokio::test]
