@@ -11,6 +11,8 @@ use h2::client::{Builder, ResponseFuture};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::raw::{ON_DEFINE_DOMAIN, RawClient, define_message, prefix, status};
@@ -29,6 +31,9 @@ fn memory(shim: &Shim, field: &str) -> usize {
     let kilobytes = line.trim_matches([':', ' ', '\t']).strip_suffix(" kB").unwrap();
     kilobytes.parse::<usize>().unwrap() * 1024
 }
+
+/// Connections whose clients send without pause.
+const FLOODING: usize = 16;
 
 async fn start() -> Shim {
     let budget = BUDGET.to_string();
@@ -142,6 +147,42 @@ async fn requests_in_tiny_pieces_end_their_connection() {
         });
         holds(&shim).await;
         timeout(LIMIT, writing).await.expect("the connection is still open").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn clients_that_send_frames_without_pause_do_not_keep_others_from_their_turn() {
+    let shim = start().await;
+    // HTTP/2 takes any number of each: a window opened by one byte, a priority, a frame of a type
+    // that no one knows.
+    let frames: [&[u8]; 3] = [
+        b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01",
+        b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\x03\x10",
+        b"\0\0\0\x77\0\0\0\0\0",
+    ];
+    for frame in frames {
+        let mut flood = JoinSet::new();
+        let (sending, mut are_sending) = mpsc::channel(FLOODING);
+        for _ in 0..FLOODING {
+            let mut stream = UnixStream::connect(shim.socket()).await.unwrap();
+            let sending = sending.clone();
+            flood.spawn(async move {
+                let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+                let frames = frame.repeat(8000);
+                stream.write_all(preface).await?;
+                stream.write_all(&frames).await?;
+                let _ = sending.try_send(());
+                loop {
+                    stream.write_all(&frames).await?;
+                }
+                #[expect(unreachable_code, reason = "the type of the block")]
+                std::io::Result::Ok(())
+            });
+        }
+        for _ in 0..FLOODING {
+            timeout(LIMIT, are_sending.recv()).await.expect("the flood is read").unwrap();
+        }
+        holds(&shim).await;
     }
 }
 
