@@ -242,6 +242,12 @@ pub enum HookFailure {
         seconds(*.after)
     )]
     Stalled { program: String, after: Duration },
+    /// The deadline had passed before the call could be made.
+    #[error(
+        "was not called: no time was left when the request had arrived; the shim replies 20 ms to \
+         1 s before the caller's deadline"
+    )]
+    NoTime,
     /// A bug in the shim lost the call.
     #[error("failed: internal error in sidecar-shim; its log has the details")]
     Dropped,

@@ -37,6 +37,7 @@ fn failure(error: &CallError, record: &CallRecord) -> Option<Failure> {
         | HookFailure::BadOutput(_) => (None, None),
         HookFailure::NotServed(_)
         | HookFailure::Stalled { .. }
+        | HookFailure::NoTime
         | HookFailure::Dropped
         | HookFailure::Busy(_)
         | HookFailure::Unavailable(_)

@@ -85,7 +85,9 @@ fn code_of_hook(failure: &HookFailure) -> Code {
         | HookFailure::Protocol { .. }
         | HookFailure::Dropped
         | HookFailure::BadOutput(_) => Code::Internal,
-        HookFailure::Deadline { .. } | HookFailure::Stalled { .. } => Code::DeadlineExceeded,
+        HookFailure::Deadline { .. } | HookFailure::Stalled { .. } | HookFailure::NoTime => {
+            Code::DeadlineExceeded
+        }
         HookFailure::Cancelled => Code::Cancelled,
         HookFailure::Unavailable(_) => Code::Unavailable,
     }
@@ -168,6 +170,7 @@ mod tests {
             HookFailure::BadOutput(text()),
             HookFailure::Deadline { program: program(), after, stdout: None, stderr },
             HookFailure::Stalled { program: program(), after },
+            HookFailure::NoTime,
             HookFailure::Dropped,
             HookFailure::Busy(text()),
             HookFailure::Unavailable(text()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::MAX_REPLY_BYTES;
@@ -57,6 +58,9 @@ impl Shim {
         let call = call?;
         let hook = self.backend.served_name(call.hook());
         let sent = self.log_changes.then(|| call.clone());
+        if record.deadline() <= Instant::now() {
+            return Err(HookFailure::NoTime.of(&hook));
+        }
         record.keep_call(self.recorder.as_deref(), &call);
         let kind = call.hook().kind();
         let reply = tokio::select! {

@@ -66,6 +66,7 @@ impl Refusal {
                 | HookFailure::BadOutput(_)
                 | HookFailure::Deadline { .. }
                 | HookFailure::Stalled { .. }
+                | HookFailure::NoTime
                 | HookFailure::Dropped
                 | HookFailure::Cancelled => None,
             },

@@ -115,6 +115,25 @@ async fn a_request_that_does_not_arrive_is_answered_by_its_deadline() {
     shim.still_works().await;
 }
 
+#[tokio::test]
+async fn a_call_without_time_runs_no_hook_and_says_so() {
+    let exec = Shim::builder().program("onDefineDomain", ECHO);
+    for builder in [Shim::persistent(""), exec] {
+        let mut shim = builder.start().await;
+        // The shim replies at least 20 ms before the deadline.
+        for deadline in ["0n", "15m"] {
+            let mut client = RawClient::dial(&shim.socket()).await;
+            let body = define_message("{}", DOMAIN);
+            let answer = client.call(ON_DEFINE_DOMAIN, &[("grpc-timeout", deadline)], body).await;
+            assert_eq!(answer.code, "4", "{answer:?}");
+            assert!(answer.message.contains("was not called: no time was left"), "{answer:?}");
+            let line = shim.log_line("call failed: hook onDefineDomain was not called").await;
+            assert_eq!(line.get("attempt"), None, "{line}");
+        }
+        shim.still_works().await;
+    }
+}
+
 /// Sends a request whose authority is a socket's path, as many clients make it, and waits for its
 /// end.
 async fn send_bad_authority(shim: &Shim) {
