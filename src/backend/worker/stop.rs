@@ -112,7 +112,8 @@ impl<C: Child> Worker<C> {
         }
         if matches!(self.state, State::Starting { .. }) {
             let (how, written) = (&termination.how, termination.written());
-            let hint = start_hint(reason, termination.stdout.is_some());
+            let memory = self.settings.worker_memory;
+            let hint = start_hint(reason, termination.stdout.is_some(), memory);
             return ExitCause::Failed(Fault { what: format!("{worker} {how}{hint}"), written });
         }
         if idle && matches!(reason, StopReason::Exited(exit) if exit.success()) {
@@ -163,15 +164,23 @@ impl<C: Child> Worker<C> {
     }
 }
 
-/// Names the likeliest cause of a failed start, unless the worker's output shows it.
-fn start_hint(reason: &StopReason, has_written: bool) -> &'static str {
+/// Names the likeliest causes of a failed start, unless the worker's output shows it. One is a
+/// limit of `memory`, such as 24 bytes where 24 MiB were meant: programs then die in many ways.
+fn start_hint(reason: &StopReason, has_written: bool, memory: Option<u64>) -> String {
     match reason {
         StopReason::Exited(_) => {
-            " before it answered initialize (an argv-style program? those run with --mode exec)"
+            let memory = memory.map(|bytes| {
+                format!(", with at most {bytes} bytes of memory for data (--worker-memory)")
+            });
+            format!(
+                " before it answered initialize{} (an argv-style program? those run with --mode \
+                 exec)",
+                memory.unwrap_or_default()
+            )
         }
         StopReason::StartTimeout if !has_written => {
-            " (does it read its stdin? argv-style programs run with --mode exec)"
+            " (does it read its stdin? argv-style programs run with --mode exec)".to_owned()
         }
-        _ => "",
+        _ => String::new(),
     }
 }

@@ -28,6 +28,17 @@ async fn an_exit_before_initialize_was_answered_is_a_failed_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_exit_before_initialize_was_answered_names_the_limit_of_memory() {
+    let settings = Settings { worker_memory: Some(24), ..settings() };
+    let (bench, worker) = Bench::start_with(settings).await;
+    worker.exit(127);
+    let fault = bench.failed().await;
+    let expected = "exited with status 127 before it answered initialize, with at most 24 bytes \
+                    of memory for data (--worker-memory) (an argv-style program?";
+    assert!(fault.contains(expected), "{fault}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_answer_to_initialize_is_a_failed_start() {
     let (bench, mut worker) = Bench::start_with(settings()).await;
     worker.initialize_with(&[], json!({})).await;
