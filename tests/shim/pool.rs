@@ -85,7 +85,8 @@ async fn a_worker_that_ignores_sigterm_is_killed() {
     let call = shim.send(&json!({"do": "ignore SIGTERM"})).await;
     leave(&mut shim, call, "ignoring SIGTERM").await;
     let line = shim.log_line("worker lost").await;
-    assert!(line["msg"].as_str().unwrap().contains("killed by SIGKILL"), "{line}");
+    // By the shim, and not for want of memory.
+    assert!(line["msg"].as_str().unwrap().ends_with("killed by SIGKILL"), "{line}");
     assert_ne!(shim.worker_pid().await, before);
 }
 

@@ -158,7 +158,17 @@ impl Exit {
             Self::Stuck => None,
         }
     }
+
+    /// Returns its text for a process that the shim itself has stopped: a SIGKILL was the shim's,
+    /// and says nothing of the memory.
+    #[must_use]
+    pub fn of_stopped(self) -> String {
+        self.to_string().replace(MEMORY_GUESS, "")
+    }
 }
+
+/// The likeliest cause of a SIGKILL that the shim has not sent.
+const MEMORY_GUESS: &str = " (probably out of memory)";
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +181,7 @@ impl fmt::Display for Exit {
         // The standard library knows the names: `signal: 11 (SIGSEGV) (core dumped)`.
         let text = status.to_string();
         match text.split(['(', ')']).find(|part| part.starts_with("SIG")) {
-            Some("SIGKILL") => f.write_str("was killed by SIGKILL (probably out of memory)"),
+            Some("SIGKILL") => write!(f, "was killed by SIGKILL{MEMORY_GUESS}"),
             Some(signal) => write!(f, "was killed by {signal}"),
             // Real-time signals have none.
             None => write!(f, "ended with {status}"),
@@ -396,7 +406,10 @@ mod tests {
         assert_eq!(text(3 << 8), "exited with status 3");
         assert_eq!(text(15), "was killed by SIGTERM");
         assert_eq!(text(0x8b), "was killed by SIGSEGV", "with a core dump");
-        assert!(text(9).contains("SIGKILL (probably out of memory)"));
+        assert_eq!(text(9), "was killed by SIGKILL (probably out of memory)");
+        let stopped = |raw| Exit::Status(ExitStatus::from_raw(raw)).of_stopped();
+        assert_eq!(stopped(9), "was killed by SIGKILL");
+        assert_eq!(stopped(3 << 8), "exited with status 3");
         assert_eq!(text(40), "ended with signal: 40", "real-time signals have no names");
     }
 }

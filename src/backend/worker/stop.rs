@@ -46,7 +46,7 @@ impl<C: Child> Worker<C> {
             let how = "was stopped because it did not finish another call in time".to_owned();
             let termination = Termination { how, stdout, stderr: self.process.last_lines(None) };
             self.close_calls(calls, &reason, &termination).await;
-            let exit = self.stop_and_reap(&reason).await;
+            let exit = self.stop_and_reap(&reason).await.of_stopped();
             self.return_unread(&termination.how).await;
             // It has begun these while it was being stopped.
             let calls = self.calls.take_all();
@@ -66,7 +66,9 @@ impl<C: Child> Worker<C> {
                 "did not answer initialize within {} (--start-timeout)",
                 humantime::format_duration(self.settings.start_timeout)
             ),
-            StopReason::Requested | StopReason::CallOverdue => format!("was stopped and {exit}"),
+            StopReason::Requested | StopReason::CallOverdue => {
+                format!("was stopped and {}", exit.of_stopped())
+            }
         };
         let termination = Termination { how, stdout, stderr: self.process.last_lines(None) };
         self.return_unread(&termination.how).await;
