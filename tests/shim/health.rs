@@ -62,6 +62,23 @@ async fn a_shim_whose_workers_keep_failing_is_not() {
 }
 
 #[tokio::test]
+async fn a_shim_with_a_worker_is_healthy_although_no_other_one_starts() {
+    let builder = Shim::persistent("--start once:mark").both_apis();
+    let dir = builder.dir().to_owned();
+    let mut shim = builder.current_dir(&dir).start().await;
+    let busy = shim.call_at_gate("wait").await;
+    let waiting = shim.send(&json!({})).await;
+    // Five starts have failed in a row.
+    let line = shim.log_line("another start in 1s 600ms").await;
+    let text = line["msg"].as_str().unwrap();
+    assert!(text.starts_with("hook worker failed, another start in "), "{line}");
+    assert!(text.contains("exited with status 8 before it answered initialize"), "{line}");
+    assert!(health(&[], Some(&shim)).await.status.success());
+    busy.finish().await.unwrap();
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_shim_that_shuts_down_is_not() {
     let mut shim = Shim::persistent("--hooks preVMStart")
         .plugin()

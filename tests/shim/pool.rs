@@ -305,7 +305,8 @@ async fn a_pool_whose_new_workers_kept_failing_recovers_after_its_busy_one_has_s
     // The second call gets no worker while the first one occupies the only one.
     let busy = shim.call_in_flight().await;
     let waiting = shim.send(&json!({})).await;
-    shim.log_line("hook workers keep failing").await;
+    // Five starts have failed in a row.
+    shim.log_line("another start in 1s 600ms").await;
     busy.finish().await.unwrap();
     waiting.await.unwrap().unwrap();
     shim.log_line("worker stopped").await;

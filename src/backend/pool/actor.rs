@@ -303,7 +303,7 @@ impl<S: Spawn> Actor<S> {
     fn on_failed_worker(&mut self, now: Instant, fault: Fault) {
         let wait = self.restart.until(now).map_or(Duration::ZERO, |until| until - now);
         let wait = humantime::format_duration(wait);
-        if self.restart.tripped() {
+        if self.is_down() {
             tracing::error!(
                 worker = %self.command,
                 "hook workers keep failing, calls fail until one starts; another start in {wait}: \
