@@ -57,8 +57,8 @@ while (defined(my $message = frame('may end'))) {
     my %answer = (jsonrpc => '2.0', id => $call->{id}, $result ? (result => $result) : (error => $@));
     $answer{attachments} = ['domain'] if @attached;
     if (!$result and !ref $@) {    # the text may quote a document: it is logged at level debug
-        print STDERR "<3>a fault in the hook's code\n", $@ =~ s/^/<7>/gmr;
-        $answer{error} = { code => -32603, message => "a fault in the hook's code; its log has the trace" };
+        print STDERR $@ =~ s/^/<7>/gmr;
+        $answer{error} = { code => -32603, message => "a fault in the hook's code: see its log at level debug" };
     }
     print $frames map { pack 'N/a*', $_ } encode_json(\%answer), @attached;
     $frames->flush;
