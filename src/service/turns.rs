@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// A socket that is read in turns.
 pub(super) struct Turns {
-    stream: UnixStream,
+    stream: Take<UnixStream>,
     /// Bytes that may still be read in this turn.
     left: usize,
     /// When this turn began, once something was read.
@@ -36,7 +36,7 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, left: TURN_BYTES, began: None }
+        Self { stream: stream.take(0), left: TURN_BYTES, began: None }
     }
 
     fn is_over(&self) -> bool {
@@ -55,11 +55,10 @@ impl AsyncRead for Turns {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let length = buffer.remaining().min(READ_BYTES);
-        let mut piece = ReadBuf::new(buffer.initialize_unfilled_to(length));
-        let polled = Pin::new(&mut self.stream).poll_read(context, &mut piece);
-        let read = piece.filled().len();
-        buffer.advance(read);
+        self.stream.set_limit(READ_BYTES as u64);
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = buffer.filled().len() - before;
         if polled.is_ready() {
             self.left = self.left.saturating_sub(read);
             self.began.get_or_insert_with(Instant::now);
@@ -77,7 +76,7 @@ impl AsyncWrite for Turns {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(self.stream.get_mut()).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -85,19 +84,19 @@ impl AsyncWrite for Turns {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        Pin::new(self.stream.get_mut()).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(self.stream.get_mut()).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(self.stream.get_mut()).poll_shutdown(context)
     }
 }
 
