@@ -245,7 +245,7 @@ pub enum HookFailure {
     /// The deadline had passed before the call could be made.
     #[error(
         "was not called: no time was left when the request had arrived; the shim replies 20 ms to \
-         1 s before the caller's deadline"
+         1 s before the caller's deadline, and within --call-timeout"
     )]
     NoTime,
     /// A bug in the shim lost the call.
@@ -276,7 +276,8 @@ impl HookFailure {
 }
 
 fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.1 { format!("{seconds:.3} s") } else { format!("{seconds:.1} s") }
 }
 
 fn written(stdout: Option<&str>, stderr: &LastLines) -> String {

@@ -339,8 +339,7 @@ class Worker:
             _check_descriptors()
         except OSError as error:
             sys.exit(f"{self.name}: cannot write to stdout: {error.strerror}")
-        is_import = sys._getframe(1).f_globals.get("__name__") != "__main__"
-        sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv, is_import))
+        sys.exit(_Server(self).serve() if worker else _run_once(self, sys.argv))
 
     def _end_without_run(self) -> None:
         """Says why the shim gets no answer from a program that forgets `run`. Of programs that
@@ -671,9 +670,18 @@ class _UsageError(Exception):
     """An invalid command line."""
 
 
-def _run_once(hook: Worker, argv: list[str], is_import: bool) -> int:
-    """Runs the call on the command line. Returns the exit status. Another program, such as a test,
-    may have imported the one that calls `run`."""
+def _is_imported() -> bool:
+    """Returns whether another program, such as a test, has imported the one that calls `run`."""
+    import inspect  # takes long, and mistakes alone need it
+
+    frame = inspect.currentframe()
+    while frame and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") != "__main__"
+
+
+def _run_once(hook: Worker, argv: list[str]) -> int:
+    """Runs the call on the command line. Returns the exit status."""
     if argv[1:] in (["-h"], ["--help"]):
         print(_usage(hook))
         return 0
@@ -682,7 +690,7 @@ def _run_once(hook: Worker, argv: list[str], is_import: bool) -> int:
         name, given = _arguments(hook, argv)
     except _UsageError as error:
         print(f"{hook.name}: {error}\n{_usage(hook)}", file=sys.stderr)
-        if is_import:
+        if _is_imported():
             what = 'is it imported, as by a test? Then call run() only if __name__ == "__main__"'
             print(what, file=sys.stderr)
         return 2

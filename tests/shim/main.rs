@@ -19,6 +19,7 @@ mod escapes;
 mod examples;
 mod exec;
 mod exit_status;
+mod failed_start;
 mod harmless;
 mod health;
 mod hostile;

@@ -163,29 +163,31 @@ impl Exit {
     /// and says nothing of the memory.
     #[must_use]
     pub fn of_stopped(self) -> String {
-        self.to_string().replace(MEMORY_GUESS, "")
+        self.text("")
     }
-}
 
-/// The likeliest cause of a SIGKILL that the shim has not sent.
-const MEMORY_GUESS: &str = " (probably out of memory)";
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Returns its text, with the likeliest cause of a SIGKILL.
+    fn text(self, cause: &str) -> String {
         let Self::Status(status) = self else {
-            return f.write_str("did not die of SIGKILL");
+            return "did not die of SIGKILL".to_owned();
         };
         if let Some(code) = status.code() {
-            return write!(f, "exited with status {code}");
+            return format!("exited with status {code}");
         }
         // The standard library knows the names: `signal: 11 (SIGSEGV) (core dumped)`.
         let text = status.to_string();
         match text.split(['(', ')']).find(|part| part.starts_with("SIG")) {
-            Some("SIGKILL") => write!(f, "was killed by SIGKILL{MEMORY_GUESS}"),
-            Some(signal) => write!(f, "was killed by {signal}"),
+            Some("SIGKILL") => format!("was killed by SIGKILL{cause}"),
+            Some(signal) => format!("was killed by {signal}"),
             // Real-time signals have none.
-            None => write!(f, "ended with {status}"),
+            None => format!("ended with {status}"),
         }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(" (probably out of memory)"))
     }
 }
 
