@@ -424,7 +424,6 @@ async fn a_worker_that_hangs_is_stopped_at_the_deadline_and_replaced() {
 async fn the_shims_own_limit_applies_if_it_is_shorter() {
     for (limit, expected) in [
         ("700ms", "did not answer within 0.7 s"),
-        ("60ms", "did not answer within 0.060 s"),
         ("1us", "was not called: no time was left when the request had arrived; the shim replies"),
     ] {
         let args = ["--call-timeout", limit, "--kill-grace", "100ms"];

@@ -28,6 +28,15 @@ async fn a_late_answer_within_the_grace_is_discarded_and_the_worker_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_short_deadline_is_told_exactly() {
+    let (bench, mut worker) = Bench::start(json!({})).await;
+    let reply = bench.call(domain_call(), Duration::from_millis(45));
+    worker.request().await;
+    let text = failure(result(reply).await);
+    assert!(text.starts_with("did not answer within 0.045 s: "), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_does_not_finish_within_the_grace_is_stopped() {
     let (mut bench, mut worker) = Bench::start(json!({})).await;
     let start = Instant::now();
